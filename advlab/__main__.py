@@ -1,0 +1,64 @@
+"""Command line:  python -m advlab data|train|zoo ..."""
+
+import argparse
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m advlab", description="The Adversarial Lab's library.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("data", help="fetch a full data set (CIFAR-10; MNIST ships)")
+    p.add_argument("name", nargs="?", choices=("mnist", "cifar10"), default="cifar10")
+    p.add_argument("--to", metavar="DIR", help="folder for it (default: $ADVLAB_DATA, or the user's cache)")
+    p = commands.add_parser("train", help="train a network of the zoo by its recipe; run again to resume")
+    p.add_argument("name", help="see  python -m advlab zoo")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoint and its card (default: runs)")
+    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=int, help="fewer training images, for a trial")
+    p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
+    commands.add_parser("zoo", help="list the networks and their measured accuracy")
+    args = parser.parse_args(argv)
+    try:
+        return {"data": _data, "train": _train, "zoo": _zoo}[args.command](args)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (RuntimeError, ValueError, OSError) as e:
+        print(f"advlab: {e}", file=sys.stderr)
+        return 1
+
+
+def _data(args: argparse.Namespace) -> int:
+    from . import data
+
+    print(f"{args.name} is in {data.fetch(args.name, args.to)}")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch
+
+    from . import zoo
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n)
+    about = zoo.card(args.name, args.to)
+    print(f"{path}: accuracy {about['accuracy']:.2%} on {about['test_images']:,} test images, {about['seconds']:.0f} s")
+    return 0
+
+
+def _zoo(args: argparse.Namespace) -> int:
+    from . import zoo
+
+    for name in zoo.names():
+        try:
+            about = zoo.card(name)
+            print(f"{name:20} {about['accuracy']:.2%}  {about['paper']}")
+        except zoo.CheckpointError:
+            print(f"{name:20} recipe only: python -m advlab train {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The papers' architectures, as plain modules from images in [0, 1] to logits.
+
+Each builder returns a freshly initialised network; trained ones come from :mod:`advlab.zoo`. Normalisation is the first
+layer of a network, never a step outside it, so that attacks always work on pixels.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std for each channel of (n, c, h, w). No parameters are learned."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
+
+
+def mnist_cnn7(dropout: float = 0.5) -> nn.Sequential:
+    """The 7-layer MNIST network of Carlini and Wagner (2017) that Feature Squeezing attacks (its Table 1).
+
+    Four valid 3 x 3 convolutions (32, 32, 64, 64 channels) with two poolings, then 200, 200 and 10 units; 312,202
+    parameters; the input is shifted by 1/2. Weights start from Glorot's uniform law and biases from 0, as in the
+    authors' Keras code. (n, 1, 28, 28) -> logits (n, 10).
+    """
+    net = nn.Sequential(
+        Normalize([0.5], [1.0]),
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),  # (n, 32, 12, 12)
+        *(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),  # (n, 64, 4, 4)
+        *(nn.Flatten(), nn.Linear(1024, 200), nn.ReLU(), nn.Dropout(dropout)),
+        *(nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)),
+    )
+    for layer in net:
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+    return net
+
+
+def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
+    """The small network of Xiao et al. (2019): 5 x 5 convolutions of stride 2 with 16 and 32 filters, then 100 units.
+
+    4,804 ReLUs on MNIST (``channels=1, size=28``), 6,244 on CIFAR-10 (``channels=3, size=32``). (n, c, h, w) -> (n, 10).
+    """
+    return nn.Sequential(
+        *(nn.Conv2d(channels, 16, 5, stride=2, padding=2), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, 100), nn.ReLU(), nn.Linear(100, 10)),
+    )
+
+
+class _DenseLayer(nn.Module):
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.new = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, growth, 3, padding=1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.new(x)], 1)
+
+
+def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
+    """DenseNet (Huang et al. 2017) without bottleneck for CIFAR-10; L = 40, k = 12 is Feature Squeezing's network.
+
+    Three dense blocks of (depth - 4) / 3 layers. (n, 3, 32, 32) -> logits (n, 10).
+    Raises ValueError unless depth is 4 more than a multiple of 3.
+    """
+    if (depth - 4) % 3 or depth < 7:
+        raise ValueError(f"depth is {depth}; it must be 4 more than a multiple of 3, such as 40")
+    channels = 16
+    layers: list[nn.Module] = [Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))]
+    layers.append(nn.Conv2d(3, channels, 3, padding=1, bias=False))
+    for block in range(3):
+        for _ in range((depth - 4) // 3):
+            layers.append(_DenseLayer(channels, growth))
+            channels += growth
+        layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+        if block < 2:
+            layers += [nn.Conv2d(channels, channels, 1, bias=False), nn.AvgPool2d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+class _BasicBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()),
+            *(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.residual(x) + self.shortcut(x))
+
+
+def resnet18(width: int = 64) -> nn.Sequential:
+    """ResNet-18 (He et al. 2016) in its CIFAR form: 3 x 3 stem, no first pooling; Random Mask's source network.
+
+    Four stages of two blocks with 1, 2, 4 and 8 times ``width`` channels. (n, 3, 32, 32) -> logits (n, 10).
+    """
+    layers: list[nn.Module] = [Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))]
+    layers += [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage in range(4):
+        outputs = width * 2**stage
+        layers += [_BasicBlock(inputs, outputs, 2 if stage else 1), _BasicBlock(outputs, outputs, 1)]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def sphere_relu(d: int = 500, width: int = 1000, hidden: int = 2) -> nn.Sequential:
+    """The ReLU network of Adversarial Spheres: ``hidden`` layers of ``width`` units with batch norm. (n, d) -> (n,)."""
+    layers: list[nn.Module] = []
+    for inputs in [d] + [width] * (hidden - 1):
+        layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, 1), nn.Flatten(0))

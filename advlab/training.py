@@ -1,0 +1,121 @@
+"""One training loop: progress bar, checkpoints without pickle, exact resuming.
+
+Each epoch draws all its randomness (order, dropout, augmentation) from a seed of its own, so that a run which was broken
+off and resumed ends with the same weights as one that was not, on the same machine and thread count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Transform = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
+
+def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross entropy of the batch, the default loss."""
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def fit(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+    schedule: Callable[[int, int], float] | None = None,
+    loss: Loss = cross_entropy,
+    transform: Transform | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> list[float]:
+    """Train ``model`` in place on (n, ...) inputs ``x`` and labels ``y``; return the mean loss of each epoch.
+
+    ``optimizer`` makes the optimiser from the parameters; ``schedule(step, steps)`` gives the factor on its learning
+    rate; ``transform(model, x, y, done)`` changes each batch (augmentation, or an attack for adversarial training) with
+    the model in eval mode, ``done`` being the share of training done. ``loss(model, x, y)`` is minimised.
+
+    With ``checkpoint`` the state is written there after each epoch (safetensors, atomically), and a call that finds
+    such a file goes on from it. The model is left in eval mode. Incomplete last batches are used too.
+
+    Raises ValueError for lengths that differ, epochs or batch sizes below 1, and for a checkpoint of another run.
+    """
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"x has {len(x)} examples and y {len(y)} labels; they must be equally many, and some")
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"epochs is {epochs} and batch_size {batch_size}; both must be at least 1")
+    optimiser = optimizer(model.parameters())
+    rates = [group["lr"] for group in optimiser.param_groups]
+    run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed, "optimizer": type(optimiser).__name__}
+    path = Path(checkpoint) if checkpoint is not None else None
+    losses = _resume(path, model, optimiser, run) if path is not None and path.exists() else []
+    per_epoch = -(-len(x) // batch_size)
+    steps = epochs * per_epoch
+    with torch.random.fork_rng(), tqdm(total=steps, initial=len(losses) * per_epoch, disable=not progress) as bar:
+        for epoch in range(len(losses), epochs):
+            torch.manual_seed(seed * 100_003 + epoch)
+            total = 0.0
+            for i, batch in enumerate(torch.randperm(len(x)).split(batch_size)):
+                step = epoch * per_epoch + i
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["lr"] = rate * (schedule(step, steps) if schedule else 1.0)
+                inputs, labels = x[batch], y[batch]
+                if transform is not None:
+                    model.eval()
+                    inputs = transform(model, inputs, labels, step / steps)
+                model.train()
+                value = loss(model, inputs, labels)
+                optimiser.zero_grad()
+                value.backward()
+                optimiser.step()
+                total += value.item() * len(batch)
+                bar.update()
+            losses.append(total / len(x))
+            bar.set_postfix(epoch=epoch + 1, loss=f"{losses[-1]:.4f}")
+            if path is not None:
+                _save(path, model, optimiser, {**run, "losses": losses})
+    model.eval()
+    return losses
+
+
+def _save(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> None:
+    tensors = {f"model.{name}": t.contiguous() for name, t in model.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": t.contiguous() for key, t in state.items() if isinstance(t, Tensor)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".writing")
+    save_file(tensors, part, metadata={"run": json.dumps(run)})
+    os.replace(part, path)
+
+
+def _resume(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> list[float]:
+    weights: dict[str, Tensor] = {}
+    states: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as f:
+        saved = json.loads((f.metadata() or {}).get("run", "{}"))
+        for name in f.keys():
+            kind, _, rest = name.partition(".")
+            if kind == "model":
+                weights[rest] = f.get_tensor(name)
+            else:
+                index, _, key = rest.partition(".")
+                states.setdefault(int(index), {})[key] = f.get_tensor(name)
+    losses = saved.pop("losses", [])
+    if saved != run:
+        raise ValueError(f"{path} is the checkpoint of another run ({saved}, not {run}): move it away, or name another")
+    model.load_state_dict(weights)
+    optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+    return losses

@@ -1,0 +1,205 @@
+"""Named networks: the recipe that trains each, and the checkpoint that ships with its model card.
+
+A checkpoint is ``checkpoints/NAME.safetensors`` in the package and its card ``NAME.json``, which holds the SHA-256 of
+the weights, the recipe, the data, the measured accuracy and seconds, and the commit that trained it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from . import data, models
+from .evaluate import clopper_pearson, predict
+from .training import fit
+
+Split = Callable[[], tuple[Tensor, Tensor]]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing or is not the one its card describes. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a checkpoint: the network, its data, and how it is trained. ``says`` is for the model card."""
+
+    build: Callable[[], nn.Module]
+    train: Split
+    test: Split
+    epochs: int
+    batch_size: int
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    says: dict[str, str]
+    schedule: Callable[[int, int], float] | None = None
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)  #: further arguments of training.fit
+
+
+def _mnist_without_validation() -> tuple[Tensor, Tensor]:
+    x, y = data.mnist("train")
+    return x[5000:], y[5000:]
+
+
+RECIPES: dict[str, Recipe] = {
+    "mnist_cnn7": Recipe(
+        build=models.mnist_cnn7,
+        train=_mnist_without_validation,
+        test=data.mnist,
+        epochs=50,
+        batch_size=128,
+        optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9, nesterov=True),
+        schedule=lambda step, steps: 1 / (1 + 1e-6 * step),
+        says={
+            "paper": "Xu, Evans and Qi (2018), Table 1; network and training of Carlini and Wagner (2017)",
+            "data": "MNIST: training images 5,000 to 59,999; tested on all 10,000 test images",
+            "optimizer": "SGD, learning rate 0.01 / (1 + 1e-6 step), momentum 0.9 (Nesterov), dropout 0.5, cross entropy",
+            "licence": "MIT",
+        },
+    ),
+}
+
+
+def names() -> list[str]:
+    """The networks that have a recipe, in alphabetical order.
+
+    >>> "mnist_cnn7" in names()
+    True
+    """
+    return sorted(RECIPES)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of ``name``. Raises ValueError for a name that is not in the zoo."""
+    if name not in RECIPES:
+        raise ValueError(f"there is no network {name!r} in the zoo; there are: {', '.join(names())}")
+    return RECIPES[name]
+
+
+def shipped() -> Path:
+    """The folder of the checkpoints that ship with the package."""
+    return Path(str(resources.files("advlab") / "checkpoints"))
+
+
+def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
+    """The model card of ``name``: SHA-256, recipe, data, accuracy with its interval, seconds, commit.
+
+    Raises ValueError for an unknown name and CheckpointError where there is no card.
+    """
+    recipe(name)
+    path = (Path(directory) if directory is not None else shipped()) / f"{name}.json"
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint of {name} in {path.parent}: make it with  python -m advlab train {name}")
+    return json.loads(path.read_text())
+
+
+def load(name: str, directory: str | Path | None = None) -> nn.Module:
+    """The trained network ``name`` in eval mode, from the package, or from the ``directory`` of a training of yours.
+
+    Guarantee: the weights are those of the model card (SHA-256); nothing is unpickled.
+    Raises ValueError for an unknown name, CheckpointError for a missing or altered file.
+    """
+    expected = card(name, directory)["sha256"]
+    path = (Path(directory) if directory is not None else shipped()) / f"{name}.safetensors"
+    try:
+        raw = path.read_bytes()
+    except OSError as e:
+        raise CheckpointError(f"{path} cannot be read ({e.strerror}): install advlab again, or train it") from e
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise CheckpointError(f"{path} is not the checkpoint of its card (SHA-256 differs): install advlab again, or train it")
+    model = recipe(name).build()
+    model.load_state_dict(load_tensors(raw))
+    return model.eval()
+
+
+def train(name: str, to: str | Path = "runs", *, epochs: int | None = None, n: int | None = None, progress: bool = True) -> Path:
+    """Train ``name`` by its recipe into ``to``; return the checkpoint. A run that broke off is resumed by the same call.
+
+    ``epochs`` and ``n`` (training images) shorten the recipe for a trial, and the card then says so.
+    Raises ValueError for an unknown name.
+    """
+    r = recipe(name)
+    folder = Path(to)
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y = (t[:n] for t in r.train())
+    with torch.random.fork_rng():
+        torch.manual_seed(r.seed)
+        model = r.build()
+    unfinished = folder / f"{name}.unfinished.safetensors"
+    wall, cpu = time.perf_counter(), time.process_time()
+    fit(
+        model,
+        x,
+        y,
+        epochs=epochs or r.epochs,
+        batch_size=r.batch_size,
+        optimizer=r.optimizer,
+        schedule=r.schedule,
+        seed=r.seed,
+        checkpoint=unfinished,
+        progress=progress,
+        **r.options,
+    )
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    x_test, y_test = r.test()
+    correct = int((predict(model, x_test) == y_test).sum())
+    raw = save_tensors({key: t.contiguous() for key, t in model.state_dict().items()})
+    about = {
+        "name": name,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        **r.says,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": epochs or r.epochs,
+        "batch_size": r.batch_size,
+        "seed": r.seed,
+        "training_images": len(x),
+        "accuracy": correct / len(y_test),
+        "accuracy_interval": clopper_pearson(correct, len(y_test)),
+        "test_images": len(y_test),
+        "seconds": round(wall, 1),
+        "cpu_seconds": round(cpu, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]),
+    }
+    path = folder / f"{name}.safetensors"
+    _write(path, raw)
+    _write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+    unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _write(path: Path, raw: bytes) -> None:
+    part = path.with_name(path.name + ".writing")
+    part.write_bytes(raw)
+    os.replace(part, path)
+
+
+def _commit() -> str:
+    """The commit of the source tree that this package is run from, with "+changes" if it was edited; else the version."""
+    from . import __version__
+
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return f"advlab {__version__}"
+    return commit + ("+changes" if dirty.strip() else "")
