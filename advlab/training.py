@@ -87,6 +87,7 @@ def fit(
             bar.set_postfix(epoch=epoch + 1, loss=f"{losses[-1]:.4f}")
             if path is not None:
                 _save(path, model, optimiser, {**run, "losses": losses})
+    optimiser.zero_grad()
     model.eval()
     return losses
 

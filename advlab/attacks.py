@@ -1,0 +1,559 @@
+"""Gradient attacks on pixels in [0, 1], one contract for all.
+
+Every attack is a function ``attack(model, x, y, *, eps, ...) -> x_adv`` with the same shape, dtype and device as ``x``
+(n, ...). ``x_adv`` lies in [0, 1] and in the ball of radius ``eps`` around ``x`` (to rounding, 1e-6). ``eps=0`` returns
+``x``. ``y`` (n,) are the true labels; ``targets`` (n,), where taken, are labels to reach instead of any wrong one. No
+argument is changed, the model keeps its mode, gradients are taken with respect to the input only. The model maps (n, ...)
+to logits (n, k) and must be in eval mode. Bad input raises TypeError or ValueError (:mod:`advlab.checks`).
+
+No guarantee: an attack finds errors, it never shows that there are none.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from . import checks
+
+#: ``loss(logits (n, k), y (n,), targets (n,) or None) -> (n,)``, which an attack makes large.
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+# ---------------------------------------------------------------------------------------------- losses
+
+
+def ce_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Cross entropy of ``y``, or minus that of ``targets``. Its gradient vanishes where softmax saturates."""
+    return cross_entropy(logits, y, reduction="none") if targets is None else -cross_entropy(logits, targets, reduction="none")
+
+
+def margin_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """The best wrong logit minus that of ``y`` (above 0: misclassified); or that of ``targets`` minus the best other."""
+    if targets is not None:
+        return -margin_loss(logits, targets)
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -math.inf).amax(1) - own
+
+
+def dlr_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Difference of logits ratio (Croce and Hein 2020, equations 6 and 7): the margin, free of the logits' scale.
+
+    Needs 3 classes, 4 with ``targets``; raises ValueError for fewer.
+    """
+    need = 3 if targets is None else 4
+    if logits.shape[1] < need:
+        raise ValueError(f"the DLR loss needs {need} classes, the model has {logits.shape[1]}: take loss='margin'")
+    ranked = logits.sort(1, descending=True).values
+    if targets is None:
+        return margin_loss(logits, y) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+    gap = logits.gather(1, targets[:, None]).squeeze(1) - logits.gather(1, y[:, None]).squeeze(1)
+    return gap / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2 + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"ce": ce_loss, "margin": margin_loss, "dlr": dlr_loss}
+
+
+# ---------------------------------------------------------------------------------------------- shared steps
+
+
+def _begin(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, targets: Tensor | None, norm: str = "linf"
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check the input; return copies that are safe to build a graph on, also when called under inference mode."""
+    checks.budget(eps)
+    checks.classifier_inputs(model, x, y)
+    if targets is not None:
+        checks.classifier_inputs(model, x, targets, labels="targets")
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm is {norm!r}; it must be 'linf' or 'l2'")
+    return x.detach().clone(), y.clone(), None if targets is None else targets.clone()
+
+
+def _loss(loss: str | Loss) -> Loss:
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(LOSSES)}, or a function")
+    return LOSSES[loss]
+
+
+def _hit(logits: Tensor, y: Tensor, targets: Tensor | None) -> Tensor:
+    """Where the attack's goal is met, (n,) bool."""
+    guess = logits.argmax(1)
+    return guess != y if targets is None else guess == targets
+
+
+def _gradient(value: Tensor, at: Tensor) -> Tensor:
+    """Gradient of the sum of ``value`` (n,) with respect to the input alone."""
+    if not value.requires_grad:
+        raise ValueError("the model passes no gradient to its input: wrap its non-differentiable part in bpda or straight_through")
+    return torch.autograd.grad(value.sum(), at)[0]
+
+
+def _per_example(v: Tensor, like: Tensor) -> Tensor:
+    """(n,) -> (n, 1, ..., 1), to scale examples of the shape of ``like``."""
+    return v.view(-1, *[1] * (like.ndim - 1))
+
+
+def _l2(v: Tensor) -> Tensor:
+    """The L2 norm of each example, (n,)."""
+    return v.flatten(1).norm(dim=1)
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Each example divided by its L2 norm; zero stays zero."""
+    return v / _per_example(_l2(v).clamp_min(1e-30), v)
+
+
+def _project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
+    """The point of ball and box near ``x_adv``. Clipping to the box last cannot leave the ball, since x is in the box."""
+    if norm == "linf":
+        return x_adv.clamp(x - eps, x + eps).clamp_(0, 1)
+    delta = x_adv - x
+    shrink = (eps / _l2(delta).clamp_min(1e-30)).clamp_max(1)
+    return (x + delta * _per_example(shrink, x)).clamp_(0, 1)
+
+
+def _random(shape: Sequence[int], like: Tensor, generator: Generator | None, draw: Callable[..., Tensor] = torch.rand) -> Tensor:
+    device = like.device if generator is None else generator.device
+    return draw(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def _random_start(x: Tensor, eps: float, norm: str, generator: Generator | None) -> Tensor:
+    """A uniform point of the ball, clipped to the box."""
+    if norm == "linf":
+        return (x + (2 * _random(x.shape, x, generator) - 1) * eps).clamp_(0, 1)
+    direction = _unit(_random(x.shape, x, generator, torch.randn))
+    radius = eps * _random((len(x),), x, generator) ** (1 / x[0].numel())
+    return (x + direction * _per_example(radius, x)).clamp_(0, 1)
+
+
+# ---------------------------------------------------------------------------------------------- one budget
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def fgsm(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    loss: str | Loss = "ce",
+    targets: Tensor | None = None,
+) -> Tensor:
+    """One gradient step of length ``eps`` (Goodfellow et al. 2015): x + eps sign(gradient), clipped to [0, 1].
+
+    ``norm="l2"`` steps along the normalised gradient. A larger ``eps`` can do less harm: the step is taken blindly.
+    No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets, norm)
+    if not len(x) or eps == 0:
+        return x
+    at = x.clone().requires_grad_()
+    gradient = _gradient(_loss(loss)(model(at), y, targets), at)
+    return _project(x + eps * (gradient.sign() if norm == "linf" else _unit(gradient)), x, eps, norm)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    steps: int = 40,
+    step_size: float | None = None,
+    norm: str = "linf",
+    loss: str | Loss = "ce",
+    targets: Tensor | None = None,
+    random_start: bool = True,
+    restarts: int = 1,
+    start: Tensor | None = None,
+    momentum: float | None = None,
+    active_set: bool = True,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Projected gradient ascent on the loss inside the ball (Madry et al. 2018), ``norm`` "linf" or "l2".
+
+    Steps of ``step_size`` (default 2.5 eps / steps) along the gradient's sign, or the normalised gradient. Runs
+    ``restarts`` times from random points; ``start`` (n, ...) is where the first run begins instead, such as the result
+    for a smaller ``eps``. ``momentum`` accumulates L1-normalised gradients with that decay (Dong et al. 2018).
+
+    An example that meets the goal at any iterate is returned so; the others at their last iterate. With ``active_set``
+    an example that meets the goal is finished and leaves the batch, so that the return is its first adversarial iterate;
+    without it every step runs, and the last iterate is returned where it is adversarial too.
+    More restarts, and a warm ``start``, never leave the defender better off. No guarantee otherwise.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets, norm)
+    objective = _loss(loss)
+    if steps < 1 or restarts < 1:
+        raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
+    if start is not None and start.shape != x.shape:
+        raise ValueError(f"start has the shape {tuple(start.shape)}, x {tuple(x.shape)}; they must be equal")
+    if not len(x) or eps == 0:
+        return x
+    length = 2.5 * eps / steps if step_size is None else step_size
+    result = x.clone()
+    todo = torch.arange(len(x), device=x.device)  # examples not yet broken
+    for restart in range(restarts):
+        if restart == 0 and start is not None:
+            begin = _project(start.detach().to(x), x, eps, norm)
+        else:
+            begin = _random_start(x[todo], eps, norm, generator) if random_start else x[todo].clone()
+        goals = None if targets is None else targets[todo]
+        final, broken = _ascend(model, x[todo], y[todo], goals, begin, objective, eps, length, norm, steps, momentum, active_set)
+        result[todo] = final
+        todo = todo[~broken]
+        if not len(todo):
+            break
+    return result
+
+
+def _ascend(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    x_adv: Tensor,
+    objective: Loss,
+    eps: float,
+    length: float,
+    norm: str,
+    steps: int,
+    momentum: float | None,
+    active_set: bool,
+) -> tuple[Tensor, Tensor]:
+    """One run of PGD: the points to return, (n, ...), and which met the goal, (n,) bool."""
+    result = x_adv.clone()
+    broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    index = torch.arange(len(x), device=x.device)  # rows of the batch that are still worked on
+    velocity = torch.zeros_like(x) if momentum is not None else None
+    for _ in range(steps):
+        at = x_adv.requires_grad_()
+        logits = model(at)
+        hit = _hit(logits.detach(), y, targets)
+        gradient = _gradient(objective(logits, y, targets), at)
+        x_adv = x_adv.detach()
+        if hit.any():
+            result[index[hit]] = x_adv[hit]
+            broken[index[hit]] = True
+            if active_set:
+                if hit.all():
+                    return result, broken
+                stay = ~hit
+                x, y, x_adv, gradient, index = x[stay], y[stay], x_adv[stay], gradient[stay], index[stay]
+                targets = None if targets is None else targets[stay]
+                velocity = None if velocity is None else velocity[stay]
+        if momentum is not None and velocity is not None:
+            mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
+            gradient = velocity = momentum * velocity + gradient / _per_example(mean, x)
+        x_adv = _project(x_adv + length * (gradient.sign() if norm == "linf" else _unit(gradient)), x, eps, norm)
+    with torch.no_grad():
+        hit = _hit(model(x_adv), y, targets)
+    take = hit | ~broken[index]
+    result[index[take]] = x_adv[take]
+    broken[index] |= hit
+    return result, broken
+
+
+def bim(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    loss: str | Loss = "ce",
+    targets: Tensor | None = None,
+    active_set: bool = True,
+) -> Tensor:
+    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x`` itself, steps of eps / steps."""
+    length = eps / max(steps, 1) if step_size is None else step_size
+    return pgd(
+        model, x, y, eps=eps, steps=steps, step_size=length, loss=loss, targets=targets, random_start=False, active_set=active_set
+    )
+
+
+def mi_fgsm(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    decay: float = 1.0,
+    loss: str | Loss = "ce",
+    targets: Tensor | None = None,
+    active_set: bool = False,
+) -> Tensor:
+    """Momentum iterative FGSM (Dong et al. 2018): made for transfer, so every step runs unless ``active_set``."""
+    return pgd(
+        model,
+        x,
+        y,
+        eps=eps,
+        steps=steps,
+        step_size=eps / max(steps, 1),
+        loss=loss,
+        targets=targets,
+        random_start=False,
+        momentum=decay,
+        active_set=active_set,
+    )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def square(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    queries: int = 1000,
+    share: float = 0.8,
+    targets: Tensor | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
+    """The Square attack in the linf ball (Andriushchenko et al. 2020): random squares, no gradient, images (n, c, h, w) only.
+
+    A black box beside the gradient attacks: where it does better, a defence hides its gradients. ``share`` is the share of
+    pixels changed at first. An example leaves the batch once its goal is met. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if x.ndim != 4:
+        raise ValueError(f"x has the shape {tuple(x.shape)}; the Square attack needs images (n, c, h, w)")
+    if not len(x) or eps == 0:
+        return x
+    n, c, h, w = x.shape
+    stripes = _random((n, c, 1, w), x, generator).sub_(0.5).sign_()
+    x_adv = (x + eps * stripes).clamp_(0, 1)
+    value = margin_loss(model(x_adv), y, targets)
+    for query in range(1, queries):
+        todo = (value <= 0).nonzero().squeeze(1)
+        if not len(todo):
+            break
+        side = min(h, w, max(1, round(math.sqrt(share * _square_schedule(query, queries) * h * w))))
+        corner = _random((len(todo), 2), x, generator)
+        top, left = (corner[:, 0] * (h - side + 1)).long(), (corner[:, 1] * (w - side + 1)).long()
+        row, column = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
+        inside = ((row >= top[:, None]) & (row < top[:, None] + side))[:, None, :, None]
+        inside = inside & ((column >= left[:, None]) & (column < left[:, None] + side))[:, None, None, :]  # (m, 1, h, w)
+        sign = _random((len(todo), c, 1, 1), x, generator).sub_(0.5).sign_()
+        trial = torch.where(inside, (x[todo] + eps * sign).clamp_(0, 1), x_adv[todo])
+        new = margin_loss(model(trial), y[todo], None if targets is None else targets[todo])
+        better = new > value[todo]
+        x_adv[todo[better]], value[todo[better]] = trial[better], new[better]
+    return x_adv
+
+
+def _square_schedule(query: int, queries: int) -> float:
+    """The share of pixels halves at these points of a budget of 10,000 queries (section 3.2 of the paper), rescaled."""
+    passed = sum(query * 10_000 > at * queries for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
+    return 0.5**passed
+
+
+# ---------------------------------------------------------------------------------------------- smallest perturbation
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def ddn(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    steps: int = 100,
+    gamma: float = 0.05,
+    initial_norm: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """Decoupled direction and norm (Rony et al. 2019): a small L2 perturbation, found in ``steps`` gradients.
+
+    The perturbation's norm shrinks by ``gamma`` while the goal is met and grows while it is not; its direction follows
+    the gradient of cross entropy with a cosine-decayed step. Returns the nearest adversarial iterate of each example, and
+    ``x`` itself where none within ``eps`` (L2) was found. The distance is an upper bound of the smallest. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    norm = torch.full_like(best_norm, initial_norm)
+    x_adv = x.clone()
+    for step in range(steps + 1):
+        at = x_adv.requires_grad_()
+        logits = model(at)
+        hit, distance = _hit(logits.detach(), y, targets), _l2(x_adv.detach() - x)
+        better = hit & (distance < best_norm) & (distance <= eps)
+        best[better], best_norm[better] = x_adv.detach()[better], distance[better]
+        if step == steps:
+            break
+        gradient = _gradient(ce_loss(logits, y, targets), at)
+        length = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+        delta = x_adv.detach() - x + length * _unit(gradient)
+        norm = norm * torch.where(hit, 1 - gamma, 1 + gamma)
+        x_adv = (x + _unit(delta) * _per_example(norm, x)).clamp_(0, 1)
+    return best
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def minimal_l2(
+    criterion: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    eps: float = math.inf,
+    search_steps: int = 9,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+) -> Tensor:
+    """The smallest L2 change of ``x`` (n, ...) in [0, 1] that brings ``criterion`` (n, ...) -> (n,) below 0, by descent.
+
+    The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on |x_adv - x|^2 + c relu(criterion) in
+    the variable artanh(2 x - 1), with a binary search over c for each example. Unlike theirs, the variable and Adam's
+    moments are kept from one c to the next, and x is drawn in by 1 % so that black and white pixels can move.
+    Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
+
+    Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.
+    """
+    checks.budget(eps)
+    if not x.is_floating_point() or x.ndim < 2 or (x.numel() and not (x.min() >= 0 and x.max() <= 1)):
+        raise ValueError("x must be a batch of floats in [0, 1], (n, ...)")
+    x = x.detach().clone()
+    if not len(x) or eps == 0:
+        return x
+    w = torch.atanh((2 * x - 1) * 0.99)
+    first, second, count = torch.zeros_like(w), torch.zeros_like(w), 0
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    c = torch.full_like(best_norm, initial_c)
+    low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
+    for _ in range(search_steps):
+        found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for _ in range(steps):
+            at = w.requires_grad_()
+            x_adv = (torch.tanh(at) + 1) / 2
+            gap = criterion(x_adv)
+            if gap.shape != (len(x),):
+                raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
+            squared = (x_adv - x).flatten(1).square().sum(1)
+            gradient = _gradient(squared + c * gap.relu(), at)
+            w, hit, distance = w.detach(), gap.detach() < 0, squared.detach().sqrt()
+            found |= hit
+            better = hit & (distance < best_norm) & (distance <= eps)
+            best[better], best_norm[better] = x_adv.detach()[better], distance[better]
+            count += 1
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient.square()
+            w = w - learning_rate * (first / (1 - 0.9**count)) / ((second / (1 - 0.999**count)).sqrt() + 1e-8)
+        high, low = torch.where(found, c.minimum(high), high), torch.where(found, low, c.maximum(low))
+        c = torch.where(high.isinf(), c * 10, (low + high) / 2)
+    return best
+
+
+def cw_l2(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    search_steps: int = 9,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The L2 attack of Carlini and Wagner (2017, section V-A): :func:`minimal_l2` on the margin of the logits.
+
+    ``confidence`` is kappa, the margin by which the wrong class must lead. Returns ``x`` where nothing within ``eps`` (L2)
+    was found. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    return minimal_l2(
+        lambda x_adv: confidence - margin_loss(model(x_adv), y, targets),
+        x,
+        eps=eps,
+        search_steps=search_steps,
+        steps=steps,
+        learning_rate=learning_rate,
+        initial_c=initial_c,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- non-differentiable parts
+
+
+class _Surrogate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, exact: Tensor, smooth: Tensor) -> Tensor:
+        return exact.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]
+
+
+def bpda(exact: Callable[[Tensor], Tensor], surrogate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function with the values of ``exact`` and the gradient of ``surrogate`` (Athalye et al. 2018, section 4.1).
+
+    Both map a tensor to tensors of one shape. ``exact`` need not be differentiable.
+    Raises ValueError, when called, if the two shapes differ.
+
+    >>> steep = bpda(torch.round, lambda x: x**2)
+    >>> x = torch.tensor([0.2, 0.7], requires_grad=True)
+    >>> steep(x).tolist(), torch.autograd.grad(steep(x).sum(), x)[0].tolist()
+    ([0.0, 1.0], [0.4000000059604645, 1.399999976158142])
+    """
+
+    def both(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            value = exact(x)
+        smooth = surrogate(x)
+        if value.shape != smooth.shape:
+            raise ValueError(f"exact gives {tuple(value.shape)} and surrogate {tuple(smooth.shape)}; they must be equal")
+        return _Surrogate.apply(value, smooth)
+
+    return both
+
+
+def straight_through(exact: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """:func:`bpda` with the identity: the backward pass takes ``exact``, which keeps the shape, for no change at all."""
+    return bpda(exact, lambda x: x)
+
+
+# ---------------------------------------------------------------------------------------------- reference protocol
+
+
+def autoattack(
+    model: nn.Module, x: Tensor, y: Tensor, *, eps: float, norm: str = "linf", seed: int = 0, batch_size: int = 250
+) -> Tensor:
+    """AutoAttack's standard ensemble (Croce and Hein 2020), imported from ``pyautoattack``: the reference protocol.
+
+    Thousands of passes for each image: minutes for a hundred digits on a CPU. The attack works on a frozen copy of the
+    model. Raises ImportError without the extra: ``pip install advlab[autoattack]``.
+    """
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as e:
+        raise ImportError("AutoAttack needs the package pyautoattack: pip install 'advlab[autoattack]'") from e
+    x, y, _ = _begin(model, x, y, eps, None, norm)
+    if not len(x) or eps == 0:
+        return x
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    name = "Linf" if norm == "linf" else "L2"
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        ensemble = AutoAttack(frozen, norm=name, eps=eps, seed=seed, device=x.device)
+        x_adv, _ = ensemble.run_standard_evaluation(x, y, batch_size=batch_size)
+    return _project(x_adv.detach().to(x), x, eps, norm)

@@ -1,0 +1,367 @@
+"""One contract for every attack, then what each promises beyond it."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
+from torch import nn
+
+from advlab import attacks
+
+LINF, L2 = 0.1, 1.0
+g = torch.Generator
+
+
+def seeded(attack, **options):
+    return lambda *args, **more: attack(*args, generator=g().manual_seed(3), **options, **more)
+
+
+#: name -> (attack, norm, budget): every attack of the module stands here, which a test below holds.
+TABLE = {
+    "fgsm": (attacks.fgsm, "linf", LINF),
+    "fgsm l2": (functools.partial(attacks.fgsm, norm="l2"), "l2", L2),
+    "bim": (attacks.bim, "linf", LINF),
+    "pgd": (seeded(attacks.pgd), "linf", LINF),
+    "pgd l2": (seeded(attacks.pgd, norm="l2"), "l2", L2),
+    "pgd margin": (seeded(attacks.pgd, loss="margin"), "linf", LINF),
+    "pgd dlr": (seeded(attacks.pgd, loss="dlr"), "linf", LINF),
+    "pgd every step": (seeded(attacks.pgd, active_set=False), "linf", LINF),
+    "pgd restarts": (seeded(attacks.pgd, restarts=3, steps=5), "linf", LINF),
+    "mi_fgsm": (attacks.mi_fgsm, "linf", LINF),
+    "square": (seeded(attacks.square, queries=100), "linf", LINF),
+    "ddn": (functools.partial(attacks.ddn, steps=30), "l2", L2),
+    "cw_l2": (functools.partial(attacks.cw_l2, steps=30, search_steps=4), "l2", L2),
+    "autoattack": (attacks.autoattack, "linf", LINF),
+}
+FAST = [name for name in TABLE if name != "autoattack"]
+BUDGETED = [name for name in FAST if "fgsm" not in name.split()[0] or name == "mi_fgsm"]
+TARGETED = [name for name in FAST]
+
+
+def distance(x_adv, x, norm):
+    delta = (x_adv - x).flatten(1)
+    return delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+
+
+def errors(net, x, y):
+    with torch.no_grad():
+        return net(x).argmax(1) != y
+
+
+def test_the_table_has_every_attack():
+    public = {n for n, f in vars(attacks).items() if callable(f) and getattr(f, "__module__", "") == attacks.__name__}
+    not_attacks = {"ce_loss", "margin_loss", "dlr_loss", "bpda", "straight_through", "minimal_l2"}
+    assert {n for n in public if not n.startswith("_")} - not_attacks == {name.split()[0] for name in TABLE}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_contract(name, net, digits):
+    attack, norm, eps = TABLE[name]
+    x, y = (t[:10] for t in digits) if name == "autoattack" else digits
+    before = x.clone(), y.clone(), [p.clone() for p in net.parameters()]
+    clean = errors(net, x, y)
+    x_adv = attack(net, x, y, eps=eps)
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == x.dtype
+    assert x_adv.device == x.device
+    assert not x_adv.requires_grad
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert distance(x_adv, x, norm).max() <= eps + 1e-6
+    assert torch.equal(x, before[0])
+    assert torch.equal(y, before[1])
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before[2], strict=True))
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    assert not net.training
+    assert errors(net, x_adv, y).sum() > clean.sum() + len(x) // 20, "the attack finds next to nothing"
+    assert torch.equal(attack(net, x, y, eps=0.0), x)
+    assert attack(net, x[:0], y[:0], eps=eps).shape == x[:0].shape
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_result_does_not_depend_on_the_context_it_is_called_in(name, net, digits):
+    attack, _, eps = TABLE[name]
+    x, y = (t[:5] for t in digits)
+    usual = attack(net, x, y, eps=eps)
+    with torch.no_grad():
+        assert torch.equal(attack(net, x, y, eps=eps), usual)
+    with torch.inference_mode():
+        assert torch.equal(attack(net, x.clone(), y.clone(), eps=eps), usual)
+    needs = x.clone().requires_grad_()
+    assert torch.equal(attack(net, needs, y, eps=eps), usual)
+    assert needs.grad is None
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_double_precision_stays_double(name, net, digits):
+    import copy
+
+    attack, norm, eps = TABLE[name]
+    x, y = digits[0][:5].double(), digits[1][:5]
+    x_adv = attack(copy.deepcopy(net).double(), x, y, eps=eps)
+    assert x_adv.dtype == torch.float64
+    assert distance(x_adv, x, norm).max() <= eps + 1e-12
+
+
+@pytest.mark.parametrize("name", TARGETED)
+def test_targets_are_reached_more_often_than_untargeted(name, net, digits):
+    attack, norm, eps = TABLE[name]
+    x, y = digits
+    targets = (y + 1) % 10
+    x_adv = attack(net, x, y, eps=3 * eps, targets=targets)
+    assert distance(x_adv, x, norm).max() <= 3 * eps + 1e-6
+    with torch.no_grad():
+        before, after = (net(v).argmax(1).eq(targets).sum() for v in (x, x_adv))
+        other = net(attack(net, x, y, eps=3 * eps)).argmax(1).eq(targets).sum()
+    assert after > before
+    assert after >= other
+
+
+BAD = {
+    "bytes": (lambda x, y: ((x * 255).byte(), y), TypeError, "255"),
+    "float labels": (lambda x, y: (x, y.float()), TypeError, "long"),
+    "arrays": (lambda x, y: (x.numpy(), y), TypeError, "tensors"),
+    "one image, no batch": (lambda x, y: (x[0], y[:28]), ValueError, "cannot take|shape"),
+    "a vector": (lambda x, y: (x.flatten(), y), ValueError, "batch"),
+    "wrong image size": (lambda x, y: (x[:, :, :20], y), ValueError, "cannot take inputs"),
+    "too few labels": (lambda x, y: (x, y[:-1]), ValueError, "need"),
+    "above one": (lambda x, y: (x * 255, y), ValueError, r"\[0, 1\]"),
+    "not a number": (lambda x, y: (x * math.nan, y), ValueError, r"\[0, 1\]"),
+    "label out of range": (lambda x, y: (x, y + 5), ValueError, "classes 0 to 9"),
+    "negative label": (lambda x, y: (x, y - 8), ValueError, "classes 0 to 9"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("name", TABLE)
+def test_bad_input_is_refused_with_what_to_do(name, case, net, digits):
+    spoil, error, says = BAD[case]
+    with pytest.raises(error, match=says):
+        TABLE[name][0](net, *spoil(*digits), eps=0.1)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_training_mode_and_bad_budgets_are_refused(name, net, digits):
+    attack = TABLE[name][0]
+    net.train()
+    try:
+        with pytest.raises(ValueError, match=r"model.eval\(\)"):
+            attack(net, *digits, eps=0.1)
+    finally:
+        net.eval()
+    for eps in (-0.1, math.nan):
+        with pytest.raises(ValueError, match="budget"):
+            attack(net, *digits, eps=eps)
+
+
+def test_options_are_checked(net, digits):
+    for options, says in [
+        ({"norm": "l7"}, "norm"),
+        ({"loss": "huber"}, "one of ce, margin, dlr"),
+        ({"steps": 0}, "at least 1"),
+        ({"start": torch.zeros(1, 1, 28, 28)}, "start"),
+        ({"targets": torch.full((60,), 10)}, "classes 0 to 9"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            attacks.pgd(net, *digits, eps=0.1, **options)
+    with pytest.raises(ValueError, match="images"):
+        attacks.square(nn.Linear(4, 3).eval(), torch.rand(2, 4), torch.zeros(2, dtype=torch.int64), eps=0.1)
+
+
+def test_more_restarts_never_help_the_defender(net, digits):
+    broken = [
+        errors(net, attacks.pgd(net, *digits, eps=0.06, steps=4, restarts=r, generator=g().manual_seed(5)), digits[1])
+        for r in (1, 2, 4, 8)
+    ]
+    for fewer, more in zip(broken, broken[1:], strict=False):
+        assert not (fewer & ~more).any()
+    assert broken[-1].sum() > broken[0].sum(), "restarts found nothing: the test shows nothing"
+
+
+@pytest.mark.parametrize("active_set", [True, False])
+def test_a_warm_start_makes_the_errors_grow_with_eps(net, digits, active_set):
+    start, before = None, errors(net, *digits)
+    counts = []
+    for eps in (0.02, 0.05, 0.1, 0.2):
+        start = attacks.pgd(net, *digits, eps=eps, steps=5, start=start, active_set=active_set, generator=g().manual_seed(0))
+        now = errors(net, start, digits[1])
+        assert not (before & ~now).any()
+        before = now
+        counts.append(int(now.sum()))
+    assert counts[-1] > counts[0]
+
+
+def test_active_set_and_every_step_break_the_same_digits_at_less_cost(net, digits):
+    class Counting(nn.Module):
+        seen = 0
+
+        def forward(self, x):
+            self.seen += len(x)
+            return net(x)
+
+    model = Counting().eval()
+    results, cost = [], []
+    for active_set in (True, False):
+        model.seen = 0
+        x_adv = attacks.pgd(model, *digits, eps=0.1, active_set=active_set, generator=g().manual_seed(1))
+        results.append(errors(net, x_adv, digits[1]))
+        cost.append(model.seen)
+    assert torch.equal(*results)
+    assert cost[1] == 60 * 41 + 1
+    assert cost[0] < cost[1] / 2
+
+
+# ------------------------------------------------------------------------------- oracles that share no code with ours
+
+
+def linear(weight, bias):
+    model = nn.Linear(weight.shape[1], weight.shape[0]).double().eval()
+    model.weight.data, model.bias.data = torch.as_tensor(weight), torch.as_tensor(bias)
+    return model
+
+
+@given(seed=st.integers(0, 10_000), eps=st.floats(0.01, 0.3))
+@settings(max_examples=25, deadline=None)
+def test_pgd_meets_the_linear_programme(seed, eps):
+    """On a linear network the worst margin in ball and box is a linear programme, which SciPy solves."""
+    random = np.random.default_rng(seed)
+    weight, x = random.normal(size=(2, 6)), random.uniform(size=6)
+    gap = weight[1] - weight[0]
+    bias = np.array([1e3, 0.0])  # class 0 wins everywhere, so that the attack runs to its end
+    bounds = list(zip(np.maximum(x - eps, 0), np.minimum(x + eps, 1), strict=True))
+    best = -linprog(-gap, bounds=bounds).fun
+    x_adv = attacks.pgd(
+        linear(weight, bias), torch.tensor(x[None]), torch.zeros(1, dtype=torch.int64), eps=eps, loss="margin", steps=60
+    )
+    assert (x_adv[0].numpy() @ gap) == pytest.approx(best, abs=1e-9)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=12, deadline=None)
+def test_l2_attacks_come_near_the_quadratic_programme(seed):
+    """The nearest point of the box with another class, by SciPy's SLSQP for each class of a linear network."""
+    random = np.random.default_rng(seed)
+    weight, bias, x = random.normal(size=(3, 5)), random.normal(size=3) * 0.1, random.uniform(0.1, 0.9, size=5)
+    own = int(np.argmax(weight @ x + bias))
+    best = math.inf
+    for other in {0, 1, 2} - {own}:
+        gap, offset = weight[other] - weight[own], bias[other] - bias[own]
+        solution = minimize(
+            lambda z: ((z - x) ** 2).sum(),
+            x,
+            jac=lambda z: 2 * (z - x),
+            bounds=[(0, 1)] * 5,
+            constraints={"type": "ineq", "fun": lambda z, a=gap, b=offset: a @ z + b, "jac": lambda z, a=gap: a},
+            method="SLSQP",
+        )
+        if solution.success:
+            best = min(best, float(np.sqrt(solution.fun)))
+    model, batch, label = linear(weight, bias), torch.tensor(x[None]), torch.tensor([own])
+    assume(0.01 < best < 0.4)
+    for attack, slack in ((attacks.ddn, 1.10), (attacks.cw_l2, 1.05)):
+        x_adv = attack(model, batch, label, steps=200)
+        found = float(distance(x_adv, batch, "l2"))
+        assert errors(model, x_adv, label).item()
+        assert best * (1 - 1e-6) <= found <= best * slack + 0.01, (attack.__name__, found, best)
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(4, 8))
+@settings(max_examples=25, deadline=None)
+def test_losses_against_numpy_and_the_sign_of_the_margin(seed, k):
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(7, k)) * 5
+    y, t = random.integers(0, k, 7), random.integers(0, k, 7)
+    rows, ranked = np.arange(7), -np.sort(-logits, axis=1)
+    others = np.where(np.eye(k, dtype=bool)[y], -np.inf, logits).max(1)
+    args = torch.tensor(logits), torch.tensor(y)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-9)
+    close(attacks.ce_loss(*args), -np.log(probabilities[rows, y]))
+    close(attacks.ce_loss(*args, torch.tensor(t)), np.log(probabilities[rows, t]))
+    close(attacks.margin_loss(*args), others - logits[rows, y])
+    close(attacks.dlr_loss(*args), (others - logits[rows, y]) / (ranked[:, 0] - ranked[:, 2]))
+    gap = logits[rows, t] - logits[rows, y]
+    close(attacks.dlr_loss(*args, torch.tensor(t)), gap / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2))
+    assert ((attacks.margin_loss(*args) > 0).numpy() == (logits.argmax(1) != y)).all()
+    with pytest.raises(ValueError, match="DLR loss needs"):
+        attacks.dlr_loss(args[0][:, :2], args[1] * 0)
+
+
+def test_minimal_l2_serves_any_criterion_and_reports_failure():
+    x = torch.rand(4, 3, dtype=torch.float64)
+    half = attacks.minimal_l2(lambda z: 0.9 - z[:, 0], x, steps=200)  # nearest point with z_0 > 0.9
+    expected = (0.9 - x[:, 0]).clamp_min(0)
+    assert torch.allclose((half - x).norm(dim=1), expected, atol=0.01)
+    assert (half[:, 0] > 0.9).all()
+    assert torch.equal(attacks.minimal_l2(lambda z: z[:, 0] + 1, x, steps=5), x)  # cannot be met: x comes back
+    with pytest.raises(ValueError, match=r"must give \(4,\)"):
+        attacks.minimal_l2(lambda z: z, x)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        attacks.minimal_l2(lambda z: z[:, 0], x + 1)
+
+
+def test_confidence_costs_distance(net, digits):
+    x, y = (t[:10] for t in digits)
+    near, sure = (attacks.cw_l2(net, x, y, confidence=kappa, steps=60) for kappa in (0.0, 10.0))
+    with torch.no_grad():
+        assert (attacks.margin_loss(net(sure), y) > 9.99).all()
+    assert (distance(sure, x, "l2") > distance(near, x, "l2")).all()
+
+
+def test_surrogates_keep_the_value_exactly_and_pass_a_gradient(net, digits):
+    def rounding(x):
+        return torch.round(x)
+
+    x = digits[0][:3].clone().requires_grad_()
+    for hook in (attacks.straight_through(rounding), attacks.bpda(rounding, lambda v: torch.sigmoid(20 * (v - 0.5)))):
+        assert torch.equal(hook(x), rounding(x.detach()))
+        assert torch.autograd.grad(hook(x).sum(), x)[0].abs().sum() > 0
+    assert torch.autograd.grad(attacks.straight_through(rounding)(x).sum(), x)[0].eq(1).all()
+    with pytest.raises(ValueError, match="must be equal"):
+        attacks.bpda(rounding, lambda v: v[:, 0])(x)
+
+
+def test_an_attack_through_rounding_needs_the_hook(net, digits):
+    """The adaptive attack of a quantised network gets no signal without a surrogate, and gets one with it."""
+
+    class Quantised(nn.Module):
+        def __init__(self, squeeze):
+            super().__init__()
+            self.squeeze = squeeze
+
+        def forward(self, x):
+            return net(self.squeeze(x))
+
+    def squeeze(x):
+        return torch.round(x * 3) / 3
+
+    blind = Quantised(squeeze).eval()
+    sighted = Quantised(attacks.straight_through(squeeze)).eval()
+    blindly, seeing = (
+        errors(blind, attacks.pgd(m, *digits, eps=0.25, steps=20, random_start=False), digits[1]).sum() for m in (blind, sighted)
+    )
+    assert seeing > blindly + 10
+
+
+def test_a_model_without_gradients_is_refused(net, digits):
+    class Cut(nn.Module):
+        def forward(self, x):
+            return net(x.detach()).detach()
+
+    with pytest.raises(ValueError, match="bpda"):
+        attacks.pgd(Cut().eval(), *digits, eps=0.1)
+
+
+def test_square_needs_no_gradient(net, digits):
+    class Cut(nn.Module):
+        def forward(self, x):
+            with torch.no_grad():
+                return net(x.detach())
+
+    x_adv = attacks.square(Cut().eval(), *digits, eps=0.2, queries=150, generator=g().manual_seed(0))
+    assert errors(net, x_adv, digits[1]).sum() > errors(net, *digits).sum() + 10
