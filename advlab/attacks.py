@@ -462,6 +462,8 @@ def minimal_l2(
     return best
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def cw_l2(
     model: nn.Module,
     x: Tensor,
