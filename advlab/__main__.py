@@ -1,4 +1,4 @@
-"""Command line:  python -m advlab data|train|zoo ..."""
+"""Command line:  python -m advlab data|train|reproduce|zoo ..."""
 
 import argparse
 import sys
@@ -16,10 +16,16 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training images, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
+    p = commands.add_parser("reproduce", help="measure the book's numbers again and write the manifest, book/results")
+    p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
+    p.add_argument("--claim", metavar="ID", help="one claim only")
+    p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
+    p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
+    p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
-        return {"data": _data, "train": _train, "zoo": _zoo}[args.command](args)
+        return {"data": _data, "train": _train, "reproduce": _reproduce, "zoo": _zoo}[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -45,6 +51,28 @@ def _train(args: argparse.Namespace) -> int:
     path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n)
     about = zoo.card(args.name, args.to)
     print(f"{path}: accuracy {about['accuracy']:.2%} on {about['test_images']:,} test images, {about['seconds']:.0f} s")
+    return 0
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from . import results
+
+    wanted = results.claims(args.chapter)
+    if args.claim:
+        wanted = [c for c in wanted if c.id == args.claim]
+        if not wanted:
+            raise ValueError(f"there is no claim {args.claim!r}; there are: {', '.join(c.id for c in results.claims())}")
+    else:
+        wanted = [c for c in wanted if results.TIERS.index(c.tier) <= results.TIERS.index(args.tier)]
+    for c in wanted:
+        old = results.load(c.chapter).get(c.id)
+        if args.stale and old and not results.stale(old):
+            results.save([results.reworded(old)])
+            continue
+        new = results.measure(c, args.n)
+        if args.n is None:
+            results.save([new])  # one by one, so that an interrupted run keeps what it has
+        print(f"{c.id:32} {new.show('full')}   paper: {new.show('paper')}   {new.cpu_seconds:.0f} CPU s", flush=True)
     return 0
 
 

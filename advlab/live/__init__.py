@@ -1,0 +1,13 @@
+"""Figures that move without a kernel.
+
+A live figure is an anywidget whose arithmetic runs in the page, so that the same figure works in JupyterLab (where its
+values also reach the kernel) and on the static page of the book, offline. Each carries a sentence that describes it
+(``alt``) and a still picture for places where no script runs. What needs torch is made by :func:`with_kernel`: controls in
+JupyterLab, and on the static page the recorded picture with a sentence that says so.
+"""
+
+from .figure import Figure, with_kernel
+from .gallery import DigitAttack, LinearShift, linear_shift
+from .network import pack_network
+
+__all__ = ["DigitAttack", "Figure", "LinearShift", "linear_shift", "pack_network", "with_kernel"]

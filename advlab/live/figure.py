@@ -1,0 +1,95 @@
+"""The one mechanism behind every live figure."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+from matplotlib.figure import Figure as Picture
+
+HERE = Path(__file__).parent
+
+
+def module(*names: str) -> str:
+    """One JavaScript module from files of this folder: ``kit.js``, then ``names`` in order, the last one exporting."""
+    return "\n".join((HERE / name).read_text() for name in ("kit.js", *names))
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as PNG bytes, the same each time."""
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+class Figure(anywidget.AnyWidget):
+    """A figure whose JavaScript computes; subclasses set ``_esm`` by :func:`module` and say what they show.
+
+    ``describe()`` gives the alt text, ``still()`` the picture for places without scripts.
+    """
+
+    _css = (HERE / "live.css").read_text()
+    alt = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.alt = self.describe()
+
+    def describe(self) -> str:
+        """One sentence that says what the figure shows, for readers who do not see it."""
+        raise NotImplementedError(f"{type(self).__name__} must describe itself")
+
+    def still(self) -> Picture:
+        """The figure as it stands now, as a matplotlib picture."""
+        raise NotImplementedError(f"{type(self).__name__} must draw its still picture")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self.describe()}"
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        if data is not None:
+            data["text/plain"] = repr(self)
+            data["image/png"] = base64.b64encode(png(self.still())).decode()
+        return bundle
+
+
+class _Recorded(ipywidgets.VBox):
+    """Controls over a picture; its text form is the sentence that describes it."""
+
+    describes = ""
+
+    def __repr__(self) -> str:
+        return self.describes
+
+
+def with_kernel(draw: Callable[..., Picture], alt: str, **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Controls whose values go to ``draw(**values) -> matplotlib figure``, which needs the kernel (torch, say).
+
+    In JupyterLab the picture follows the controls. On the static page the picture recorded here is shown with a sentence
+    that says so, and no control that would move nothing. ``alt`` describes the picture.
+    Raises ValueError without controls or without ``alt``.
+    """
+    if not controls or not alt:
+        raise ValueError("with_kernel needs a sentence for alt, and at least one control, such as eps=FloatSlider(...)")
+
+    def values() -> dict[str, Any]:
+        return {name: control.value for name, control in controls.items()}
+
+    picture = ipywidgets.Image(value=png(draw(**values())), format="png", tooltip=alt)
+
+    def update(_: object) -> None:
+        picture.value = png(draw(**values()))
+
+    for control in controls.values():
+        control.observe(update, "value")
+    box = _Recorded([*controls.values(), picture])
+    box.describes = alt
+    return box

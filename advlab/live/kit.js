@@ -1,0 +1,62 @@
+// What every live figure uses: decoding, controls, drawing. Plain functions, no imports; a figure's file follows this one
+// in the same module (see Figure in __init__.py).
+
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+
+// IEEE half precision, little endian -> doubles
+function halvesOf(base64) {
+  const raw = new Uint16Array(bytesOf(base64).buffer);
+  const out = new Float64Array(raw.length);
+  for (let i = 0; i < raw.length; i++) {
+    const sign = raw[i] & 0x8000 ? -1 : 1, exponent = (raw[i] >> 10) & 31, fraction = raw[i] & 1023;
+    out[i] = sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+  }
+  return out;
+}
+
+// mulberry32: a small generator of uniform numbers in [0, 1) which Python repeats to the bit
+function uniforms(seed) {
+  let a = seed >>> 0;
+  return () => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(a ^ (a >>> 15), a | 1);
+    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "g", "line", "path", "rect", "text", "circle", "title"].includes(tag);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+// A labelled slider. Arrow keys move it by a step, Page keys by ten, as in every browser.
+function slider(label, { min, max, step, show }, onInput) {
+  const input = make("input", { type: "range", min, max, step });
+  const output = make("output", {});
+  const write = (value) => {
+    input.value = value;
+    output.textContent = show(+value);
+    input.setAttribute("aria-valuetext", show(+value));
+  };
+  input.addEventListener("input", () => { write(input.value); onInput(+input.value); });
+  return { root: make("label", { class: "control" }, make("span", {}, label), input, output), write };
+}
+
+function choice(label, options, onChange) {
+  const select = make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
+  select.addEventListener("change", () => onChange(select.value));
+  return { root: make("label", { class: "control" }, make("span", {}, label), select), write: (v) => { select.value = v; } };
+}
+
+// Keep a control and a trait of the model in step, and redraw on every change from either side.
+function traits(model, names, redraw) {
+  for (const name of names) model.on(`change:${name}`, redraw);
+  const set = (name) => (value) => { model.set(name, value); model.save_changes(); };
+  return { set, off: () => names.forEach((name) => model.off(`change:${name}`, redraw)) };
+}
+
+const percent = (p) => (p > 0.9995 && p < 1 ? "over 99.9" : (100 * p).toFixed(1)) + " %";

@@ -1,0 +1,149 @@
+"""The claims of chapter 0: what the first network of the zoo is worth, clean and attacked.
+
+``python -m advlab reproduce start_here`` measures them and writes the manifest.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from . import attacks, data, evaluate, zoo
+from .results import Measurement, claim
+
+NETWORK = "mnist_cnn7"
+TABLE_1 = "Xu et al. (2018), Table 1"
+TABLE_2 = "Xu et al. (2018), Table 2"
+
+
+def _share(correct: Tensor) -> Measurement:
+    k, n = int(correct.sum()), len(correct)
+    return Measurement(k / n, n, evaluate.clopper_pearson(k, n))
+
+
+def _seeds(model: nn.Module, n: int) -> tuple[Tensor, Tensor]:
+    """The paper's seeds: the first n test images that the network classifies correctly."""
+    x, y = data.mnist("test", 2 * n + 10)
+    right = (evaluate.predict(model, x) == y).nonzero().squeeze(1)[:n]
+    return x[right], y[right]
+
+
+def eight_bits(x: Tensor) -> Tensor:
+    """Images as they would be stored, rounded to 256 levels; the paper's adversarial images are."""
+    return (x * 255).round() / 255
+
+
+@claim(
+    "start_here.clean",
+    "Clean accuracy, MNIST, 7 layers",
+    paper=0.9943,
+    where=TABLE_1,
+    digits=2,
+    note="Same architecture and recipe, our own run, no selection on the test set.",
+    networks=[NETWORK],
+)
+def clean(n: int = 10_000) -> Measurement:
+    x, y = data.mnist("test", n)
+    return _share(evaluate.predict(zoo.load(NETWORK), x) == y)
+
+
+def _success(attack: evaluate.Attack, n: int) -> Measurement:
+    """Share of the paper's seeds that are misclassified after the attack, rounded to 8 bits."""
+    model = zoo.load(NETWORK)
+    x, y = _seeds(model, n)
+    return _share(evaluate.predict(model, eight_bits(attack(model, x, y))) != y)
+
+
+@claim(
+    "start_here.fgsm_success",
+    "FGSM, eps 0.3: success rate on 100 seeds",
+    paper=0.46,
+    where=TABLE_2,
+    digits=0,
+    note="A single blind step: how often it lands depends on the training run, even for one recipe.",
+    networks=[NETWORK],
+)
+def fgsm_success(n: int = 100) -> Measurement:
+    return _success(functools.partial(attacks.fgsm, eps=0.3), n)
+
+
+@claim(
+    "start_here.bim_success",
+    "BIM, eps 0.3, 10 steps of 0.06: success rate on 100 seeds",
+    paper=0.91,
+    where=TABLE_2,
+    digits=0,
+    note="Ours keeps the first adversarial iterate; the paper's kept the last iterate.",
+    networks=[NETWORK],
+)
+def bim_success(n: int = 100) -> Measurement:
+    return _success(functools.partial(attacks.bim, eps=0.3, steps=10, step_size=0.06), n)
+
+
+def _robust(attack: evaluate.Attack, n: int) -> Measurement:
+    x, y = data.mnist("test", n)
+    found = evaluate.robust_accuracy(zoo.load(NETWORK), x, y, attack)
+    return Measurement(found.accuracy, found.n, found.interval)
+
+
+def random_signs(model: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
+    """No attack at all: each pixel moved by eps up or down, at random; (n, ...) -> (n, ...)."""
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).sub(0.5).sign()
+    return (x + eps * noise).clamp(0, 1)
+
+
+@claim("start_here.noise", "Accuracy under random signs, eps 0.1", networks=[NETWORK])
+def noise(n: int = 1000) -> Measurement:
+    return _robust(functools.partial(random_signs, eps=0.1), n)
+
+
+@claim("start_here.fgsm", "Accuracy under FGSM, eps 0.1", networks=[NETWORK])
+def fgsm(n: int = 1000) -> Measurement:
+    return _robust(functools.partial(attacks.fgsm, eps=0.1), n)
+
+
+def _pgd(eps: float, n: int, restarts: int = 1, loss: str = "ce") -> Measurement:
+    generator = torch.Generator().manual_seed(0)
+    return _robust(
+        functools.partial(attacks.pgd, eps=eps, steps=40, restarts=restarts, loss=loss, generator=generator), n
+    )
+
+
+@claim("start_here.pgd", "Accuracy under PGD-40, eps 0.1", networks=[NETWORK])
+def pgd(n: int = 1000) -> Measurement:
+    return _pgd(0.1, n)
+
+
+@claim("start_here.pgd_restarts", "Accuracy under PGD-40, eps 0.1, 10 restarts", networks=[NETWORK])
+def pgd_restarts(n: int = 1000) -> Measurement:
+    return _pgd(0.1, n, restarts=10)
+
+
+@claim("start_here.pgd_margin", "Accuracy under PGD-40 on the margin, eps 0.1, 10 restarts", networks=[NETWORK])
+def pgd_margin(n: int = 1000) -> Measurement:
+    return _pgd(0.1, n, restarts=10, loss="margin")
+
+
+@claim("start_here.autoattack", "Accuracy under AutoAttack, eps 0.1", tier="laptop", networks=[NETWORK])
+def autoattack(n: int = 1000) -> Measurement:
+    return _robust(functools.partial(attacks.autoattack, eps=0.1), n)
+
+
+@claim(
+    "start_here.ddn",
+    "Median distance to an adversarial example, L2, DDN-100",
+    unit="",
+    digits=2,
+    note="An upper bound of the smallest distance; the interval is that of the median.",
+    networks=[NETWORK],
+)
+def ddn(n: int = 1000) -> Measurement:
+    model = zoo.load(NETWORK)
+    x, y = _seeds(model, n)
+    found = attacks.ddn(model, x, y)
+    broken = evaluate.predict(model, found) != y
+    lengths = torch.where(broken, evaluate.distances(found, x, "l2"), torch.inf)
+    median, low, high = evaluate.median_interval(lengths)
+    return Measurement(median, n, (low, high))

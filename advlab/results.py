@@ -1,0 +1,400 @@
+"""The manifest: the paper's number beside our number, with all that is needed to believe or repeat it.
+
+A *claim* is a function that measures something; :func:`claim` registers it with what the paper says. Running it
+(``python -m advlab reproduce``) writes an entry of ``book/results/CHAPTER.json``: claim id, paper value and where it
+stands, our value, n, interval, tier, command, code version, inputs, date, seconds, and a note on why they differ.
+Tables and numbers in the book come from those entries alone.
+
+The code version of an entry is a digest of every definition of advlab that its claim reaches; comments, docstrings and
+layout do not count. An entry whose digest no longer matches is *stale*, and a test fails until it is measured again.
+"""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import functools
+import hashlib
+import html
+import inspect
+import io
+import json
+import os
+import time
+import tokenize
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+TIERS = ("fast", "laptop", "gpu")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a claim's function returns: our value, the sample size, and an interval if there is one."""
+
+    value: float
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the manifest. ``paper`` is None where no paper gives a number; ``unit`` is "%" or a unit's name."""
+
+    id: str
+    title: str
+    value: float
+    n: int | None
+    interval: tuple[float, float] | None
+    paper: float | None
+    where: str | None
+    unit: str
+    digits: int
+    note: str
+    tier: str
+    command: str
+    code: str
+    inputs: dict[str, str]
+    version: str
+    date: str
+    cpu_seconds: float
+
+    def show(self, what: str = "value") -> str:
+        """The number for a reader: ``what`` is "value", "interval", "paper", "n" or "full".
+
+        Raises ValueError for another ``what``.
+        """
+        if what == "value":
+            return _number(self.value, self.unit, self.digits)
+        if what == "interval":
+            if self.interval is None:
+                return "–"
+            low, high = (_number(v, self.unit, self.digits, bare=True) for v in self.interval)
+            return f"{low} to {high}"
+        if what == "paper":
+            return "–" if self.paper is None else _number(self.paper, self.unit, self.digits)
+        if what == "n":
+            return "–" if self.n is None else f"{self.n:,}"
+        if what == "full":
+            details = [f"n = {self.n:,}"] if self.n is not None else []
+            details += [f"95 % interval {self.show('interval')}"] if self.interval else []
+            return self.show() + (f" ({', '.join(details)})" if details else "")
+        raise ValueError(f"{what!r} is not a part of an entry; there are value, interval, paper, n, full")
+
+
+def _number(value: float, unit: str, digits: int, bare: bool = False) -> str:
+    if unit == "%":
+        return f"{100 * value:.{digits}f}" + ("" if bare else " %")
+    return f"{value:.{digits}f}" + (f" {unit}" if unit and not bare else "")
+
+
+# ---------------------------------------------------------------------------------------------- claims
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A registered measurement: ``measure(n=None)`` runs it, on a slice of n examples where n is given."""
+
+    id: str
+    title: str
+    measure: Callable[..., Measurement]
+    paper: float | None
+    where: str | None
+    unit: str
+    digits: int
+    note: str
+    tier: str
+    networks: tuple[str, ...]
+
+    @property
+    def chapter(self) -> str:
+        return self.id.partition(".")[0]
+
+
+CLAIMS: dict[str, Claim] = {}
+
+#: Chapter -> module whose import registers its claims.
+CHAPTERS = {"start_here": "advlab.reproduce"}
+
+
+def claim(
+    id: str,
+    title: str,
+    *,
+    paper: float | None = None,
+    where: str | None = None,
+    unit: str = "%",
+    digits: int = 1,
+    note: str = "",
+    tier: str = "fast",
+    networks: Iterable[str] = (),
+) -> Callable[[Callable[..., Measurement]], Callable[..., Measurement]]:
+    """Register a function ``measure(n=None) -> Measurement`` as the claim ``id``, "chapter.name".
+
+    ``networks`` are the zoo's networks it uses, whose SHA-256 become its inputs. Raises ValueError for an id that is
+    taken or has no known chapter, an unknown tier, and a paper value without a place.
+    """
+
+    def register(measure: Callable[..., Measurement]) -> Callable[..., Measurement]:
+        new = Claim(id, title, measure, paper, where, unit, digits, note, tier, tuple(networks))
+        if id in CLAIMS or new.chapter not in CHAPTERS:
+            raise ValueError(f"claim {id!r}: the id is taken, or its chapter is not one of {', '.join(CHAPTERS)}")
+        if tier not in TIERS or (paper is None) != (where is None):
+            raise ValueError(f"claim {id!r}: the tier must be one of {TIERS}, and paper and where go together")
+        CLAIMS[id] = new
+        return measure
+
+    return register
+
+
+def claims(chapter: str | None = None) -> list[Claim]:
+    """The claims of ``chapter``, or of all chapters. Raises ValueError for an unknown chapter."""
+    if chapter is not None and chapter not in CHAPTERS:
+        raise ValueError(f"there is no chapter {chapter!r} with claims; there are: {', '.join(CHAPTERS)}")
+    for name in CHAPTERS if chapter is None else [chapter]:
+        import_module(CHAPTERS[name])
+    return [c for c in CLAIMS.values() if chapter in (None, c.chapter)]
+
+
+def measure(c: Claim, n: int | None = None) -> Entry:
+    """Run a claim and return its entry; ``n`` shortens it for a trial."""
+    from . import __version__
+
+    start = time.process_time()
+    found = c.measure() if n is None else c.measure(n=n)
+    return Entry(
+        id=c.id,
+        title=c.title,
+        value=found.value,
+        n=found.n,
+        interval=found.interval,
+        paper=c.paper,
+        where=c.where,
+        unit=c.unit,
+        digits=c.digits,
+        note=c.note,
+        tier=c.tier,
+        command=f"python -m advlab reproduce {c.chapter} --claim {c.id}",
+        code=code_version(c.measure),
+        inputs=inputs(c),
+        version=__version__,
+        date=datetime.date.today().isoformat(),
+        cpu_seconds=round(time.process_time() - start, 1),
+    )
+
+
+def inputs(c: Claim) -> dict[str, str]:
+    """The SHA-256 of each network that the claim uses."""
+    from . import zoo
+
+    return {name: zoo.card(name)["sha256"] for name in c.networks}
+
+
+def stale(entry: Entry) -> str | None:
+    """Why an entry must be measured again, or None if it need not be."""
+    known = {c.id: c for c in claims()}
+    if entry.id not in known:
+        return "no function measures it any more"
+    c = known[entry.id]
+    if entry.code != code_version(c.measure):
+        return "the code it depends on has changed since"
+    if entry.inputs != inputs(c):
+        return "a network it depends on has changed since"
+    return None
+
+
+def reworded(entry: Entry) -> Entry:
+    """The entry with the words of its claim as they are now (title, note, paper's number, ...): no new measurement."""
+    (c,) = (c for c in claims() if c.id == entry.id)
+    return replace(
+        entry, title=c.title, paper=c.paper, where=c.where, unit=c.unit, digits=c.digits, note=c.note, tier=c.tier
+    )
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def folder() -> Path:
+    """The manifest's folder: ``$ADVLAB_RESULTS``, or ``book/results`` of the nearest folder above that has one."""
+    if told := os.environ.get("ADVLAB_RESULTS"):
+        return Path(told)
+    for start in (Path.cwd(), Path(__file__).resolve().parent):
+        for place in (start, *start.parents):
+            if (place / "book" / "results").is_dir():
+                return place / "book" / "results"
+    raise FileNotFoundError("there is no book/results here or above: run this inside a checkout of the book")
+
+
+def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
+    """The entries of a chapter by id; none if it has no file yet."""
+    path = (where or folder()) / f"{chapter}.json"
+    if not path.exists():
+        return {}
+    entries = [Entry(**{**e, "interval": tuple(e["interval"]) if e["interval"] else None}) for e in json.loads(path.read_text())]
+    return {e.id: e for e in entries}
+
+
+def save(entries: Iterable[Entry], where: Path | None = None) -> None:
+    """Put entries into their chapters' files, in the order of the claims, leaving the other entries as they are."""
+    by_chapter: dict[str, dict[str, Entry]] = {}
+    for e in entries:
+        by_chapter.setdefault(e.id.partition(".")[0], {})[e.id] = e
+    for chapter, new in by_chapter.items():
+        merged = load(chapter, where) | new
+        ordered = [asdict(merged[c.id]) for c in claims(chapter) if c.id in merged]
+        path = (where or folder()) / f"{chapter}.json"
+        part = path.with_name(path.name + ".writing")
+        part.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+        os.replace(part, path)
+
+
+def get(id: str) -> Entry:
+    """The manifest's entry ``id``. Raises KeyError with the ids there are."""
+    chapter = id.partition(".")[0]
+    entries = load(chapter)
+    if id not in entries:
+        raise KeyError(f"the manifest has no {id!r}; {chapter} has: {', '.join(entries) or 'nothing yet'}")
+    return entries[id]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Entries as a table that notebooks and pages show: paper, ours, interval, sample size, why they differ."""
+
+    entries: tuple[Entry, ...] = field(repr=False)
+
+    HEAD = ("claim", "paper", "ours", "95 % interval", "n", "note")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return [(e.title, e.show("paper"), e.show(), e.show("interval"), e.show("n"), e.note) for e in self.entries]
+
+    def __repr__(self) -> str:
+        widths = [max(len(row[i]) for row in [self.HEAD, *self.rows()]) for i in range(5)]
+        lines = [self.HEAD, *self.rows()]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)).rstrip() for row in lines)
+
+    def _repr_html_(self) -> str:
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows())
+        return f'<table class="advlab-results"><thead>{row(self.HEAD, "th")}</thead><tbody>{body}</tbody></table>'
+
+
+def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
+    """The table of a chapter, or of some ids of it. Raises KeyError for an id that is not there."""
+    entries = load(chapter)
+    return Table(tuple(entries.values()) if ids is None else tuple(get(id) for id in ids))
+
+
+# ---------------------------------------------------------------------------------------------- code version
+
+
+def code_version(function: Callable) -> str:
+    """A digest of ``function`` and of every definition of its package that it reaches by name.
+
+    Guarantee: changing the code of any reached definition changes the digest. Names reached only at run time (through
+    getattr or a registry) are not followed; comments, docstrings and white space do not count.
+    """
+    package = function.__module__.partition(".")[0]
+    pieces: dict[str, str] = {}
+    todo = [(function.__module__, function.__qualname__.partition(".")[0])]
+    while todo:
+        module, name = todo.pop()
+        qualified = f"{module}:{name}"
+        if qualified in pieces:
+            continue
+        definitions, imports = _module(module, package)
+        if name not in definitions:
+            if name in imports and imports[name][1]:
+                todo.append(imports[name])
+            continue
+        text, reached = definitions[name]
+        pieces[qualified] = text
+        for first, second in reached:
+            if first in definitions:
+                todo.append((module, first))
+            elif first in imports:
+                source, own = imports[first]
+                if own:
+                    todo.append((source, own))
+                elif second:
+                    todo.append((source, second))
+    return hashlib.sha256("\n".join(f"{k}={pieces[k]}" for k in sorted(pieces)).encode()).hexdigest()[:16]
+
+
+Reached = set[tuple[str, str]]
+
+
+@functools.lru_cache(maxsize=None)
+def _module(module: str, package: str) -> tuple[dict[str, tuple[str, Reached]], dict[str, tuple[str, str]]]:
+    """Of a module: top-level name -> (bare text, names reached), and imported name -> (module, name or "")."""
+    spec = util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return {}, {}
+    source = Path(spec.origin).read_text()
+    tree = ast.parse(source)
+    bare = _without_comments(source).splitlines()
+    definitions: dict[str, tuple[str, Reached]] = {}
+    imports: dict[str, tuple[str, str]] = {}
+    is_package = spec.origin.endswith("__init__.py")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            parent = module.split(".")[: len(module.split(".")) - node.level + is_package] if node.level else []
+            base = ".".join([*parent, *([node.module] if node.module else [])])
+            if base.partition(".")[0] == package:
+                for alias in node.names:
+                    name = alias.asname or alias.name
+                    inner = f"{base}.{alias.name}"
+                    imports[name] = (inner, "") if _is_module(inner) else (base, alias.name)
+    for node in tree.body:
+        names: list[str] = []
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        for name in names:
+            definitions[name] = (_bare_text(node, bare), _reached(node))
+    return definitions, imports
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return util.find_spec(name) is not None
+    except (ModuleNotFoundError, AttributeError):
+        return False
+
+
+def _reached(node: ast.AST) -> Reached:
+    found: Reached = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+            found.add((inner.value.id, inner.attr))
+        elif isinstance(inner, ast.Name):
+            found.add((inner.id, ""))
+    return found
+
+
+def _without_comments(source: str) -> str:
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(lines)
+
+
+def _bare_text(node: ast.stmt, lines: list[str]) -> str:
+    """The text of a definition without decorators, docstrings, comments and white space, the same for every Python."""
+    keep = dict(enumerate(lines[node.lineno - 1 : node.end_lineno], start=node.lineno))
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and inspect.cleandoc(ast.get_docstring(inner) or ""):
+            doc = inner.body[0]
+            for row in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1):
+                keep.pop(row, None)
+    return "".join("".join(keep.values()).split())

@@ -1,0 +1,299 @@
+"""Attacks side by side: advlab against foolbox, torchattacks, ART and adv-lib, in one run on the same images and network.
+
+- ``pgd``: PGD-40 in the linf ball (eps 0.1, step 0.01, random start) on 1,000 MNIST test images: robust accuracy.
+- ``ddn``: DDN with 100 steps on 300 test images that are classified correctly: median L2 distance.
+- ``cw``: the L2 attack of Carlini and Wagner on 100 such images, one round: median L2 distance.
+
+Run it from the repository's root, in the environment that bench/README.md describes:
+
+    .venv-bench/bin/python -m bench.attacks
+    .venv-bench/bin/python -m bench.attacks --parts pgd ddn --rounds 9 --networks zoo:mnist_cnn7
+
+Time is CPU time of one thread. Machines are noisy, so that only ratios within a round count: in each round every contender
+runs once, in rotated order, and its time is divided by that of the fastest peer in the same round; the table shows the
+median, least and largest of these ratios. Points are judged here, alike for all, never by the library that made them.
+A peer that cannot be imported is listed as not installed. Writes bench/results.json; it is no test and never fails on a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import platform
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from advlab import attacks, data, models, zoo
+from advlab.evaluate import predict
+from advlab.training import fit
+
+ROOT = Path(__file__).parent
+EPS, STEP, STEPS, DDN_STEPS = 0.1, 0.01, 40, 100
+PGD_IMAGES, DDN_IMAGES, CW_IMAGES = 1000, 300, 100
+
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Contenders = dict[str, Attack]
+Rows = dict[str, dict[str, Any]]
+Judge = Callable[[nn.Module, Tensor, Tensor, Tensor], float]
+
+
+# ---------------------------------------------------------------------------------------------- contenders by part
+
+
+def ours() -> dict[str, Contenders]:
+    """Ours, with every step run as the peers do, and with the active set, which is the default."""
+    budget = {"eps": EPS, "steps": STEPS, "step_size": STEP}
+    return {
+        "pgd": {
+            "advlab, every step": lambda model, x, y: attacks.pgd(model, x, y, **budget, active_set=False),
+            "advlab, active set": lambda model, x, y: attacks.pgd(model, x, y, **budget),
+        },
+        "ddn": {"advlab": lambda model, x, y: attacks.ddn(model, x, y, steps=DDN_STEPS)},
+        "cw": {"advlab 9x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=9, steps=100)},
+    }
+
+
+def foolbox() -> dict[str, Contenders]:
+    lib = importlib.import_module("foolbox")
+    make = lib.attacks
+
+    def run(attack: Any, eps: float | None) -> Attack:
+        # returns (raw, clipped, success); clipped to the ball is what its users take
+        return lambda model, x, y: attack(lib.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=eps)[1]
+
+    pgd = make.LinfProjectedGradientDescentAttack(abs_stepsize=STEP, steps=STEPS, random_start=True)
+    return {
+        "pgd": {"foolbox": run(pgd, EPS)},
+        "ddn": {"foolbox": run(make.DDNAttack(steps=DDN_STEPS), None)},
+        "cw": {"foolbox 9x100": run(make.L2CarliniWagnerAttack(binary_search_steps=9, steps=100), None)},
+    }
+
+
+def torchattacks() -> dict[str, Contenders]:
+    lib = importlib.import_module("torchattacks")
+    budget = {"eps": EPS, "alpha": STEP, "steps": STEPS, "random_start": True}
+    return {"pgd": {"torchattacks": lambda model, x, y: lib.PGD(model, **budget)(x, y)}}
+
+
+def art() -> dict[str, Contenders]:
+    evasion, estimators = (importlib.import_module(f"art.{name}") for name in ("attacks.evasion", "estimators.classification"))
+
+    def pgd(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        net = estimators.PyTorchClassifier(
+            model, loss=nn.CrossEntropyLoss(), input_shape=x.shape[1:], nb_classes=10, clip_values=(0, 1), device_type="cpu"
+        )
+        attack = evasion.ProjectedGradientDescentPyTorch(
+            net, eps=EPS, eps_step=STEP, max_iter=STEPS, num_random_init=1, batch_size=len(x), verbose=False
+        )
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    return {"pgd": {"ART": pgd}}
+
+
+def adv_lib() -> dict[str, Contenders]:
+    """adv-lib imports torchvision and visdom, but its attacks on classifiers use neither: empty modules stand in for them."""
+    absent = [name for name in ("torchvision", "torchvision.models", "visdom") if not _found(name)]
+    sys.modules.update({name: types.ModuleType(name) for name in absent})
+    if "torchvision.models" in absent:
+        sys.modules["torchvision"].models = sys.modules["torchvision.models"]  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        lib = importlib.import_module("adv_lib.attacks")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+    cw = lib.carlini_wagner_l2
+    return {
+        "pgd": {"adv-lib": lambda model, x, y: lib.pgd_linf(model, x, y, EPS, steps=STEPS, absolute_step_size=STEP)},
+        # by default it rounds to 256 levels; nobody else does
+        "ddn": {"adv-lib": lambda model, x, y: lib.ddn(model, x, y, steps=DDN_STEPS, levels=None)},
+        "cw": {
+            "adv-lib 9x100": lambda model, x, y: cw(model, x, y, binary_search_steps=9, max_iterations=100),
+            "adv-lib 5x1000": lambda model, x, y: cw(model, x, y, binary_search_steps=5, max_iterations=1000),
+        },
+    }
+
+
+PEERS = {"foolbox": foolbox, "torchattacks": torchattacks, "adversarial-robustness-toolbox": art, "adv-lib": adv_lib}
+
+
+def _found(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is absent
+        return False
+
+
+# ---------------------------------------------------------------------------------------------- networks
+
+
+def network(name: str) -> nn.Module:
+    """A trained network in eval mode; its weights require gradients, as a user's do. Trained once, kept in build/bench."""
+    if name.startswith("zoo:"):
+        return zoo.load(name.removeprefix("zoo:")).requires_grad_()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.stability_cnn()
+    path = ROOT.parent / "build" / "bench" / f"mnist-{name}.safetensors"
+    if path.exists():
+        model.load_state_dict(load_file(path))
+        return model.eval()
+    print(f"training the {name} network ...", flush=True)
+    x, y = data.mnist("train")
+    fit(model, x, y, epochs=5 if name == "standard" else 2, transform=None if name == "standard" else _attacked)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), path)
+    return model
+
+
+def _attacked(model: nn.Module, x: Tensor, y: Tensor, done: float) -> Tensor:
+    return attacks.pgd(model, x, y, eps=0.2 * min(1.0, 3 * done), steps=4, active_set=False)
+
+
+# ---------------------------------------------------------------------------------------------- judging and timing
+
+
+def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
+    if not ((x_adv - x).abs().max() <= EPS + 1e-5 and x_adv.min() >= 0 and x_adv.max() <= 1):
+        raise RuntimeError("a contender left the ball or the box")
+    return (predict(model, x_adv) == y).double().mean().item()
+
+
+def median_l2(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
+    """The median distance, where an example that was not fooled counts as infinitely far."""
+    distance = (x_adv - x).double().flatten(1).norm(dim=1)
+    return distance.where(predict(model, x_adv, len(x)) != y, math.inf).quantile(0.5, interpolation="higher").item()
+
+
+JUDGES: dict[str, Judge] = {"pgd": robust_accuracy, "ddn": median_l2, "cw": median_l2}
+
+
+def measure(part: str, contenders: Contenders, model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> Rows:
+    """A row for each contender: what its points are worth, and the CPU seconds of every round."""
+    rows: Rows = {name: {"scores": [], "cpu_seconds": []} for name in contenders}
+    names = list(contenders)
+    for turn in range(-1 if rounds > 1 else 0, rounds):  # round -1 warms up and is not counted
+        for name in (names[i % len(names)] for i in range(turn, turn + len(names))):
+            torch.manual_seed(turn + 1)
+            np.random.seed(turn + 1)  # noqa: NPY002 (ART draws from the global one)
+            model.zero_grad(set_to_none=True)
+            gc.collect()
+            start = time.process_time()
+            x_adv = contenders[name](model, x, y)
+            seconds = time.process_time() - start
+            if turn >= 0:
+                rows[name]["cpu_seconds"].append(seconds)
+                rows[name]["scores"].append(JUDGES[part](model, x, y, x_adv.detach()))
+    return rows
+
+
+def summarise(part: str, rows: Rows) -> dict[str, Any]:
+    """Add the ratios to the fastest peer (times) and, for distances, to the best peer's median."""
+    for row in rows.values():
+        row["score"], row["seconds"] = statistics.mean(row["scores"]), statistics.median(row["cpu_seconds"])
+    peers = [name for name in rows if not name.startswith("advlab")]
+    if not peers:
+        return {"rows": rows}
+    fastest = min(peers, key=lambda name: rows[name]["seconds"])
+    best = min(rows[name]["score"] for name in peers)
+    reference = list(rows[fastest]["cpu_seconds"])
+    for row in rows.values():
+        ratios = [a / b for a, b in zip(row["cpu_seconds"], reference, strict=True)]
+        row["time_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+        if part != "pgd":
+            row["distance_ratio"] = row["score"] / best if math.isfinite(best) else None
+    return {"fastest_peer": fastest, "best_peer_score": best, "rows": rows}
+
+
+def show(title: str, part: str, result: dict[str, Any]) -> None:
+    print(f"\n{title}")
+    print(f"  {'':22}{'robust accuracy' if part == 'pgd' else 'median L2 (ratio)':>22}{'CPU s':>9}   time / fastest peer's")
+    for name, row in result["rows"].items():
+        if part == "pgd":
+            score = f"{row['score']:.4f} {min(row['scores']):.3f}-{max(row['scores']):.3f}"
+        else:
+            score = f"{row['score']:.4f}" + (f" ({row['distance_ratio']:.3f})" if row.get("distance_ratio") else "")
+        ratio = row.get("time_ratio")
+        times = f"{ratio['median']:.3f}  [{ratio['min']:.3f}, {ratio['max']:.3f}]" if ratio else "no peer"
+        mark = " *" if name == result.get("fastest_peer") else ""
+        print(f"  {name:22}{score:>22}{row['seconds']:9.2f}   {times}{mark}")
+
+
+# ---------------------------------------------------------------------------------------------- the run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare advlab's attacks with its peers' in one run.")
+    parser.add_argument("--parts", nargs="+", choices=list(JUDGES), default=list(JUDGES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", default=["standard", "adversarial"], metavar="standard|adversarial|zoo:NAME")
+    parser.add_argument("--out", type=Path, default=ROOT / "results.json")
+    args = parser.parse_args()
+    if unknown := [name for name in args.networks if name not in ("standard", "adversarial") and not name.startswith("zoo:")]:
+        parser.error(f"there is no network {unknown[0]!r}: take standard, adversarial or zoo:NAME")
+    torch.set_num_threads(1)
+
+    parts, versions = ours(), {"torch": torch.__version__, "numpy": np.__version__}
+    versions |= {"python": platform.python_version(), "advlab": importlib.import_module("advlab").__version__}
+    for package, load in PEERS.items():
+        try:
+            peer = load()
+            versions[package] = importlib.metadata.version(package)
+        except ImportError as e:
+            versions[package] = "not installed"
+            print(f"{package}: not installed ({e})")
+            continue
+        for part, contenders in peer.items():
+            parts[part] |= contenders
+    print("  ".join(f"{name} {version}" for name, version in versions.items()))
+
+    command = " ".join(["python -m bench.attacks", *sys.argv[1:]])
+    about = {"date": datetime.date.today().isoformat(), "command": command, "rounds": args.rounds, "threads": 1}
+    settings = {"eps": EPS, "step_size": STEP, "pgd_steps": STEPS, "ddn_steps": DDN_STEPS}
+    settings |= {"pgd_images": PGD_IMAGES, "ddn_images": DDN_IMAGES, "cw_images": CW_IMAGES}
+    results: dict[str, Any] = {}
+    images, labels = data.mnist("test")
+    for name in args.networks:
+        model = network(name)
+        right = (predict(model, images) == labels).nonzero().squeeze(1)
+        results[name] = {"accuracy": len(right) / len(labels)}
+        print(f"\n{name} network: {len(right) / len(labels):.4f} of the test images right")
+        for part in args.parts:
+            take = {"pgd": slice(PGD_IMAGES), "ddn": right[:DDN_IMAGES], "cw": right[:CW_IMAGES]}[part]
+            x, y = images[take], labels[take]
+            rounds = 1 if part == "cw" else args.rounds
+            results[name][part] = summarise(part, measure(part, parts[part], model, x, y, rounds))
+            show(f"{part}, {len(x)} images, {rounds} rounds", part, results[name][part])
+            whole = {**about, "versions": versions, "settings": settings, "networks": results}
+            args.out.write_text(json.dumps(_finite(whole), indent=1) + "\n")
+    print(f"\n* the fastest peer. Written: {args.out}")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a median over a majority of failures is written as null; floats to 6 digits."""
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Intervals against SciPy, robust accuracy against counting, and each honesty flag raised by a model that deserves it."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+from advlab import attacks, evaluate
+
+pgd = functools.partial(attacks.pgd, eps=0.1, steps=10)
+
+
+@given(n=st.integers(1, 500), data=st.data(), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_clopper_pearson_is_scipys_exact_interval(n, data, confidence):
+    k = data.draw(st.integers(0, n))
+    expected = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
+    assert evaluate.clopper_pearson(k, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_intervals_of_nothing_and_bad_counts():
+    assert evaluate.clopper_pearson(0, 0) == (0.0, 1.0)
+    for bad in [(-1, 5), (6, 5), (1, 5, 1.0)]:
+        with pytest.raises(ValueError, match="need 0 <="):
+            evaluate.clopper_pearson(*bad)
+    with pytest.raises(ValueError, match=r"must be \(n,\)"):
+        evaluate.median_interval(torch.empty(0))
+
+
+@pytest.mark.parametrize("n", [6, 25, 100])
+def test_median_interval_covers_at_least_as_often_as_it_says(n):
+    random = np.random.default_rng(0)
+    draws = random.exponential(size=(2000, n))
+    covered = [low <= np.log(2) <= high for _, low, high in (evaluate.median_interval(torch.tensor(d)) for d in draws)]
+    assert np.mean(covered) > 0.94
+    assert evaluate.median_interval(torch.tensor(draws[0]))[0] == pytest.approx(np.median(draws[0]))
+    wide = [high - low for _, low, high in (evaluate.median_interval(torch.tensor(d)) for d in draws[:50])]
+    assert max(wide) < np.inf
+
+
+def test_robust_accuracy_counts_what_is_right_before_and_after(net, digits):
+    x, y = digits
+    found = evaluate.robust_accuracy(net, x, y, pgd, eps=0.1, batch_size=17)
+    with torch.no_grad():
+        right, still = net(x).argmax(1) == y, net(found.x_adv).argmax(1) == y
+    assert torch.equal(found.robust, right & still)
+    assert found.accuracy == (right & still).double().mean()
+    assert found.clean == right.double().mean()
+    assert found.n == 60
+    assert found.interval == evaluate.clopper_pearson(int(found.robust.sum()), 60)
+    assert found.flags == ()
+    nothing = evaluate.robust_accuracy(net, x, y, functools.partial(attacks.pgd, eps=0.0))
+    assert nothing.accuracy == nothing.clean, "an attack without a budget must give the clean accuracy"
+    empty = evaluate.robust_accuracy(net, x[:0], y[:0], pgd, eps=0.1)
+    assert empty.n == 0
+    assert empty.interval == (0.0, 1.0)
+    lucky = evaluate.robust_accuracy(net, x, (y + 1) % 10, lambda m, x, y: torch.rand_like(x))
+    assert lucky.accuracy <= lucky.clean, "an attack cannot mend an error"
+
+
+def test_a_dishonest_attack_is_refused(net, digits):
+    for attack, says in [
+        (lambda m, x, y: x[:, :, :5], "shape"),
+        (lambda m, x, y: x + 1, "left"),
+        (lambda m, x, y: x * torch.nan, "left"),
+        (lambda m, x, y: 1 - x, "budget"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            evaluate.robust_accuracy(net, *digits, attack, eps=0.1)
+    with pytest.raises(ValueError, match="norm"):
+        evaluate.distances(digits[0], digits[0], "l7")
+    with pytest.raises(ValueError, match=r"model.eval\(\)"):
+        evaluate.robust_accuracy(nn.Flatten().train(), *digits, pgd)
+
+
+class Wrapped(nn.Module):
+    """A model around the network, for flags to find."""
+
+    def __init__(self, net, change):
+        super().__init__()
+        self.net, self.change = net, change
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        return self.change(self, x)
+
+
+def noisy(self, x):
+    return self.net(x + 0.1 * torch.randn_like(x))
+
+
+def probabilities(self, x):
+    return self.net(x).softmax(1)
+
+
+def saturated(self, x):
+    return self.net(x) * 1e4
+
+
+def quantised(self, x):
+    return self.net(attacks.bpda(lambda v: (v * 2).round() / 2, lambda v: v * 0)(x))
+
+
+def purified(self, x):
+    with torch.enable_grad():
+        at = x.detach().clone().requires_grad_()
+        step = torch.autograd.grad(self.net(at).logsumexp(1).sum(), at)[0].sign()
+    return self.net((x + 0.01 * step).clamp(0, 1))
+
+
+def counting(self, x):
+    self.passes += 1
+    return self.net(x)
+
+
+def masked(self, x):
+    return self.net(attacks.bpda(lambda v: v, lambda v: -v)(x))  # a gradient that points the wrong way
+
+
+CASES = {
+    "randomised": noisy,
+    "softmax-output": probabilities,
+    "zero-gradient": saturated,
+    "inference-gradient": purified,
+    "changes-state": counting,
+    "black-box-wins": masked,
+}
+
+
+@pytest.mark.parametrize("flag", CASES)
+def test_each_flag_is_raised_by_a_model_that_deserves_it(flag, net, digits):
+    found = evaluate.robust_accuracy(Wrapped(net, CASES[flag]).eval(), *digits, pgd, eps=0.1)
+    assert flag in {f.id for f in found.flags}
+    assert f"flags/{flag}" in " ".join(map(str, found.flags))
+
+
+def test_an_idle_attack_is_flagged_and_the_plain_network_is_not(net, digits):
+    idle = evaluate.robust_accuracy(net, *digits, lambda m, x, y: x, eps=0.1)
+    assert {"budget-unused", "black-box-wins"} == {f.id for f in idle.flags}
+    flat = evaluate.robust_accuracy(Wrapped(net, quantised).eval(), *digits, pgd)
+    assert "zero-gradient" in {f.id for f in flat.flags}
+    assert set(CASES) | {"budget-unused"} == set(evaluate.FLAGS), "a flag without a test"
+
+
+def test_transfer_matrix_by_hand(net, digits):
+    from advlab import data, models, training
+
+    torch.manual_seed(1)
+    other = models.stability_cnn()
+    training.fit(other, *data.mnist("train", 3000), epochs=2, optimizer=lambda w: torch.optim.Adam(w, 2e-3), progress=False)
+    nets = {"a": net, "b": other}
+    found = evaluate.transfer_matrix(nets, nets, *digits, functools.partial(attacks.mi_fgsm, eps=0.2), batch_size=13)
+    for row, source in enumerate(nets.values()):
+        with torch.no_grad():
+            right = source(digits[0]).argmax(1) == digits[1]
+            assert found.n[row] == right.sum()
+            x_adv = torch.cat([
+                attacks.mi_fgsm(source, p, q, eps=0.2)
+                for p, q in zip(digits[0][right].split(13), digits[1][right].split(13), strict=True)
+            ])
+            for column, target in enumerate(nets.values()):
+                k = int((target(x_adv).argmax(1) == digits[1][right]).sum())
+                assert found.accuracy[row, column] == k / found.n[row]
+                assert tuple(found.interval[row, column].tolist()) == evaluate.clopper_pearson(k, found.n[row])
+    assert found.accuracy[0, 0] < found.accuracy[0, 1], "a network's own adversarial images hurt it most"

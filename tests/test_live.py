@@ -1,0 +1,158 @@
+"""The JavaScript of every live figure against Python to 1e-9, run by Node; and what a figure promises its reader."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from advlab import data, live, models
+from advlab.live import figure, gallery, network
+
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed: apt-get install nodejs")
+
+
+def javascript(tmp_path, source, expression, argument):
+    """The value of a JavaScript expression in ``a``, in a module that ends with ``source``."""
+    (tmp_path / "figure.mjs").write_text(source)
+    (tmp_path / "main.mjs").write_text(
+        "import * as figure from './figure.mjs'; import fs from 'node:fs';"
+        "const a = JSON.parse(fs.readFileSync('argument.json'));"
+        f"const plain = (k, v) => ArrayBuffer.isView(v) ? Array.from(v) : v; console.log(JSON.stringify({expression}, plain));"
+    )
+    (tmp_path / "argument.json").write_text(json.dumps(argument))
+    assert NODE
+    done = subprocess.run([NODE, "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def attack_figure(net):
+    return live.DigitAttack(net, *data.mnist("test", 4), digit=2)
+
+
+@needs_node
+def test_linear_shift_agrees(tmp_path):
+    random = np.random.default_rng(0)
+    cases = [{"d": 10 ** random.uniform(0, 5), "eps": random.uniform(0.01, 0.5), "margin": random.uniform(0.1, 3)} for _ in range(50)]
+    found = javascript(tmp_path, figure.module("linear_shift.js"), "a.map(figure.compute)", cases)
+    for case, answer in zip(cases, found, strict=True):
+        assert answer == pytest.approx(live.linear_shift(**case), rel=1e-9)
+
+
+def test_linear_shift_against_a_real_unit():
+    """The closed form against the definition: extremes over all sign patterns of ten inputs."""
+    d, eps = 10, 0.3
+    signs = np.array(np.meshgrid(*[[-1, 1]] * d)).reshape(d, -1).T
+    shift = signs @ np.full(d, d**-0.5) * eps
+    found = live.linear_shift(d, eps, margin=0.6)
+    assert found["worst"] == pytest.approx(shift.max())
+    assert found["random"] == pytest.approx(shift.std())
+    assert found["chance"] >= (shift >= 0.6).mean() > 0
+    assert live.linear_shift(d, found["needed"], 0.6)["worst"] == pytest.approx(0.6)
+
+
+def torch_by_hand(twin, x, label, method, eps):
+    """The attacks of the figure once more, written out, in torch's double precision."""
+    if method == "noise":
+        signs = torch.tensor(np.where(gallery.uniforms(x.numel(), 1) < 0.5, -1.0, 1.0)).view_as(x)
+        return (x + eps * signs).clamp(0, 1)
+    at = x
+    for _ in range(1 if method == "fgsm" else 10):
+        at = at.detach().requires_grad_()
+        (g,) = torch.autograd.grad(cross_entropy(twin(at), torch.tensor([label])), at)
+        length = eps if method == "fgsm" else 0.25 * eps
+        at = torch.minimum(torch.maximum(at + length * g.sign(), x - eps), x + eps).clamp(0, 1)
+    return at.detach()
+
+
+@needs_node
+@pytest.mark.parametrize("method", ["noise", "fgsm", "pgd"])
+@pytest.mark.parametrize("architecture", ["stability", "carlini"])
+def test_the_network_in_the_page_is_the_network_in_torch(architecture, method, net, tmp_path):
+    torch.manual_seed(0)
+    net = net if architecture == "stability" else models.mnist_cnn7().eval()
+    x, y = data.mnist("test", 3)
+    f = live.DigitAttack(net, x, y, digit=1, method=method, eps=0.13)
+    state = {key: getattr(f, key) for key in ("layers", "weights", "images", "labels", "digit", "method", "eps")}
+    found = javascript(tmp_path, figure.module("network.js", "digit_attack.js"), "figure.compute(a)", state)
+    twin, image = network.rounded(net), x[1:2].double()
+    image = (image * 255).round() / 255
+    expected = torch_by_hand(twin, image, int(y[1]), method, 0.13)
+    at = image.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(twin(at), y[1:2]), at)
+    np.testing.assert_allclose(found["x_adv"], expected.flatten(), atol=1e-9)
+    np.testing.assert_allclose(found["logits"], twin(expected).detach().flatten(), atol=1e-9)
+    np.testing.assert_allclose(found["gradient"], gradient.flatten(), atol=1e-9)
+    assert gradient.abs().max() > 1e-6
+    x_adv, logits = f.attacked()
+    np.testing.assert_allclose(logits, found["logits"], atol=1e-9)
+    if method != "pgd":
+        np.testing.assert_allclose(x_adv.flatten(), found["x_adv"], atol=1e-9)
+
+
+@needs_node
+def test_halves_and_uniforms_to_the_bit(tmp_path):
+    import base64
+
+    values = np.array([0, -0.0, 1, -2.5, 6e-8, 6.1e-5, 65504, 1 / 3, -1e-3], "<f2")
+    source = figure.module() + "\nexport { halvesOf, uniforms };"
+    got = javascript(tmp_path, source, "figure.halvesOf(a)", base64.b64encode(values.tobytes()).decode())
+    assert got == values.astype(float).tolist()
+    got = javascript(tmp_path, source, "(() => { const u = figure.uniforms(a); return Array.from({length: 9}, u); })()", 7)
+    assert got == gallery.uniforms(9, 7).tolist()
+
+
+def test_half_precision_costs_next_to_nothing(net):
+    x, y = data.mnist("test", 500)
+    with torch.no_grad():
+        exact, page = net(x).softmax(1), network.rounded(net)(x.double()).softmax(1)
+    assert (exact - page).abs().max() < 0.01
+
+
+def test_a_figure_describes_itself_and_carries_a_picture(attack_figure):
+    for f in (attack_figure, live.LinearShift(log10_d=3.0)):
+        bundle = f._repr_mimebundle_()
+        shown = bundle[0] if isinstance(bundle, tuple) else bundle
+        assert shown["text/plain"] == repr(f)
+        assert "0x" not in repr(f)
+        assert f.alt == f.describe()
+        assert f.alt.endswith(".")
+        assert shown["image/png"].startswith("iVBOR")
+        assert figure.png(f.still()) == figure.png(f.still()), "a still picture is the same each time"
+
+
+def test_bad_figures_are_refused(net):
+    x, y = data.mnist("test", 2)
+    with pytest.raises(ValueError, match="multiples of 1/255"):
+        live.DigitAttack(net, x + 1e-3, y)
+    with pytest.raises(ValueError, match="cannot run in the page"):
+        live.pack_network(nn.Sequential(nn.Tanh()), (1, 4, 4))
+    with pytest.raises(ValueError, match="square"):
+        live.pack_network(nn.Sequential(nn.Conv2d(1, 1, (1, 3))), (1, 4, 4))
+    with pytest.raises(ValueError, match="at least one control"):
+        live.with_kernel(lambda: None, "words")  # pyright: ignore[reportArgumentType]
+
+
+def test_with_kernel_draws_again_when_a_control_moves():
+    import ipywidgets
+    from matplotlib.figure import Figure
+
+    def draw(eps):
+        picture = Figure(figsize=(1, 1))
+        picture.text(0.1, 0.1, f"{eps:.3f}")
+        return picture
+
+    slider = ipywidgets.FloatSlider(value=0.1)
+    box = live.with_kernel(draw, "a number", eps=slider)
+    picture = box.children[-1]
+    before = picture.value
+    slider.value = 0.7
+    assert picture.value != before
+    assert picture.value == figure.png(draw(0.7))
+    assert repr(box) == picture.tooltip == "a number"
