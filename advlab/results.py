@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
 
 TIERS = ("fast", "laptop", "gpu")
 
@@ -209,9 +208,7 @@ def stale(entry: Entry) -> str | None:
 def reworded(entry: Entry) -> Entry:
     """The entry with the words of its claim as they are now (title, note, paper's number, ...): no new measurement."""
     (c,) = (c for c in claims() if c.id == entry.id)
-    return replace(
-        entry, title=c.title, paper=c.paper, where=c.where, unit=c.unit, digits=c.digits, note=c.note, tier=c.tier
-    )
+    return replace(entry, title=c.title, paper=c.paper, where=c.where, unit=c.unit, digits=c.digits, note=c.note, tier=c.tier)
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -233,7 +230,9 @@ def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
     path = (where or folder()) / f"{chapter}.json"
     if not path.exists():
         return {}
-    entries = [Entry(**{**e, "interval": tuple(e["interval"]) if e["interval"] else None}) for e in json.loads(path.read_text())]
+    entries = [
+        Entry(**{**e, "interval": tuple(e["interval"]) if e["interval"] else None}) for e in json.loads(path.read_text())
+    ]
     return {e.id: e for e in entries}
 
 
@@ -274,7 +273,9 @@ class Table:
     def __repr__(self) -> str:
         widths = [max(len(row[i]) for row in [self.HEAD, *self.rows()]) for i in range(5)]
         lines = [self.HEAD, *self.rows()]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)).rstrip() for row in lines)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)).rstrip() for row in lines
+        )
 
     def _repr_html_(self) -> str:
         def row(cells: tuple[str, ...], tag: str) -> str:
@@ -329,7 +330,7 @@ def code_version(function: Callable) -> str:
 Reached = set[tuple[str, str]]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _module(module: str, package: str) -> tuple[dict[str, tuple[str, Reached]], dict[str, tuple[str, str]]]:
     """Of a module: top-level name -> (bare text, names reached), and imported name -> (module, name or "")."""
     spec = util.find_spec(module)

@@ -107,7 +107,7 @@ def _resume(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> li
     states: dict[int, dict[str, Tensor]] = {}
     with safe_open(path, framework="pt") as f:
         saved = json.loads((f.metadata() or {}).get("run", "{}"))
-        for name in f.keys():
+        for name in f.keys():  # noqa: SIM118
             kind, _, rest = name.partition(".")
             if kind == "model":
                 weights[rest] = f.get_tensor(name)

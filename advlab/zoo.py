@@ -127,7 +127,9 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
     return model.eval()
 
 
-def train(name: str, to: str | Path = "runs", *, epochs: int | None = None, n: int | None = None, progress: bool = True) -> Path:
+def train(
+    name: str, to: str | Path = "runs", *, epochs: int | None = None, n: int | None = None, progress: bool = True
+) -> Path:
     """Train ``name`` by its recipe into ``to``; return the checkpoint. A run that broke off is resumed by the same call.
 
     ``epochs`` and ``n`` (training images) shorten the recipe for a trial, and the card then says so.
@@ -177,7 +179,9 @@ def train(name: str, to: str | Path = "runs", *, epochs: int | None = None, n: i
         "torch": torch.__version__,
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]),
+        "command": " ".join(
+            ["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]
+        ),
     }
     path = folder / f"{name}.safetensors"
     _write(path, raw)

@@ -158,10 +158,12 @@ def test_transfer_matrix_by_hand(net, digits):
         with torch.no_grad():
             right = source(digits[0]).argmax(1) == digits[1]
             assert found.n[row] == right.sum()
-            x_adv = torch.cat([
-                attacks.mi_fgsm(source, p, q, eps=0.2)
-                for p, q in zip(digits[0][right].split(13), digits[1][right].split(13), strict=True)
-            ])
+            x_adv = torch.cat(
+                [
+                    attacks.mi_fgsm(source, p, q, eps=0.2)
+                    for p, q in zip(digits[0][right].split(13), digits[1][right].split(13), strict=True)
+                ]
+            )
             for column, target in enumerate(nets.values()):
                 k = int((target(x_adv).argmax(1) == digits[1][right]).sum())
                 assert found.accuracy[row, column] == k / found.n[row]

@@ -39,7 +39,9 @@ def attack_figure(net):
 @needs_node
 def test_linear_shift_agrees(tmp_path):
     random = np.random.default_rng(0)
-    cases = [{"d": 10 ** random.uniform(0, 5), "eps": random.uniform(0.01, 0.5), "margin": random.uniform(0.1, 3)} for _ in range(50)]
+    cases = [
+        {"d": 10 ** random.uniform(0, 5), "eps": random.uniform(0.01, 0.5), "margin": random.uniform(0.1, 3)} for _ in range(50)
+    ]
     found = javascript(tmp_path, figure.module("linear_shift.js"), "a.map(figure.compute)", cases)
     for case, answer in zip(cases, found, strict=True):
         assert answer == pytest.approx(live.linear_shift(**case), rel=1e-9)
@@ -109,7 +111,7 @@ def test_halves_and_uniforms_to_the_bit(tmp_path):
 
 
 def test_half_precision_costs_next_to_nothing(net):
-    x, y = data.mnist("test", 500)
+    x, _ = data.mnist("test", 500)
     with torch.no_grad():
         exact, page = net(x).softmax(1), network.rounded(net)(x.double()).softmax(1)
     assert (exact - page).abs().max() < 0.01

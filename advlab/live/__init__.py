@@ -6,8 +6,8 @@ values also reach the kernel) and on the static page of the book, offline. Each 
 JupyterLab, and on the static page the recorded picture with a sentence that says so.
 """
 
-from .figure import Figure, with_kernel
+from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
 from .network import pack_network
 
-__all__ = ["DigitAttack", "Figure", "LinearShift", "linear_shift", "pack_network", "with_kernel"]
+__all__ = ["DigitAttack", "Figure", "LinearShift", "Still", "linear_shift", "pack_network", "with_kernel"]

@@ -61,6 +61,20 @@ class Figure(anywidget.AnyWidget):
         return bundle
 
 
+class Still:
+    """A matplotlib picture with the sentence that describes it, for a notebook to show."""
+
+    def __init__(self, picture: Picture, alt: str) -> None:
+        self.picture, self.alt = picture, alt
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        data = {"text/plain": self.alt, "image/png": base64.b64encode(png(self.picture)).decode()}
+        return data, {"image/png": {"alt": self.alt}}
+
+
 class _Recorded(ipywidgets.VBox):
     """Controls over a picture; its text form is the sentence that describes it."""
 

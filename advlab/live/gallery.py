@@ -106,9 +106,9 @@ class DigitAttack(Figure):
 
 
 def linear_shift(d: float, eps: float, margin: float = 1.0) -> dict[str, float]:
-    """How far a change of at most ``eps`` in each of ``d`` inputs moves a linear unit w x with |w_i| = 1 / sqrt(d).
+    """How far a change of at most ``eps`` in each of ``d`` inputs moves a unit w x with ``|w_i| = 1 / sqrt(d)``.
 
-    ``worst``: eps |w|_1 = eps sqrt(d), by an attack. ``random``: eps |w|_2 = eps, the standard deviation under random
+    ``worst``: ``eps |w|_1 = eps sqrt(d)``, by an attack. ``random``: ``eps |w|_2 = eps``, the standard deviation under random
     signs. ``needed``: the smallest eps whose worst case reaches ``margin``. ``chance``: Hoeffding's bound on the
     probability that random signs reach it. (Goodfellow et al. 2015, section 3.) Guarantee: exact, but for the bound.
 

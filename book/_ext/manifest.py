@@ -1,0 +1,93 @@
+"""Numbers from the manifest in the book's pages: a role, a table, and the page of execution times.
+
+{result}`start_here.clean` is our value; {result}`start_here.clean paper` another part of the entry (value, interval,
+paper, n, full). ```{results-table} start_here``` is a chapter's table; ```{execution-times}``` how long notebooks run;
+{reading}`00_start_here` how long a chapter takes. What is not in the manifest is a warning, and warnings are errors.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from advlab import results
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS_A_MINUTE = 180
+
+
+class Result(SphinxRole):
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        id, _, what = self.text.strip().partition(" ")
+        try:
+            text = results.get(id).show(what or "value")
+        except (KeyError, ValueError) as e:
+            return [], [self.inliner.reporter.warning(str(e), line=self.lineno)]
+        return [nodes.inline(self.rawtext, text, classes=["result"])], []
+
+
+def grid(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.table:
+    table = nodes.table(classes=["advlab-results"])
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+
+    def row(cells: tuple[str, ...]) -> nodes.row:
+        return nodes.row("", *[nodes.entry("", nodes.paragraph("", cell)) for cell in cells])
+
+    group += nodes.thead("", row(head))
+    group += nodes.tbody("", *[row(cells) for cells in rows])
+    table += group
+    return table
+
+
+class ResultsTable(SphinxDirective):
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        chapter = self.arguments[0]
+        entries = results.load(chapter).values()
+        if not entries:
+            return [self.state.document.reporter.warning(f"the manifest has nothing of {chapter!r}", line=self.lineno)]
+        head = (*results.Table.HEAD[:5], "tier", "measured", "command")
+        rows = [
+            (*row[:5], e.tier, f"{e.date}, {e.cpu_seconds:.0f} CPU s", e.command)
+            for e, row in zip(entries, results.Table(tuple(entries)).rows(), strict=True)
+        ]
+        notes = nodes.definition_list()
+        for e in entries:
+            if e.note or e.where:
+                words = " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note]))
+                notes += nodes.definition_list_item(
+                    "", nodes.term("", e.title), nodes.definition("", nodes.paragraph("", words))
+                )
+        return [grid(head, rows), notes]
+
+
+class ExecutionTimes(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        measured = json.loads((results.folder() / "execution_times.json").read_text())
+        rows = [(name, f"{t['seconds']} s", t["machine"], t["date"]) for name, t in sorted(measured.items())]
+        return [grid(("notebook", "to run all cells", "machine", "measured"), rows)]
+
+
+class Reading(SphinxRole):
+    """Minutes to read a chapter (at 180 words a minute) and seconds to run it (as measured)."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        notebook = nbformat.read(ROOT / "notebooks" / f"{self.text}.ipynb", 4)
+        words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+        seconds = json.loads((results.folder() / "execution_times.json").read_text())[self.text]["seconds"]
+        return [nodes.Text(f"{max(1, round(words / WORDS_A_MINUTE))} minutes to read, {seconds} seconds to run")], []
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_role("result", Result())
+    app.add_role("reading", Reading())
+    app.add_directive("results-table", ResultsTable)
+    app.add_directive("execution-times", ExecutionTimes)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

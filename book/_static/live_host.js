@@ -1,0 +1,81 @@
+// Runs the book's live figures on a page without a kernel: it reads the widget state stored in the notebook and calls each
+// figure's own render({model, el}) with a model that lives in the page. No CDN, no RequireJS. A control that needs the
+// kernel is shown as its recorded picture, with a sentence that says so.
+(() => {
+  const STATE = "application/vnd.jupyter.widget-state+json", VIEW = "application/vnd.jupyter.widget-view+json";
+
+  class Model {
+    constructor(state) { this.state = { ...state }; this.listeners = {}; this.changed = false; }
+    get(name) { return this.state[name]; }
+    set(name, value) {
+      if (this.state[name] === value) return;
+      this.state[name] = value;
+      this.changed = true;
+      this.tell(`change:${name}`, value);
+    }
+    save_changes() { if (this.changed) { this.changed = false; this.tell("change"); } }
+    on(names, listener) { for (const name of names.split(" ")) (this.listeners[name] ??= []).push(listener); }
+    off(name, listener) {
+      if (!name) this.listeners = {};
+      else this.listeners[name] = (this.listeners[name] ?? []).filter((f) => listener && f !== listener);
+    }
+    tell(name, ...values) { for (const f of this.listeners[name] ?? []) f(...values); }
+    send() {} // nobody listens
+  }
+
+  // The picture among the children of a widget that needs the kernel
+  function recorded(all, id) {
+    const record = all[id];
+    if (record?.model_name === "ImageModel") {
+      const data = record.buffers?.find((b) => b.path[0] === "value")?.data;
+      const picture = document.createElement("img");
+      picture.src = `data:image/png;base64,${data}`;
+      picture.alt = record.state.tooltip ?? "";
+      return picture;
+    }
+    for (const child of record?.state.children ?? []) {
+      const found = recorded(all, child.replace("IPY_MODEL_", ""));
+      if (found) return found;
+    }
+    return null;
+  }
+
+  function needsKernel(all, id) {
+    const box = document.createElement("div"), sentence = document.createElement("p"), picture = recorded(all, id);
+    box.className = "advlab-recorded";
+    if (picture) box.append(picture);
+    sentence.textContent = picture
+      ? "A recorded picture: its controls need a running kernel. Open the notebook in JupyterLab to move them."
+      : "This control needs a running kernel: open the notebook in JupyterLab.";
+    box.append(sentence);
+    return box;
+  }
+
+  async function live(record, model, modules) {
+    const address = URL.createObjectURL(new Blob([record.state._esm], { type: "text/javascript" }));
+    const loaded = await (modules[record.state._esm] ??= import(address));
+    const figure = typeof loaded.default === "function" ? await loaded.default() : loaded.default;
+    const el = document.createElement("div");
+    await figure.initialize?.({ model });
+    await figure.render({ model, el });
+    return el;
+  }
+
+  async function main() {
+    const tag = document.querySelector(`script[type="${STATE}"]`);
+    if (!tag) return;
+    const all = JSON.parse(tag.textContent).state, models = {}, modules = {}, styles = new Set();
+    for (const view of document.querySelectorAll(`script[type="${VIEW}"]`)) {
+      const id = JSON.parse(view.textContent).model_id, record = all[id];
+      if (record?.model_module !== "anywidget") { view.before(needsKernel(all, id)); continue; }
+      if (record.state._css && !styles.has(record.state._css)) {
+        styles.add(record.state._css);
+        document.head.append(Object.assign(document.createElement("style"), { textContent: record.state._css }));
+      }
+      view.before(await live(record, (models[id] ??= new Model(record.state)), modules));
+    }
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", main);
+  else main();
+})();

@@ -1,0 +1,133 @@
+"""Chores of the book's authors:  python book/chores.py refresh|check|times|tour [NOTEBOOK.md ...]
+
+refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
+check    text twin and notebook agree, every cell was run without error, every widget shown has its state stored
+times    measure how long each notebook runs, for the page of execution times
+tour     draw the README's pictures
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+TIMES = ROOT / "book" / "results" / "execution_times.json"
+
+
+def twins(names: list[str]) -> list[Path]:
+    """The text twins that are meant: those named, or all."""
+    return [Path(n).with_suffix(".md").resolve() for n in names] or sorted((ROOT / "notebooks").glob("*.md"))
+
+
+def execute(md: Path) -> NotebookNode:
+    """The notebook of a text twin, run in a fresh kernel, with the state of its widgets."""
+    from nbclient import NotebookClient
+
+    notebook = jupytext.read(md)
+    resources = {"metadata": {"path": str(md.parent)}}
+    NotebookClient(notebook, timeout=900, record_timing=False, store_widget_state=True, resources=resources).execute()
+    return notebook
+
+
+def stable(notebook: NotebookNode) -> NotebookNode:
+    """Without what changes from run to run: random ids are numbered by their order, versions and timestamps dropped."""
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i:03d}"
+        cell.metadata.pop("execution", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)
+    seen: dict[str, str] = {}
+    text = re.sub(
+        r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])",
+        lambda match: seen.setdefault(match[0], f"{len(seen):032x}"),
+        json.dumps(notebook, sort_keys=True),
+    )
+    return nbformat.reads(text, 4)
+
+
+def refresh(mds: list[Path]) -> int:
+    for md in mds:
+        nbformat.write(stable(execute(md)), md.with_suffix(".ipynb"))
+        print(f"refreshed {md.relative_to(ROOT)}")
+    return 0
+
+
+def faults(md: Path) -> list[str]:
+    """What is wrong with the pair of ``md`` and its notebook, a line each."""
+    ipynb = md.with_suffix(".ipynb")
+    if not ipynb.exists():
+        return [f"{ipynb.name} is missing: make refresh"]
+    text, notebook = jupytext.read(md), nbformat.read(ipynb, 4)
+
+    def content(nb: NotebookNode) -> list[tuple]:
+        return [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", [])), c.metadata.get("mystnb")) for c in nb.cells]
+
+    found = []
+    if content(text) != content(notebook):
+        found.append(f"{ipynb.name} differs from {md.name}: make refresh, or jupytext --sync if the notebook is newer")
+    states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        if cell.source.strip() and cell.execution_count is None:
+            found.append(f"{ipynb.name}: cell {i} was not run")
+        for output in cell.outputs:
+            if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+                found.append(f"{ipynb.name}: cell {i} ended in an error")
+            view = output.get("data", {}).get(VIEW)
+            if view and view["model_id"] not in states:
+                found.append(f"{ipynb.name}: cell {i} shows a widget whose state is not stored: make refresh")
+    return found
+
+
+def check(mds: list[Path]) -> int:
+    found = [fault for md in mds for fault in faults(md)]
+    cells = sum(cell.cell_type == "code" for md in mds if not found for cell in jupytext.read(md).cells)
+    print("\n".join(found) or f"{len(mds)} pairs agree, {cells} code cells were run")
+    return bool(found)
+
+
+def times(mds: list[Path]) -> int:
+    """Wall seconds of each notebook on this machine, into the manifest."""
+    measured = json.loads(TIMES.read_text()) if TIMES.exists() else {}
+    for md in mds:
+        start = time.perf_counter()
+        execute(md)
+        measured[md.stem] = {
+            "seconds": round(time.perf_counter() - start),
+            "machine": f"{platform.machine()}, {__import__('os').cpu_count()} cores, Python {platform.python_version()}",
+            "date": datetime.date.today().isoformat(),
+        }
+    TIMES.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+def tour(_: list[Path]) -> int:
+    """The README's pictures, from the library's own figures."""
+    from advlab import data, live, zoo
+    from advlab.live.figure import png
+
+    x, y = data.mnist("test", 10)
+    net = zoo.load("mnist_cnn7")
+    for method in ("noise", "pgd"):
+        figure = live.DigitAttack(net, x, y, digit=0, method=method, eps=0.15)  # pyright: ignore[reportArgumentType]
+        (ROOT / "book" / "_static" / f"tour_{method}.png").write_bytes(png(figure.still()))
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in ("refresh", "check", "times", "tour"):
+        sys.exit(__doc__)
+    sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))

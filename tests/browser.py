@@ -1,0 +1,90 @@
+"""Chromium under Playwright, and a JupyterLab of its own, for the tests that look at what a reader sees."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "build" / "_build" / "html"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium, or set CHROMIUM=PATH")
+
+
+@contextlib.contextmanager
+def page(**options):
+    """A fresh page of a headless Chromium. Requests that leave the machine are refused and listed in ``page.outside``."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        context = browser.new_context(viewport={"width": 1280, "height": 1000}, **options)
+        opened = context.new_page()
+        opened.outside, opened.errors = [], []
+
+        def route(request):
+            url = request.request.url
+            if url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "ws://127.0.0.1")):
+                request.continue_()
+            else:
+                opened.outside.append(url)
+                request.abort()
+
+        context.route("**/*", route)
+        opened.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+        try:
+            yield opened
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def jupyterlab(folder):
+    """A JupyterLab on a free port of this machine, on a copy of the notebooks in ``folder``; yields an address to fill."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    root = folder / "root"
+    shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "book" / "results", root / "book" / "results")
+    names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    environment = dict(os.environ, IPYTHONDIR=str(folder / "ipython"), **{f"JUPYTER_{n}": str(folder / n) for n in names})
+    settings = folder / "settings"
+    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+    choices = {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "notebook-extension/tracker": {"windowingMode": "none"},  # keep every cell in the page
+    }
+    for name, value in choices.items():
+        path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
+    command += ["--IdentityProvider.token=t", f"--ServerApp.root_dir={root}", "--expose-app-in-browser"]
+    with open(folder / "lab.log", "w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=t", timeout=2).close()
+                break
+            time.sleep(0.5)
+        else:
+            raise RuntimeError((folder / "lab.log").read_text())
+        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token=t&reset"
+    finally:
+        server.terminate()
+        server.wait(30)

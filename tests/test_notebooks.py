@@ -1,0 +1,82 @@
+"""The pairs of notebook and text twin, and that the check finds each way in which they can go wrong."""
+
+import re
+
+import chores
+import nbformat
+import pytest
+from browser import ROOT
+
+TWINS = chores.twins([])
+
+
+@pytest.mark.parametrize("md", TWINS, ids=lambda md: md.stem)
+def test_pairs_agree(md):
+    assert chores.faults(md) == []
+
+
+@pytest.fixture
+def pair(tmp_path):
+    source = ROOT / "notebooks" / "00_start_here"
+    for suffix in (".md", ".ipynb"):
+        (tmp_path / f"n{suffix}").write_bytes(source.with_suffix(suffix).read_bytes())
+    return tmp_path / "n.md"
+
+
+def spoil(pair, change):
+    notebook = nbformat.read(pair.with_suffix(".ipynb"), 4)
+    change(notebook)
+    nbformat.write(notebook, pair.with_suffix(".ipynb"))
+    return " ".join(chores.faults(pair))
+
+
+def code(notebook):
+    return next(c for c in notebook.cells if c.cell_type == "code" and c.outputs)
+
+
+def test_the_check_finds_what_is_wrong(pair):
+    assert chores.faults(pair) == []
+    text = pair.read_text()
+    pair.write_text(text.replace("Passport", "Visa", 1))
+    assert "differs from" in " ".join(chores.faults(pair))
+    pair.write_text(text)
+    assert "was not run" in spoil(pair, lambda n: code(n).update(execution_count=None))
+    error = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+    assert "ended in an error" in spoil(pair, lambda n: code(n).outputs.append(error))
+    assert "state is not stored" in spoil(pair, lambda n: n.metadata.widgets[chores.STATE].state.clear())
+    pair.with_suffix(".ipynb").unlink()
+    assert "missing" in " ".join(chores.faults(pair))
+
+
+def test_refreshed_bytes_do_not_depend_on_random_ids():
+    def notebook(*ids):
+        n = nbformat.v4.new_notebook()
+        n.cells = [nbformat.v4.new_markdown_cell(f"{ids[0]} {ids[1]} {ids[0]}")]
+        n.metadata["language_info"] = {"name": "python", "version": ids[2]}
+        return chores.stable(n)
+
+    a = notebook("a" * 32, "b" * 32, "3.11.1")
+    assert a == notebook("c" * 32, "d" * 32, "3.12.0")
+    assert a.cells[0].source == f"{0:032x} {1:032x} {0:032x}"
+
+
+@pytest.mark.parametrize("md", TWINS, ids=lambda md: md.stem)
+def test_roles_that_jupyterlab_shows_wrongly_are_kept_out(md):
+    assert not re.findall(r"\{(?:cite|glue|margin|numref|result)[^}]*\}", md.read_text())
+
+
+@pytest.mark.parametrize("md", TWINS, ids=lambda md: md.stem)
+def test_a_paragraph_is_one_line(md):
+    text = re.sub(r"```.*?```|\$\$.*?\$\$", "", md.read_text().split("---", 2)[2], flags=re.S)
+    for block in text.split("\n\n"):
+        prose = [line for line in block.splitlines() if line and not re.match(r"[:+\-*|>#$(]|\d+\.|\s", line)]
+        assert len(prose) <= 1, block
+
+
+@pytest.mark.parametrize("md", TWINS, ids=lambda md: md.stem)
+def test_the_solutions_of_the_exercises_run(md):
+    solutions = re.findall(r":::\{solution\}.*?\n```python\n(.*?)```", md.read_text(), flags=re.S)
+    assert len(solutions) >= 4
+    for solution in solutions:
+        assert "assert" in solution
+        exec(compile(solution, md.name, "exec"), {})

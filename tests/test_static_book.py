@@ -1,0 +1,114 @@
+"""The built book: its pages exist, nothing leaves the machine, and its live figures work with no kernel."""
+
+import re
+
+import pytest
+from browser import HTML, ROOT, needs_chromium, page
+
+CHAPTER = HTML / "notebooks" / "00_start_here.html"
+KNOWN = "THEBE_JS_URL"  # the theme declares it twice on each page: one harmless console error
+
+
+def pages():
+    return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+
+
+def test_the_pages_exist():
+    assert CHAPTER.exists(), "run `make book` first"
+    toc = [*re.findall(r"file: (\S+)", (ROOT / "book" / "_toc.yml").read_text()), "book/index"]
+    assert len(toc) > 8
+    for name in toc:
+        assert (HTML / f"{name}.html").exists(), name
+    assert len(pages()) >= len(toc)
+
+
+def test_every_flag_has_a_page_that_the_index_links():
+    from advlab.evaluate import FLAGS
+
+    index = (ROOT / "book" / "flags" / "index.md").read_text()
+    for flag in FLAGS:
+        text = (ROOT / "book" / "flags" / f"{flag}.md").read_text()
+        assert text.startswith(f"# Flag: {flag}")
+        assert f"({flag}.md)" in index
+
+
+def test_no_asset_comes_from_outside():
+    for path in pages():
+        found = re.findall(r'<(?:script|link|img|iframe)[^>]*?(?:src|href)="(?:https?:)?//[^"]+"', path.read_text())
+        assert not [tag for tag in found if 'rel="canonical"' not in tag], path
+
+
+def test_every_internal_link_leads_somewhere():
+    ids = {p: set(re.findall(r'\bid="([^"]+)"', p.read_text())) for p in pages()}
+    broken = []
+    for path in ids:
+        for href in re.findall(r'<a[^>]+href="([^"]+)"', path.read_text()):
+            target, _, fragment = href.partition("#")
+            if re.match(r"[a-z]+:", href) or href == "#":
+                continue
+            to = (path.parent / target).resolve() if target else path
+            if not to.exists() or (fragment and to in ids and fragment not in ids[to]):
+                broken.append(f"{path.relative_to(HTML)} -> {href}")
+    assert not broken
+
+
+def test_search_knows_the_words_of_the_chapter():
+    index = (HTML / "searchindex.js").read_text()
+    for word in ("hoeffd", "budget", "manifest"):
+        assert word in index, word
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_live_figures_move_with_no_kernel_and_no_network(scheme):
+    with page(color_scheme=scheme) as p:
+        p.goto(CHAPTER.as_uri())
+        figure = p.locator(".advlab-digit-attack").first
+        verdict = figure.locator(".verdict")
+        verdict.wait_for()
+        p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict').textContent.includes('It is right')")
+        drawn = "() => document.querySelectorAll('.advlab-digit-attack canvas')[2].toDataURL()"
+        before, said = p.evaluate(drawn), verdict.inner_text()
+        figure.get_by_label("change").select_option("pgd")
+        slider = figure.get_by_label("budget ε")
+        slider.focus()
+        for _ in range(20):
+            p.keyboard.press("ArrowRight")
+        p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict.broken')")
+        assert p.evaluate(drawn) != before
+        assert verdict.inner_text() != said
+        assert "ε = 0.30" in verdict.inner_text()
+
+        line = p.locator(".advlab-linear-shift").first
+        path = line.locator("path.worst")
+        shape = path.get_attribute("d")
+        line.get_by_label("budget ε").focus()
+        p.keyboard.press("End")
+        assert path.get_attribute("d") != shape
+        assert "ε = 0.500" in line.locator(".verdict").inner_text()
+
+        p.wait_for_selector("mjx-container svg")
+        assert p.locator(".advlab-recorded img").count() == 1
+        assert "kernel" in p.locator(".advlab-recorded p").inner_text()
+        assert p.locator(".advlab-recorded img").get_attribute("alt")
+        assert p.locator(".bd-article img:not([alt])").count() == 0
+        assert not p.outside
+        assert not [e for e in p.errors if KNOWN not in e]
+
+
+@needs_chromium
+def test_every_page_opens_without_a_request_or_an_error():
+    with page() as p:
+        for path in pages():
+            p.goto(path.as_uri())
+            assert p.locator("h1").count() >= 1, path
+        assert not p.outside
+        assert not [e for e in p.errors if KNOWN not in e]
+
+
+@needs_chromium
+def test_search_finds_a_page():
+    with page() as p:
+        p.goto((HTML / "search.html").as_uri() + "?q=hoeffding")
+        p.wait_for_selector("#search-results li a")
+        assert "00_start_here" in p.locator("#search-results li a").first.get_attribute("href")

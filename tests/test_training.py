@@ -1,0 +1,142 @@
+"""One loop: it learns, resumes to the bit, keeps no pickle, and refuses what it cannot use. Then the zoo on top of it."""
+
+import functools
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from advlab import attacks, data, training, zoo
+from advlab.__main__ import main
+
+fit = functools.partial(training.fit, progress=False)
+
+
+def fresh():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 10))
+
+
+@pytest.fixture(scope="module")
+def some():
+    return data.mnist("train", 600)
+
+
+def test_it_learns_and_leaves_the_model_ready(some):
+    net = fresh()
+    losses = fit(net, *some, epochs=4)
+    assert losses[-1] < losses[0] * 0.8
+    assert not net.training
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9)])
+def test_a_resumed_run_ends_like_an_unbroken_one(some, tmp_path, optimizer):
+    whole, broken = fresh(), fresh()
+    schedule = lambda step, steps: 1 - step / steps  # noqa: E731
+    expected = fit(whole, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5)
+
+    class Stop(Exception):
+        pass
+
+    def stop(model, x, y, done):
+        if done > 0.5:
+            raise Stop
+        return x
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Stop):
+        fit(broken, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5, checkpoint=path, transform=stop)
+    resumed = fresh()
+    found = fit(resumed, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5, checkpoint=path)
+    assert found == expected
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert load_file(path), "the checkpoint is plain safetensors"
+    with pytest.raises(ValueError, match="another run"):
+        fit(fresh(), *some, epochs=3, optimizer=optimizer, seed=6, checkpoint=path)
+
+
+def test_the_seed_decides_and_the_callers_random_state_is_left_alone(some):
+    torch.manual_seed(11)
+    before = torch.random.get_rng_state()
+    nets = []
+    for seed in (1, 1, 2):
+        net = fresh()
+        torch.random.set_rng_state(before)
+        fit(net, *some, epochs=1, seed=seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        nets.append(net[1].weight)
+    assert torch.equal(nets[0], nets[1])
+    assert not torch.equal(nets[0], nets[2])
+
+
+def test_adversarial_training_through_the_transform(some):
+    seen = []
+
+    def attack(model, x, y, done):
+        seen.append(model.training)
+        return attacks.pgd(model, x, y, eps=0.1, steps=2)
+
+    fit(fresh(), *some, epochs=1, transform=attack)
+    assert seen
+    assert not any(seen), "the attack must see the model in eval mode"
+
+
+def test_bad_arguments(some):
+    x, y = some
+    for arguments, options in [((x, y[:-1]), {}), ((x[:0], y[:0]), {}), ((x, y), {"epochs": 0}), ((x, y), {"batch_size": 0})]:
+        with pytest.raises(ValueError, match="must be"):
+            fit(fresh(), *arguments, **({"epochs": 1} | options))
+
+
+# ------------------------------------------------------------------------------------------------- the zoo
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_what_ships_is_what_its_card_says(name):
+    card, net, recipe = zoo.card(name), zoo.load(name), zoo.recipe(name)
+    assert not net.training
+    x, y = recipe.test()
+    with torch.no_grad():
+        correct = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+    assert correct / len(y) == pytest.approx(card["accuracy"], abs=3e-4)  # three images in ten thousand, across processors
+    assert card["accuracy_interval"][0] < card["accuracy"] < card["accuracy_interval"][1]
+    assert card["parameters"] == sum(p.numel() for p in net.parameters())
+    assert card["epochs"] == recipe.epochs, "a shortened trial must not ship"
+    assert {"paper", "data", "optimizer", "seconds", "cpu_seconds", "commit", "date", "command", "torch"} <= set(card)
+    assert not card["commit"].endswith("+changes")
+
+
+def test_the_first_network_meets_its_target():
+    assert zoo.card("mnist_cnn7")["accuracy"] >= 0.993
+
+
+def test_training_by_recipe_on_a_slice_and_through_the_command_line(tmp_path, capsys):
+    assert main(["train", "mnist_cnn7", "--to", str(tmp_path), "--epochs", "1", "--n", "200"]) == 0
+    card = zoo.card("mnist_cnn7", tmp_path)
+    assert card["training_images"] == 200
+    assert "--n 200" in card["command"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mnist_cnn7.json", "mnist_cnn7.safetensors"]
+    assert zoo.load("mnist_cnn7", tmp_path)(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
+    with pytest.raises(ValueError, match="no network 'nosuch' in the zoo; there are: mnist_cnn7"):
+        zoo.load("nosuch")
+    with pytest.raises(zoo.CheckpointError, match="advlab train"):
+        zoo.load("mnist_cnn7", tmp_path)
+    (tmp_path / "mnist_cnn7.json").write_text(json.dumps(zoo.card("mnist_cnn7")))
+    with pytest.raises(zoo.CheckpointError, match="cannot be read"):
+        zoo.load("mnist_cnn7", tmp_path)
+    raw = bytearray((zoo.shipped() / "mnist_cnn7.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "mnist_cnn7.safetensors").write_bytes(raw)
+    with pytest.raises(zoo.CheckpointError, match="SHA-256 differs"):
+        zoo.load("mnist_cnn7", tmp_path)
+    assert main(["train", "nosuch"]) == 1
+    assert "there are: mnist_cnn7" in capsys.readouterr().err
+    assert main(["zoo"]) == 0
