@@ -122,6 +122,14 @@ def _project(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
     return (x + delta * _per_example(shrink, x)).clamp_(0, 1)
 
 
+def _stepper(x: Tensor, eps: float, norm: str) -> Callable[[Tensor, Tensor, float], Tensor]:
+    """The step of projected ascent around ``x``: (x_adv, gradient, length) -> the next point of ball and box."""
+    if norm == "linf":
+        low, high = (x - eps).clamp_(0, 1), (x + eps).clamp_(0, 1)
+        return lambda x_adv, gradient, length: x_adv.add(gradient.sign(), alpha=length).clamp_(low, high)
+    return lambda x_adv, gradient, length: _project(x_adv + length * _unit(gradient), x, eps, norm)
+
+
 def _random(
     shape: Sequence[int], like: Tensor, generator: Generator | None, draw: Callable[..., Tensor] = torch.rand
 ) -> Tensor:
@@ -242,6 +250,7 @@ def _ascend(
     result = x_adv.clone()
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = torch.arange(len(x), device=x.device)  # rows of the batch that are still worked on
+    step = _stepper(x, eps, norm)
     velocity = torch.zeros_like(x) if momentum is not None else None
     for _ in range(steps):
         at = x_adv.requires_grad_()
@@ -259,10 +268,11 @@ def _ascend(
                 x, y, x_adv, gradient, index = x[stay], y[stay], x_adv[stay], gradient[stay], index[stay]
                 targets = None if targets is None else targets[stay]
                 velocity = None if velocity is None else velocity[stay]
+                step = _stepper(x, eps, norm)
         if momentum is not None and velocity is not None:
             mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
             gradient = velocity = momentum * velocity + gradient / _per_example(mean, x)
-        x_adv = _project(x_adv + length * (gradient.sign() if norm == "linf" else _unit(gradient)), x, eps, norm)
+        x_adv = step(x_adv, gradient, length)
     with torch.no_grad():
         hit = _hit(model(x_adv), y, targets)
     take = hit | ~broken[index]
@@ -437,8 +447,9 @@ def minimal_l2(
     """The smallest L2 change of ``x`` (n, ...) in [0, 1] that brings ``criterion`` (n, ...) -> (n,) below 0, by descent.
 
     The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on
-    ``|x_adv - x|^2 + c relu(criterion)`` in the variable artanh(2 x - 1), with a binary search over c for each example. Unlike theirs, the variable and Adam's
-    moments are kept from one c to the next, and x is drawn in by 1 % so that black and white pixels can move.
+    ``|x_adv - x|^2 + c relu(criterion)`` in the variable artanh(2 x - 1), with a binary search over c for each example.
+    Unlike theirs, the variable and Adam's moments are kept from one c to the next, and x is drawn in by 1 % so that black
+    and white pixels can move.
     Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
 
     Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.

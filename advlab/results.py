@@ -86,8 +86,8 @@ class Entry:
 
 def _number(value: float, unit: str, digits: int, bare: bool = False) -> str:
     if unit == "%":
-        return f"{100 * value:.{digits}f}" + ("" if bare else " %")
-    return f"{value:.{digits}f}" + (f" {unit}" if unit and not bare else "")
+        return f"{100 * value:.{digits}f}" + ("" if bare else "\u00a0%")
+    return f"{value:.{digits}f}" + (f"\u00a0{unit}" if unit and not bare else "")
 
 
 # ---------------------------------------------------------------------------------------------- claims

@@ -143,6 +143,7 @@ def train(
         torch.manual_seed(r.seed)
         model = r.build()
     unfinished = folder / f"{name}.unfinished.safetensors"
+    commit = _commit()  # of the code that trains, whatever is committed meanwhile
     wall, cpu = time.perf_counter(), time.process_time()
     fit(
         model,
@@ -177,7 +178,7 @@ def train(
         "cpu_seconds": round(cpu, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit,
         "date": datetime.date.today().isoformat(),
         "command": " ".join(
             ["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]

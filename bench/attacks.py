@@ -278,7 +278,7 @@ def main() -> None:
             take = slice(IMAGES[part]) if part == "pgd" else right[: IMAGES[part]]
             x, y, rounds = images[take], labels[take], 1 if part == "cw" else args.rounds
             results[name][part] = summarise(part, measure(part, parts[part], model, x, y, rounds))
-            show(f"{part}, {len(x)} images, {rounds} rounds", part, results[name][part])
+            show(f"{part}: images {len(x)}, rounds {rounds}", part, results[name][part])
             whole = {**about, "versions": versions, "settings": settings, "networks": results}
             args.out.write_text(json.dumps(_finite(whole), indent=1) + "\n")
     print(f"\n* the fastest peer. Written: {args.out}")

@@ -109,10 +109,10 @@ def test_entries_show_and_save_and_load(tmp_path):
     entry = dataclasses.replace(
         ENTRIES[0], value=0.98765, interval=(0.97, 0.995), n=1000, unit="%", digits=1, paper=None, where=None
     )
-    assert entry.show() == "98.8 %"
+    assert entry.show() == "98.8\u00a0%"
     assert entry.show("interval") == "97.0 to 99.5"
     assert entry.show("paper") == "–"
-    assert entry.show("full") == "98.8 % (n = 1,000, 95 % interval 97.0 to 99.5)"
+    assert entry.show("full") == "98.8\u00a0% (n = 1,000, 95 % interval 97.0 to 99.5)"
     with pytest.raises(ValueError, match="not a part"):
         entry.show("colour")
     results.save([entry], tmp_path)

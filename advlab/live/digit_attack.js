@@ -55,7 +55,7 @@ function bars() {
   const draw = (probabilities, label) => {
     const guess = probabilities.indexOf(Math.max(...probabilities));
     rows.forEach(({ bar, value }, k) => {
-      bar.setAttribute("width", 150 * probabilities[k]);
+      bar.setAttribute("width", 145 * probabilities[k]);
       bar.setAttribute("class", k === label ? "right" : k === guess ? "wrong" : "other");
       value.textContent = probabilities[k] >= 0.001 ? percent(probabilities[k]) : "";
     });

@@ -59,4 +59,4 @@ function traits(model, names, redraw) {
   return { set, off: () => names.forEach((name) => model.off(`change:${name}`, redraw)) };
 }
 
-const percent = (p) => (p > 0.9995 && p < 1 ? "over 99.9" : (100 * p).toFixed(1)) + " %";
+const percent = (p) => (p > 0.9995 ? "> 99.9" : (100 * p).toFixed(1)) + "\u00a0%";
