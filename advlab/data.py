@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -53,6 +54,8 @@ SHA256 = {
     },
     "cifar10-shipped": json.loads((resources.files("advlab") / "shipped" / "cifar10.sha256.json").read_text()),
 }
+#: What reading a file that is cut off or not an .npz can raise.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -173,9 +176,9 @@ def _shipped_cifar10(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_full(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as f:
             arrays = {key: f[key] for key in (f"x_{split}", f"y_{split}")}
-    except (OSError, ValueError, KeyError, EOFError) as e:
+    except UNREADABLE as e:
         raise DataError(f"{path} cannot be read ({e}): delete it and run  python -m advlab data cifar10") from e
     _verify("cifar10", arrays, str(path))
     return arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -236,9 +239,9 @@ def fetch(name: str, to: str | Path | None = None, *, sources: tuple[Source, ...
 
 def _is_whole(name: str, path: Path) -> bool:
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as f:
             _verify(name, {key: f[key] for key in SHA256[name]}, str(path))
-    except (OSError, ValueError, KeyError, EOFError, DataError):
+    except (*UNREADABLE, DataError):
         return False
     return True
 

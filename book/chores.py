@@ -52,7 +52,7 @@ def stable(notebook: NotebookNode) -> NotebookNode:
     text = re.sub(
         r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])",
         lambda match: seen.setdefault(match[0], f"{len(seen):032x}"),
-        json.dumps(notebook, sort_keys=True),
+        json.dumps(notebook),  # in the order of creation: sorted keys would follow the random ids
     )
     return nbformat.reads(text, 4)
 

@@ -15,16 +15,17 @@ def test_chapter_0_runs_and_its_figures_answer(tmp_path):
         p.wait_for_function(IDLE)
         for command in ("notebook:clear-all-cell-outputs", "notebook:run-all-cells"):
             p.evaluate(f"() => window.jupyterapp.commands.execute('{command}').then(() => null)")
-        p.wait_for_selector(".widget-slider")  # the last control of the notebook
+        p.wait_for_selector(".widget-slider")
+        p.wait_for_selector(".widget-html img")  # the last figure of the notebook, drawn by the kernel
         p.wait_for_function(IDLE)
         assert p.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
 
         figure = p.locator(".advlab-digit-attack").last
-        figure.get_by_label("change").select_option("pgd")
+        figure.get_by_role("combobox", name="change").select_option("pgd")
         figure.get_by_label("budget ε").fill("0.3")
         p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict.broken')")
 
-        recorded = "() => document.querySelector('.widget-image').src"
+        recorded = "() => document.querySelector('.widget-html img').src"
         before = p.evaluate(recorded)
         handle = p.locator(".widget-slider .noUi-handle").last
         handle.focus()
@@ -35,7 +36,7 @@ def test_chapter_0_runs_and_its_figures_answer(tmp_path):
         ask += "f = [o for o in gc.get_objects() if isinstance(o, D)][-1]; print(f.method, f.eps, len(f.probabilities))"
         said = p.evaluate(
             f"""async () => {{ let said = ''; const asked = {KERNEL}.requestExecute({{code: `{ask}`}});
-            asked.onIOPub = (m) => {{ if (m.header.msg_type === 'stream') said += m.content.text; }};
+            asked.onIOPub = (m) => {{ if (m.content.name === 'stdout') said += m.content.text; }};
             await asked.done; return said; }}"""
         )
         assert said.split() == ["pgd", "0.3", "10"]

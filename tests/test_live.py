@@ -1,5 +1,6 @@
 """The JavaScript of every live figure against Python to 1e-9, run by Node; and what a figure promises its reader."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -100,8 +101,6 @@ def test_the_network_in_the_page_is_the_network_in_torch(architecture, method, n
 
 @needs_node
 def test_halves_and_uniforms_to_the_bit(tmp_path):
-    import base64
-
     values = np.array([0, -0.0, 1, -2.5, 6e-8, 6.1e-5, 65504, 1 / 3, -1e-3], "<f2")
     source = figure.module() + "\nexport { halvesOf, uniforms };"
     got = javascript(tmp_path, source, "figure.halvesOf(a)", base64.b64encode(values.tobytes()).decode())
@@ -156,5 +155,6 @@ def test_with_kernel_draws_again_when_a_control_moves():
     before = picture.value
     slider.value = 0.7
     assert picture.value != before
-    assert picture.value == figure.png(draw(0.7))
-    assert repr(box) == picture.tooltip == "a number"
+    assert base64.b64encode(figure.png(draw(0.7))).decode() in picture.value
+    assert 'alt="a number"' in picture.value
+    assert repr(box) == "a number"

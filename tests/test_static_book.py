@@ -68,7 +68,7 @@ def test_live_figures_move_with_no_kernel_and_no_network(scheme):
         p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict').textContent.includes('It is right')")
         drawn = "() => document.querySelectorAll('.advlab-digit-attack canvas')[2].toDataURL()"
         before, said = p.evaluate(drawn), verdict.inner_text()
-        figure.get_by_label("change").select_option("pgd")
+        figure.get_by_role("combobox", name="change").select_option("pgd")
         slider = figure.get_by_label("budget ε")
         slider.focus()
         for _ in range(20):
@@ -100,7 +100,7 @@ def test_every_page_opens_without_a_request_or_an_error():
     with page() as p:
         for path in pages():
             p.goto(path.as_uri())
-            assert p.locator("h1").count() >= 1, path
+            p.wait_for_selector(".bd-article h1, #search-results", state="attached")  # index.html leads on to book/index.html
         assert not p.outside
         assert not p.errors
 
@@ -109,5 +109,4 @@ def test_every_page_opens_without_a_request_or_an_error():
 def test_search_finds_a_page():
     with page() as p:
         p.goto((HTML / "search.html").as_uri() + "?q=hoeffding")
-        p.wait_for_selector("#search-results li a")
-        assert "00_start_here" in p.locator("#search-results li a").first.get_attribute("href")
+        p.wait_for_selector("#search-results li a[href*='00_start_here']")

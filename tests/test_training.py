@@ -27,7 +27,7 @@ def some():
 def test_it_learns_and_leaves_the_model_ready(some):
     net = fresh()
     losses = fit(net, *some, epochs=4)
-    assert losses[-1] < losses[0] * 0.8
+    assert losses[-1] < losses[0] - 0.2
     assert not net.training
     assert all(p.grad is None for p in net.parameters())
 

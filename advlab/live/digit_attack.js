@@ -72,7 +72,7 @@ function render({ model, el }) {
   const digit = choice("digit", labels.map((y, i) => [i, String(y)]), (v) => link.set("digit")(+v));
   const method = choice("change", METHODS, link.set("method"));
   const eps = slider("budget ε", { min: 0, max: model.get("eps_max"), step: 0.01, show: (v) => v.toFixed(2) }, link.set("eps"));
-  const clean = panel("the digit", side), change = panel("the change", side), attacked = panel("what the network sees", side);
+  const clean = panel("the digit", side), change = panel("the change", side), attacked = panel("the result", side);
   const chart = bars(), verdict = make("p", { class: "verdict", role: "status" });
   el.classList.add("advlab-live", "advlab-digit-attack");
   el.setAttribute("role", "group");

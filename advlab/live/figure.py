@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -97,10 +98,13 @@ def with_kernel(draw: Callable[..., Picture], alt: str, **controls: ipywidgets.V
     def values() -> dict[str, Any]:
         return {name: control.value for name, control in controls.items()}
 
-    picture = ipywidgets.Image(value=png(draw(**values())), format="png", tooltip=alt)
+    def drawn() -> str:
+        return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png(draw(**values()))).decode()}">'
+
+    picture = ipywidgets.HTML(drawn())
 
     def update(_: object) -> None:
-        picture.value = png(draw(**values()))
+        picture.value = drawn()
 
     for control in controls.values():
         control.observe(update, "value")

@@ -26,12 +26,10 @@
   // The picture among the children of a widget that needs the kernel
   function recorded(all, id) {
     const record = all[id];
-    if (record?.model_name === "ImageModel") {
-      const data = record.buffers?.find((b) => b.path[0] === "value")?.data;
-      const picture = document.createElement("img");
-      picture.src = `data:image/png;base64,${data}`;
-      picture.alt = record.state.tooltip ?? "";
-      return picture;
+    if (record?.model_name === "HTMLModel") {
+      const holder = document.createElement("div");
+      holder.innerHTML = record.state.value;
+      return holder.querySelector("img");
     }
     for (const child of record?.state.children ?? []) {
       const found = recorded(all, child.replace("IPY_MODEL_", ""));
