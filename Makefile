@@ -10,6 +10,7 @@ TORCH ?= cpu
 CONSTRAINTS ?= constraints.txt
 EXTRAS = lab,book,test
 BIN = .venv/bin
+READY = .venv/ok-$(TORCH)
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --retries 1
 WITH = $(addprefix -c ,$(CONSTRAINTS))
 JOBS ?= 2
@@ -28,21 +29,21 @@ endif
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
 
-# An interrupted set-up leaves no .venv/ok, so the next call goes through it again; a .venv without pip starts afresh.
-.venv/ok: pyproject.toml requirements-torch.txt $(CONSTRAINTS)
+# An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
+$(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "advlab needs Python 3.11 or later; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version), torch for $(TORCH) ..."
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PIP) --no-deps $(WITH) $(if $(filter cuda,$(TORCH)),torch,-r requirements-torch.txt)
+	$(PIP) --no-deps $(WITH) $(if $(filter cuda,$(TORCH)),--force-reinstall torch,-r requirements-torch.txt)
 	$(PIP) uv || echo "uv is not to be had; pip goes on alone, more slowly"
 	{ [ -x $(BIN)/uv ] && $(BIN)/uv pip install -q --python $(BIN)/python $(WITH) -e '.[$(EXTRAS)]'; } || $(PIP) $(WITH) -e '.[$(EXTRAS)]'
 	@touch $@
 
-book: .venv/ok
+book: $(READY)
 	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output build -q -W -n --keep-going
 	@echo "The book is built. Open  build/_build/html/index.html  in a browser; it needs no network."
 
-lint: .venv/ok
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/typos
@@ -52,24 +53,24 @@ test: book lint
 	$(BIN)/python book/chores.py check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
-lab: .venv/ok
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start_here.ipynb
+lab: $(READY)
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
 
-refresh: .venv/ok
+refresh: $(READY)
 	$(BIN)/python book/chores.py refresh
 
 .venv-bench/ok: pyproject.toml requirements-torch.txt $(CONSTRAINTS)
 	$(PYTHON) -m venv --clear .venv-bench
 	.venv-bench/bin/python -m pip install -q --retries 1 --no-deps $(WITH) -r requirements-torch.txt
 	.venv-bench/bin/python -m pip install -q uv
-	.venv-bench/bin/uv pip install -q --python .venv-bench/bin/python $(WITH) -e '.[bench]'
-	.venv-bench/bin/python -m pip install -q --no-deps torchattacks adv-lib
+	.venv-bench/bin/uv pip install -q --python .venv-bench/bin/python -r pyproject.toml --extra bench
+	.venv-bench/bin/uv pip install -q --python .venv-bench/bin/python --no-deps torchattacks==3.5.1 adv-lib==0.2.8
 	@touch $@
 
 bench: .venv-bench/ok
 	.venv-bench/bin/python -m bench.attacks
 
-wheels: .venv/ok
+wheels: $(READY)
 	$(BIN)/python -m pip download -q -d wheels --no-deps $(WITH) -r requirements-torch.txt
 	$(BIN)/python -m pip download -q -d wheels --find-links wheels $(WITH) uv pip 'setuptools>=77' '.[$(EXTRAS)]'
 	@echo "wheels/ holds everything: on the other machine, make book WHEELS=wheels"
