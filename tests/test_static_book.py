@@ -51,6 +51,20 @@ def test_every_internal_link_leads_somewhere():
     assert not broken
 
 
+def test_the_pages_show_the_manifest_as_it_is_now():
+    import html
+
+    from advlab import results
+
+    text = html.unescape((HTML / "book" / "reproduction.html").read_text())
+    for entry in results.load("start_here", ROOT / "book" / "results").values():
+        row = text[text.index(f"<p>{entry.title}</p>") :].partition("</tr>")[0]
+        for part in ("value", "paper", "interval", "n"):
+            assert f"<p>{entry.show(part)}</p>" in row, (entry.id, part)
+    index = (HTML / "book" / "index.html").read_text()
+    assert results.get("start_here.pgd").show() in html.unescape(index)
+
+
 def test_search_knows_the_words_of_the_chapter():
     index = (HTML / "searchindex.js").read_text()
     for word in ("hoeffd", "budget", "manifest"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from advlab import results
@@ -21,9 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 180
 
 
+def depends_on(env: BuildEnvironment, name: str) -> Path:
+    """A file of the manifest; the page is built again when it changes."""
+    path = results.folder() / name
+    env.note_dependency(str(path))
+    return path
+
+
 class Result(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         id, _, what = self.text.strip().partition(" ")
+        depends_on(self.env, f"{id.partition('.')[0]}.json")
         try:
             text = results.get(id).show(what or "value")
         except (KeyError, ValueError) as e:
@@ -50,27 +59,24 @@ class ResultsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         chapter = self.arguments[0]
+        depends_on(self.env, f"{chapter}.json")
         entries = results.load(chapter).values()
         if not entries:
             return [self.state.document.reporter.warning(f"the manifest has nothing of {chapter!r}", line=self.lineno)]
-        head = (*results.Table.HEAD[:5], "tier", "measured", "command")
         rows = [
-            (*row[:5], e.tier, f"{e.date}, {e.cpu_seconds:.0f} CPU s", e.command)
-            for e, row in zip(entries, results.Table(tuple(entries)).rows(), strict=True)
+            (*row[:5], f"{e.cpu_seconds:.0f}") for e, row in zip(entries, results.Table(tuple(entries)).rows(), strict=True)
         ]
         notes = nodes.definition_list()
         for e in entries:
-            if e.note or e.where:
-                words = " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note]))
-                notes += nodes.definition_list_item(
-                    "", nodes.term("", e.title), nodes.definition("", nodes.paragraph("", words))
-                )
-        return [grid(head, rows), notes]
+            words = " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note, f"Tier {e.tier}, {e.date}: "]))
+            said = nodes.paragraph("", words, nodes.literal("", e.command))
+            notes += nodes.definition_list_item("", nodes.term("", e.title), nodes.definition("", said))
+        return [grid((*results.Table.HEAD[:5], "CPU s"), rows), notes]
 
 
 class ExecutionTimes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        measured = json.loads((results.folder() / "execution_times.json").read_text())
+        measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
         rows = [(name, f"{t['seconds']} s", t["machine"], t["date"]) for name, t in sorted(measured.items())]
         return [grid(("notebook", "to run all cells", "machine", "measured"), rows)]
 
@@ -79,9 +85,11 @@ class Reading(SphinxRole):
     """Minutes to read a chapter (at 180 words a minute) and seconds to run it (as measured)."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        notebook = nbformat.read(ROOT / "notebooks" / f"{self.text}.ipynb", 4)
+        path = ROOT / "notebooks" / f"{self.text}.ipynb"
+        self.env.note_dependency(str(path))
+        notebook = nbformat.read(path, 4)
         words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
-        seconds = json.loads((results.folder() / "execution_times.json").read_text())[self.text]["seconds"]
+        seconds = json.loads(depends_on(self.env, "execution_times.json").read_text())[self.text]["seconds"]
         return [nodes.Text(f"{max(1, round(words / WORDS_A_MINUTE))} minutes to read, {seconds} seconds to run")], []
 
 
