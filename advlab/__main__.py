@@ -46,6 +46,8 @@ def _train(args: argparse.Namespace) -> int:
 
     from . import zoo
 
+    if min(args.epochs or 1, args.n or 1) < 1 or 0 in (args.epochs, args.n):
+        raise ValueError(f"--epochs is {args.epochs} and --n {args.n}; a trial needs at least 1 of each")
     if args.threads:
         torch.set_num_threads(args.threads)
     path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n)

@@ -569,8 +569,8 @@ def autoattack(
 ) -> Tensor:
     """AutoAttack's standard ensemble (Croce and Hein 2020), imported from ``pyautoattack``: the reference protocol.
 
-    Thousands of passes for each image: minutes for a hundred digits on a CPU. The attack works on a frozen copy of the
-    model. Raises ImportError without the extra: ``pip install advlab[autoattack]``.
+    Thousands of passes for each image of a network that resists. The attack works on a frozen copy of the model.
+    Raises ImportError without the extra: ``pip install advlab[autoattack]``.
     """
     try:
         from pyautoattack import AutoAttack

@@ -134,6 +134,11 @@ def test_bad_figures_are_refused(net):
         live.DigitAttack(net, x + 1e-3, y)
     with pytest.raises(ValueError, match="cannot run in the page"):
         live.pack_network(nn.Sequential(nn.Tanh()), (1, 4, 4))
+    with pytest.raises(ValueError, match="cannot run in the page"):
+        live.pack_network(nn.Sequential(nn.MaxPool2d(2, stride=1)), (1, 4, 4))
+    learning = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)).train()
+    live.pack_network(learning, (1, 4, 4))
+    assert learning[1].training, "the caller's network must keep its mode"
     with pytest.raises(ValueError, match="square"):
         live.pack_network(nn.Sequential(nn.Conv2d(1, 1, (1, 3))), (1, 4, 4))
     with pytest.raises(ValueError, match="at least one control"):

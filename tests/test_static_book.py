@@ -62,7 +62,7 @@ def test_the_pages_show_the_manifest_as_it_is_now():
         for part in ("value", "paper", "interval", "n"):
             assert f"<p>{entry.show(part)}</p>" in row, (entry.id, part)
     index = (HTML / "book" / "index.html").read_text()
-    assert results.get("start_here.pgd").show() in html.unescape(index)
+    assert results.get("start_here.autoattack").show() in html.unescape(index)
 
 
 def test_search_knows_the_words_of_the_chapter():

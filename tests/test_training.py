@@ -137,6 +137,9 @@ def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
     (tmp_path / "mnist_cnn7.safetensors").write_bytes(raw)
     with pytest.raises(zoo.CheckpointError, match="SHA-256 differs"):
         zoo.load("mnist_cnn7", tmp_path)
+    for option in ("--epochs", "--n"):
+        assert main(["train", "mnist_cnn7", "--to", str(tmp_path), option, "0"]) == 1
+        assert "at least 1" in capsys.readouterr().err
     assert main(["train", "nosuch"]) == 1
     assert "there are: mnist_cnn7" in capsys.readouterr().err
     assert main(["zoo"]) == 0

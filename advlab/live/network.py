@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,22 @@ def pack_network(net: nn.Sequential, shape: tuple[int, ...]) -> tuple[list[dict[
     layers: list[dict[str, Any]] = []
     weights: list[Tensor] = []
     x = torch.zeros(1, *shape)
-    for layer in net:
+    for layer in copy.deepcopy(net).cpu().float().eval():  # the caller's network keeps its mode
         with torch.no_grad():
-            y = layer.eval()(x)
+            y = layer(x)
         spec: dict[str, Any] = {"input": list(x.shape[1:]), "shape": list(y.shape[1:])}
         own = [p.detach().flatten() for p in layer.parameters()]
         match layer:
             case Normalize():
                 spec |= {"kind": "affine", "shift": layer.mean.flatten().tolist(), "scale": layer.std.flatten().tolist()}
-            case nn.Conv2d(groups=1, dilation=(1, 1)) if layer.bias is not None:
+            case nn.Conv2d(groups=1, dilation=(1, 1), padding_mode="zeros") if layer.bias is not None:
                 k, s, p = layer.kernel_size, layer.stride, layer.padding
                 if k[0] != k[1] or s[0] != s[1] or isinstance(p, str) or p[0] != p[1]:
                     raise ValueError(f"{layer} is not square in kernel, stride and padding")
                 spec |= {"kind": "conv", "kernel": k[0], "stride": s[0], "padding": p[0]}
             case nn.ReLU():
                 spec |= {"kind": "relu"}
-            case nn.MaxPool2d(kernel_size=2, padding=0):
+            case nn.MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False):
                 spec |= {"kind": "pool"}
             case nn.Linear() if layer.bias is not None:
                 spec |= {"kind": "linear"}
@@ -54,8 +55,6 @@ def pack_network(net: nn.Sequential, shape: tuple[int, ...]) -> tuple[list[dict[
 
 def rounded(net: nn.Sequential) -> nn.Sequential:
     """A double-precision copy of ``net`` with the half-precision weights that the page computes with."""
-    import copy
-
     twin = copy.deepcopy(net).double().eval()
     with torch.no_grad():
         for p in twin.parameters():
