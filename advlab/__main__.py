@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("name", help="see  python -m advlab zoo")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoint and its card (default: runs)")
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
-    p.add_argument("--n", type=int, help="fewer training images, for a trial")
+    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
     p = commands.add_parser("reproduce", help="measure the book's numbers again and write the manifest, book/results")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
@@ -46,13 +46,11 @@ def _train(args: argparse.Namespace) -> int:
 
     from . import zoo
 
-    if min(args.epochs or 1, args.n or 1) < 1 or 0 in (args.epochs, args.n):
-        raise ValueError(f"--epochs is {args.epochs} and --n {args.n}; a trial needs at least 1 of each")
     if args.threads:
         torch.set_num_threads(args.threads)
     path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n)
     about = zoo.card(args.name, args.to)
-    print(f"{path}: accuracy {about['accuracy']:.2%} on {about['test_images']:,} test images, {about['seconds']:.0f} s")
+    print(f"{path}: accuracy {about['accuracy']:.2%} on {about['test_examples']:,} test examples, {about['seconds']:.0f} s")
     return 0
 
 

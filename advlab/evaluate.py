@@ -96,10 +96,14 @@ def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, fl
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
-    """The predicted class of each input, (n,) int64, in bounded memory."""
+    """The predicted class of each input, (n,) int64, in bounded memory.
+
+    From logits (n, k) the class of the largest; from one logit each, (n,), class 1 where it is positive, else 0.
+    """
     if not len(x):
         return torch.empty(0, dtype=torch.int64, device=x.device)
-    return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+    answers = [model(part) for part in x.split(batch_size)]
+    return torch.cat([a.argmax(1) if a.ndim == 2 else (a > 0).long() for a in answers])
 
 
 def robust_accuracy(

@@ -128,3 +128,26 @@ def sphere_relu(d: int = 500, width: int = 1000, hidden: int = 2) -> nn.Sequenti
     for inputs in [d] + [width] * (hidden - 1):
         layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(width, 1), nn.Flatten(0))
+
+
+class SphereQuadratic(nn.Module):
+    """The quadratic network of Adversarial Spheres, ``w |W x|^2 + b``: (n, d) -> one logit each, (n,); its section 4.
+
+    ``weight`` W (h, d), ``scale`` w and ``bias`` b are learned; positive logits mean the outer sphere. It starts with
+    normal weights of variance 1/h, so that ``|W x|`` is about ``|x|``, with w = 10, and with b halfway between the
+    spheres of radius 1 and 1.3. The paper does not say how its network starts.
+    """
+
+    def __init__(self, d: int = 500, width: int = 1000) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, d) / width**0.5)
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.bias = nn.Parameter(torch.tensor(-10 * (1 + 1.3**2) / 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * nn.functional.linear(x, self.weight).square().sum(1) + self.bias
+
+
+def sphere_quadratic(d: int = 500, width: int = 1000) -> SphereQuadratic:
+    """A fresh :class:`SphereQuadratic`; the paper's has d = 500 inputs and 1,000 hidden units. (n, d) -> (n,)."""
+    return SphereQuadratic(d, width)

@@ -1,4 +1,4 @@
-"""One training loop: progress bar, checkpoints without pickle, exact resuming.
+"""One training loop, for fixed sets and for fresh samples: progress bar, checkpoints without pickle, exact resuming.
 
 Each epoch draws all its randomness (order, dropout, augmentation) from a seed of its own, so that a run which was broken
 off and resumed ends with the same weights as one that was not, on the same machine and thread count.
@@ -19,12 +19,18 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Batches = Iterable[tuple[Tensor, Tensor]]
 Transform = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross entropy of the batch, the default loss."""
     return nn.functional.cross_entropy(model(x), y)
+
+
+def binary_cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean sigmoid cross entropy of one logit per example, (n,), and labels 0 and 1."""
+    return nn.functional.binary_cross_entropy_with_logits(model(x), y.to(x.dtype))
 
 
 def fit(
@@ -57,22 +63,75 @@ def fit(
         raise ValueError(f"x has {len(x)} examples and y {len(y)} labels; they must be equally many, and some")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs is {epochs} and batch_size {batch_size}; both must be at least 1")
+
+    def batches() -> Batches:
+        return ((x[batch], y[batch]) for batch in torch.randperm(len(x)).split(batch_size))
+
+    run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    per_epoch = -(-len(x) // batch_size)
+    return _loop(model, batches, epochs, per_epoch, run, optimizer, schedule, loss, transform, checkpoint, progress)
+
+
+def fit_online(
+    model: nn.Module,
+    draw: Callable[[int], tuple[Tensor, Tensor]],
+    *,
+    samples: int,
+    batch_size: int = 50,
+    epochs: int = 1,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+    schedule: Callable[[int, int], float] | None = None,
+    loss: Loss = cross_entropy,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> list[float]:
+    """Train ``model`` in place on examples that are never seen twice; return the mean loss of each epoch.
+
+    ``draw(n)`` returns n fresh inputs (n, ...) and labels (n,), with torch's global generator. ``samples`` counts all
+    examples of the run, rounded up to whole batches; an epoch is only the stretch between two checkpoints. The rest is
+    as in :func:`fit`.
+
+    Raises ValueError for samples, epochs or batch sizes below 1, and for a checkpoint of another run.
+    """
+    if samples < 1 or epochs < 1 or batch_size < 1:
+        raise ValueError(f"samples is {samples}, epochs {epochs} and batch_size {batch_size}; each must be at least 1")
+    per_epoch = -(-samples // (batch_size * epochs))
+
+    def batches() -> Batches:
+        return (draw(batch_size) for _ in range(per_epoch))
+
+    run = {"samples": samples, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    return _loop(model, batches, epochs, per_epoch, run, optimizer, schedule, loss, None, checkpoint, progress)
+
+
+def _loop(
+    model: nn.Module,
+    batches: Callable[[], Batches],
+    epochs: int,
+    per_epoch: int,
+    run: dict,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+    schedule: Callable[[int, int], float] | None,
+    loss: Loss,
+    transform: Transform | None,
+    checkpoint: str | Path | None,
+    progress: bool,
+) -> list[float]:
     optimiser = optimizer(model.parameters())
     rates = [group["lr"] for group in optimiser.param_groups]
-    run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed, "optimizer": type(optimiser).__name__}
+    run = {**run, "optimizer": type(optimiser).__name__}
     path = Path(checkpoint) if checkpoint is not None else None
     losses = _resume(path, model, optimiser, run) if path is not None and path.exists() else []
-    per_epoch = -(-len(x) // batch_size)
     steps = epochs * per_epoch
     with torch.random.fork_rng(), tqdm(total=steps, initial=len(losses) * per_epoch, disable=not progress) as bar:
         for epoch in range(len(losses), epochs):
-            torch.manual_seed(seed * 100_003 + epoch)
-            total = 0.0
-            for i, batch in enumerate(torch.randperm(len(x)).split(batch_size)):
+            torch.manual_seed(run["seed"] * 100_003 + epoch)
+            total, seen = 0.0, 0
+            for i, (inputs, labels) in enumerate(batches()):
                 step = epoch * per_epoch + i
                 for group, rate in zip(optimiser.param_groups, rates, strict=True):
                     group["lr"] = rate * (schedule(step, steps) if schedule else 1.0)
-                inputs, labels = x[batch], y[batch]
                 if transform is not None:
                     model.eval()
                     inputs = transform(model, inputs, labels, step / steps)
@@ -81,10 +140,11 @@ def fit(
                 optimiser.zero_grad()
                 value.backward()
                 optimiser.step()
-                total += value.item() * len(batch)
+                total += value.item() * len(inputs)
+                seen += len(inputs)
                 bar.update()
-            losses.append(total / len(x))
-            bar.set_postfix(epoch=epoch + 1, loss=f"{losses[-1]:.4f}")
+            losses.append(total / seen)
+            bar.set_postfix(epoch=epoch + 1, loss=f"{losses[-1]:.4g}")
             if path is not None:
                 _save(path, model, optimiser, {**run, "losses": losses})
     optimiser.zero_grad()

@@ -7,6 +7,7 @@ the weights, the recipe, the data, the measured accuracy and seconds, and the co
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -26,7 +27,8 @@ from torch.optim import Optimizer
 
 from . import data, models
 from .evaluate import clopper_pearson, predict
-from .training import fit
+from .spheres import concentric_spheres
+from .training import binary_cross_entropy, fit, fit_online
 
 Split = Callable[[], tuple[Tensor, Tensor]]
 
@@ -36,11 +38,23 @@ class CheckpointError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Training data without end: ``draw(n)`` gives n fresh examples, with torch's global generator; ``samples`` in all."""
+
+    draw: Callable[[int], tuple[Tensor, Tensor]]
+    samples: int
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """All that makes a checkpoint: the network, its data, and how it is trained. ``says`` is for the model card."""
+    """All that makes a checkpoint: the network, its data, and how it is trained. ``says`` is for the model card.
+
+    ``build`` is a plain function or a functools.partial of one. With ``half`` the weights are stored in half precision,
+    and the accuracy on the card is that of the stored weights.
+    """
 
     build: Callable[[], nn.Module]
-    train: Split
+    train: Split | Stream
     test: Split
     epochs: int
     batch_size: int
@@ -48,13 +62,42 @@ class Recipe:
     says: dict[str, str]
     schedule: Callable[[int, int], float] | None = None
     seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)  #: further arguments of training.fit
+    options: dict[str, Any] = field(default_factory=dict)  #: further arguments of training.fit or fit_online
+    half: bool = False
 
 
 def _mnist_without_validation() -> tuple[Tensor, Tensor]:
     x, y = data.mnist("train")
     return x[5000:], y[5000:]
 
+
+def _spheres(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    return concentric_spheres(n, 500, generator=torch.Generator().manual_seed(seed))
+
+
+def _sphere_recipe(
+    build: Callable[[], nn.Module], train: Split | Stream, says: str, *, epochs: int, batch_size: int, **others: Any
+) -> Recipe:
+    return Recipe(
+        build=build,
+        train=train,
+        test=functools.partial(_spheres, 200_000, seed=2),
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=lambda weights: torch.optim.Adam(weights, lr=1e-4, fused=True),
+        says={
+            "paper": "Gilmer et al. (2018), sections 3 and 4",
+            "data": f"{says}; tested on 200,000 other points, both spheres",
+            "optimizer": "Adam, learning rate 0.0001, single precision, sigmoid cross entropy; stored in half precision",
+            "licence": "MIT",
+        },
+        options={"loss": binary_cross_entropy},
+        half=True,
+        **others,
+    )
+
+
+_FRESH = Stream(functools.partial(concentric_spheres, d=500), 50_000_000)
 
 RECIPES: dict[str, Recipe] = {
     "mnist_cnn7": Recipe(
@@ -71,6 +114,26 @@ RECIPES: dict[str, Recipe] = {
             "optimizer": "SGD, learning rate 0.01 / (1 + 1e-6 step), momentum 0.9 (Nesterov), dropout 0.5, cross entropy",
             "licence": "MIT",
         },
+    ),
+    "sphere_relu": _sphere_recipe(
+        models.sphere_relu, _FRESH, "50 million fresh points of two spheres, d = 500", epochs=50, batch_size=1000
+    ),
+    "sphere_quadratic": _sphere_recipe(
+        models.sphere_quadratic, _FRESH, "50 million fresh points of two spheres, d = 500", epochs=50, batch_size=250
+    ),
+    "sphere_quadratic_1m": _sphere_recipe(
+        models.sphere_quadratic,
+        functools.partial(_spheres, 1_000_000, seed=1),
+        "a fixed set of 1 million points of two spheres, d = 500",
+        epochs=10,
+        batch_size=250,
+    ),
+    "sphere_quadratic_100k": _sphere_recipe(
+        models.sphere_quadratic,
+        functools.partial(_spheres, 100_000, seed=1),
+        "a fixed set of 100 thousand points of two spheres, d = 500",
+        epochs=100,
+        batch_size=250,
     ),
 }
 
@@ -132,36 +195,45 @@ def train(
 ) -> Path:
     """Train ``name`` by its recipe into ``to``; return the checkpoint. A run that broke off is resumed by the same call.
 
-    ``epochs`` and ``n`` (training images) shorten the recipe for a trial, and the card then says so.
-    Raises ValueError for an unknown name.
+    ``epochs`` and ``n`` (training examples) shorten the recipe for a trial, and the card then says so.
+    Raises ValueError for an unknown name, and for epochs or n below 1.
     """
     r = recipe(name)
+    if min(epochs if epochs is not None else 1, n if n is not None else 1) < 1:
+        raise ValueError(f"epochs is {epochs} and n {n}; a trial needs at least 1 of each")
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
-    x, y = (t[:n] for t in r.train())
     with torch.random.fork_rng():
         torch.manual_seed(r.seed)
         model = r.build()
     unfinished = folder / f"{name}.unfinished.safetensors"
     commit = _commit()  # of the code that trains, whatever is committed meanwhile
-    wall, cpu = time.perf_counter(), time.process_time()
-    fit(
-        model,
-        x,
-        y,
-        epochs=epochs or r.epochs,
-        batch_size=r.batch_size,
-        optimizer=r.optimizer,
-        schedule=r.schedule,
-        seed=r.seed,
-        checkpoint=unfinished,
-        progress=progress,
+    settings: dict[str, Any] = {
+        "epochs": epochs or r.epochs,
+        "batch_size": r.batch_size,
+        "optimizer": r.optimizer,
+        "schedule": r.schedule,
+        "seed": r.seed,
+        "checkpoint": unfinished,
+        "progress": progress,
         **r.options,
-    )
+    }
+    wall, cpu = time.perf_counter(), time.process_time()
+    if isinstance(r.train, Stream):
+        samples = n or r.train.samples
+        fit_online(model, r.train.draw, samples=samples, **settings)
+    else:
+        x, y = (t[:n] for t in r.train())
+        samples = len(x)
+        fit(model, x, y, **settings)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    weights = {key: t.contiguous() for key, t in model.state_dict().items()}
+    if r.half:
+        weights = {key: t.half() if t.is_floating_point() else t for key, t in weights.items()}
+    model.load_state_dict(weights)
     x_test, y_test = r.test()
     correct = int((predict(model, x_test) == y_test).sum())
-    raw = save_tensors({key: t.contiguous() for key, t in model.state_dict().items()})
+    raw = save_tensors(weights)
     about = {
         "name": name,
         "sha256": hashlib.sha256(raw).hexdigest(),
@@ -170,10 +242,10 @@ def train(
         "epochs": epochs or r.epochs,
         "batch_size": r.batch_size,
         "seed": r.seed,
-        "training_images": len(x),
+        "training_examples": samples,
         "accuracy": correct / len(y_test),
         "accuracy_interval": clopper_pearson(correct, len(y_test)),
-        "test_images": len(y_test),
+        "test_examples": len(y_test),
         "seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
         "threads": torch.get_num_threads(),

@@ -1,0 +1,35 @@
+"""The data of Adversarial Spheres (its section 2): uniform points on spheres, drawn fresh whenever they are needed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sample_sphere(n: int, d: int, radius: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
+    """``n`` independent uniform points on the sphere of that ``radius`` in ``d`` dimensions, (n, d) float32.
+
+    A normal vector divided by its length. Raises ValueError for n below 0, d below 2, or a radius that is not positive.
+
+    >>> sample_sphere(3, 500).norm(dim=1).allclose(torch.ones(3))
+    True
+    """
+    if n < 0 or d < 2 or not 0 < radius < float("inf"):
+        raise ValueError(f"n is {n}, d is {d} and radius {radius}: need n from 0, d from 2, and a positive radius")
+    z = torch.randn(n, d, generator=generator)
+    return z.mul_(radius / z.norm(dim=1, keepdim=True))
+
+
+def concentric_spheres(
+    n: int, d: int, outer_radius: float = 1.3, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """``n`` labelled points: a fair coin chooses the sphere of radius 1 (label 0) or ``outer_radius`` (label 1).
+
+    Returns x (n, d) float32 and y (n,) int64. Raises ValueError as :func:`sample_sphere` does, and for an outer radius
+    that is not above 1.
+    """
+    if not 1 < outer_radius < float("inf"):
+        raise ValueError(f"outer_radius is {outer_radius}; the inner sphere has radius 1, so it must be above 1")
+    x = sample_sphere(n, d, generator=generator)
+    y = torch.randint(2, (n,), generator=generator)
+    return x * (1 + (outer_radius - 1) * y)[:, None], y
