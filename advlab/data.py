@@ -248,7 +248,7 @@ def _is_whole(name: str, path: Path) -> bool:
 
 def _no_room(folder: Path) -> str:
     free = shutil.disk_usage(folder).free / 2**20
-    return f"no room on the disk: {folder} has {free:.0f} MiB free and about 400 are needed. Choose another with --to DIR"
+    return f"no room on the disk: {folder} has {free:.0f} MiB free, too little for the full set. Choose another with --to DIR"
 
 
 def _write(path: Path, arrays: Arrays) -> Path:

@@ -2,11 +2,12 @@
 
 A *claim* is a function that measures something; :func:`claim` registers it with what the paper says. Running it
 (``python -m advlab reproduce``) writes an entry of ``book/results/CHAPTER.json``: claim id, paper value and where it
-stands, our value, n, interval, tier, command, code version, inputs, date, seconds, and a note on why they differ.
-Tables and numbers in the book come from those entries alone.
+stands, our value, n, interval, tier, command, code version, inputs, date, seconds, honesty flags, a series where the
+evidence is a curve, and a note on why they differ. Tables and numbers in the book come from those entries alone.
 
-The code version of an entry is a digest of every definition of advlab that its claim reaches; comments, docstrings and
-layout do not count. An entry whose digest no longer matches is *stale*, and a test fails until it is measured again.
+The code version of an entry is a digest of every definition of advlab that its claim reaches, and of what builds its
+networks; comments, docstrings and layout do not count. An entry whose digest no longer matches is *stale*, and a test
+fails until it is measured again.
 """
 
 from __future__ import annotations
@@ -19,29 +20,42 @@ import html
 import inspect
 import io
 import json
+import math
 import os
+import re
 import time
 import tokenize
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module, util
 from pathlib import Path
+from typing import Any
 
 TIERS = ("fast", "laptop", "gpu")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a claim's function returns: our value, the sample size, and an interval if there is one."""
+    """What a claim's function returns: our value, the sample size, and an interval if there is one.
+
+    ``flags`` are the ids of the honesty flags that were raised (:data:`advlab.evaluate.FLAGS`). ``series`` is for a
+    claim whose evidence is a curve or a scatter: columns of one length, by name.
+    """
 
     value: float
     n: int | None = None
     interval: tuple[float, float] | None = None
+    flags: tuple[str, ...] = ()
+    series: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the manifest. ``paper`` is None where no paper gives a number; ``unit`` is "%" or a unit's name."""
+    """One line of the manifest. ``paper`` is None where no paper gives a number.
+
+    ``unit`` is a unit's name, or "%" for a share in [0, 1], or "log10" for the log10 of a probability or a rate, shown
+    as a power of ten; its -inf says that the rate is 0, which only a proof can give.
+    """
 
     id: str
     title: str
@@ -60,6 +74,8 @@ class Entry:
     version: str
     date: str
     cpu_seconds: float
+    flags: tuple[str, ...] = ()
+    series: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def show(self, what: str = "value") -> str:
         """The number for a reader: ``what`` is "value", "interval", "paper", "n" or "full".
@@ -87,6 +103,9 @@ class Entry:
 def _number(value: float, unit: str, digits: int, bare: bool = False) -> str:
     if unit == "%":
         return f"{100 * value:.{digits}f}" + ("" if bare else "\u00a0%")
+    if unit == "log10":
+        zero = "0" if bare else "0 (proved)"
+        return zero if value == -math.inf else f"10^{value:.{digits}f}".replace("-", "−")
     return f"{value:.{digits}f}" + (f"\u00a0{unit}" if unit and not bare else "")
 
 
@@ -116,7 +135,7 @@ class Claim:
 CLAIMS: dict[str, Claim] = {}
 
 #: Chapter -> module whose import registers its claims.
-CHAPTERS = {"start_here": "advlab.reproduce"}
+CHAPTERS = {"start_here": "advlab.start_here", "adversarial_spheres": "advlab.spheres.claims"}
 
 
 def claim(
@@ -159,7 +178,10 @@ def claims(chapter: str | None = None) -> list[Claim]:
 
 
 def measure(c: Claim, n: int | None = None) -> Entry:
-    """Run a claim and return its entry; ``n`` shortens it for a trial."""
+    """Run a claim and return its entry; ``n`` shortens it for a trial.
+
+    Raises ValueError where the columns of its series differ in length.
+    """
     from . import __version__
 
     start = time.process_time()
@@ -177,12 +199,22 @@ def measure(c: Claim, n: int | None = None) -> Entry:
         note=c.note,
         tier=c.tier,
         command=f"python -m advlab reproduce {c.chapter} --claim {c.id}",
-        code=code_version(c.measure),
+        code=claim_version(c),
         inputs=inputs(c),
         version=__version__,
         date=datetime.date.today().isoformat(),
         cpu_seconds=round(time.process_time() - start, 1),
+        flags=found.flags,
+        series=_columns(found.series, c.id),
     )
+
+
+def _columns(series: dict[str, list[float]], id: str) -> dict[str, list[float]]:
+    """A claim's series with the 10 significant digits that the manifest keeps."""
+    lengths = {name: len(column) for name, column in series.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"claim {id!r}: the columns of its series must have one length; they have {lengths}")
+    return {name: [float(f"{float(v):.10g}") for v in column] for name, column in series.items()}
 
 
 def inputs(c: Claim) -> dict[str, str]:
@@ -198,7 +230,7 @@ def stale(entry: Entry) -> str | None:
     if entry.id not in known:
         return "no function measures it any more"
     c = known[entry.id]
-    if entry.code != code_version(c.measure):
+    if entry.code != claim_version(c):
         return "the code it depends on has changed since"
     if entry.inputs != inputs(c):
         return "a network it depends on has changed since"
@@ -230,10 +262,29 @@ def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
     path = (where or folder()) / f"{chapter}.json"
     if not path.exists():
         return {}
-    entries = [
-        Entry(**{**e, "interval": tuple(e["interval"]) if e["interval"] else None}) for e in json.loads(path.read_text())
-    ]
-    return {e.id: e for e in entries}
+    return {e["id"]: _entry(e) for e in json.loads(path.read_text())}
+
+
+def _entry(e: dict[str, Any]) -> Entry:
+    """The entry that :func:`_strict` made ``e`` of; entries from before there were flags and series are read too."""
+    return Entry(
+        **e
+        | {
+            "value": float(e["value"]),
+            "interval": tuple(float(bound) for bound in e["interval"]) if e["interval"] else None,
+            "flags": tuple(e.get("flags", ())),
+            "series": {name: [float(v) for v in column] for name, column in e.get("series", {}).items()},
+        }
+    )
+
+
+def _strict(o: Any) -> Any:
+    """``o`` in strict JSON, which has no numbers that are not finite: they become "nan", "inf" and "-inf"."""
+    if isinstance(o, dict):
+        return {key: _strict(v) for key, v in o.items()}
+    if isinstance(o, list | tuple):
+        return [_strict(v) for v in o]
+    return str(o) if isinstance(o, float) and not math.isfinite(o) else o
 
 
 def save(entries: Iterable[Entry], where: Path | None = None) -> None:
@@ -243,10 +294,12 @@ def save(entries: Iterable[Entry], where: Path | None = None) -> None:
         by_chapter.setdefault(e.id.partition(".")[0], {})[e.id] = e
     for chapter, new in by_chapter.items():
         merged = load(chapter, where) | new
-        ordered = [asdict(merged[c.id]) for c in claims(chapter) if c.id in merged]
+        ordered = [_strict(asdict(merged[c.id])) for c in claims(chapter) if c.id in merged]
+        text = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False)
+        text = re.sub(r"\[\n[^][{}]*\]", lambda numbers: re.sub(r"\n *", " ", numbers[0]), text)  # a list, a line
         path = (where or folder()) / f"{chapter}.json"
         part = path.with_name(path.name + ".writing")
-        part.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+        part.write_text(text + "\n")
         os.replace(part, path)
 
 
@@ -261,20 +314,33 @@ def get(id: str) -> Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """Entries as a table that notebooks and pages show: paper, ours, interval, sample size, why they differ."""
+    """Entries as a table that notebooks and pages show: paper, ours, interval, sample size, flags, why they differ.
+
+    There is a column for the flags only where one of the entries has any.
+    """
 
     entries: tuple[Entry, ...] = field(repr=False)
 
-    HEAD = ("claim", "paper", "ours", "95 % interval", "n", "note")
+    @property
+    def head(self) -> tuple[str, ...]:
+        return ("claim", "paper", "ours", "95 % interval", "n", *(["flags"] if self._flagged else []), "note")
+
+    @property
+    def _flagged(self) -> bool:
+        return any(e.flags for e in self.entries)
 
     def rows(self) -> list[tuple[str, ...]]:
-        return [(e.title, e.show("paper"), e.show(), e.show("interval"), e.show("n"), e.note) for e in self.entries]
+        def row(e: Entry) -> tuple[str, ...]:
+            flags = [", ".join(e.flags)] if self._flagged else []
+            return (e.title, e.show("paper"), e.show(), e.show("interval"), e.show("n"), *flags, e.note)
+
+        return [row(e) for e in self.entries]
 
     def __repr__(self) -> str:
-        widths = [max(len(row[i]) for row in [self.HEAD, *self.rows()]) for i in range(5)]
-        lines = [self.HEAD, *self.rows()]
+        lines = [cells[:-1] for cells in [self.head, *self.rows()]]  # notes are too long for a line
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)).rstrip() for row in lines
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in lines
         )
 
     def _repr_html_(self) -> str:
@@ -282,7 +348,7 @@ class Table:
             return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
         body = "".join(row(cells, "td") for cells in self.rows())
-        return f'<table class="advlab-results"><thead>{row(self.HEAD, "th")}</thead><tbody>{body}</tbody></table>'
+        return f'<table class="advlab-results"><thead>{row(self.head, "th")}</thead><tbody>{body}</tbody></table>'
 
 
 def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
@@ -293,12 +359,41 @@ def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
 
 # ---------------------------------------------------------------------------------------------- code version
 
+#: Where digests stop, so that a new chapter or network leaves the entries of the others current: the zoo's recipes and
+#: their record, in whose place :func:`claim_version` takes what builds a claim's networks; and what registers claims.
+BOUNDARIES = {"advlab.zoo:RECIPES", "advlab.zoo:Recipe", "advlab.results:claim"}
+
+
+def claim_version(c: Claim) -> str:
+    """The code version of a claim: a digest of its function and of what builds each network that it names.
+
+    Guarantee: as of :func:`code_version`. How the networks were trained does not count; their weights are inputs.
+    Raises ValueError for a network that is not built by a function of a module, or a functools.partial of one.
+    """
+    from . import zoo
+
+    built = [f"{name}={_build_version(name, zoo.recipe(name).build)}" for name in c.networks]
+    return hashlib.sha256("\n".join([code_version(c.measure), *built]).encode()).hexdigest()[:16]
+
+
+def _build_version(name: str, build: Callable) -> str:
+    arguments = ""
+    if isinstance(build, functools.partial):
+        build, arguments = build.func, f"{build.args} {sorted(build.keywords.items())}"
+    if not inspect.isfunction(build) or "<" in build.__qualname__ + arguments:  # <lambda>, <locals>, <object at 0x...>
+        raise ValueError(
+            f"the build of the network {name!r} has no code version: it must be a function of a module, "
+            "or a functools.partial of one with plain values, no lambda and no class"
+        )
+    return code_version(build) + arguments
+
 
 def code_version(function: Callable) -> str:
     """A digest of ``function`` and of every definition of its package that it reaches by name.
 
     Guarantee: changing the code of any reached definition changes the digest. Names reached only at run time (through
-    getattr or a registry) are not followed; comments, docstrings and white space do not count.
+    getattr or a registry) and past :data:`BOUNDARIES` are not followed; comments, docstrings and white space do not
+    count.
     """
     package = function.__module__.partition(".")[0]
     pieces: dict[str, str] = {}
@@ -306,7 +401,7 @@ def code_version(function: Callable) -> str:
     while todo:
         module, name = todo.pop()
         qualified = f"{module}:{name}"
-        if qualified in pieces:
+        if qualified in pieces or qualified in BOUNDARIES:
             continue
         definitions, imports = _module(module, package)
         if name not in definitions:
@@ -372,11 +467,12 @@ def _is_module(name: str) -> bool:
 
 
 def _reached(node: ast.AST) -> Reached:
+    """The names, and the attributes of names, that ``node`` reads; what it only assigns or declares is its own."""
     found: Reached = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
             found.add((inner.value.id, inner.attr))
-        elif isinstance(inner, ast.Name):
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
             found.add((inner.id, ""))
     return found
 

@@ -125,14 +125,14 @@ RECIPES: dict[str, Recipe] = {
         models.sphere_quadratic,
         functools.partial(_spheres, 1_000_000, seed=1),
         "a fixed set of 1 million points of two spheres, d = 500",
-        epochs=10,
+        epochs=2,
         batch_size=250,
     ),
     "sphere_quadratic_100k": _sphere_recipe(
         models.sphere_quadratic,
         functools.partial(_spheres, 100_000, seed=1),
         "a fixed set of 100 thousand points of two spheres, d = 500",
-        epochs=100,
+        epochs=2,
         batch_size=250,
     ),
 }

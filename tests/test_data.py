@@ -255,7 +255,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(small, server, tmp_path, monkeyp
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     monkeypatch.setattr("builtins.open", full)
-    with pytest.raises(data.DataError, match="no room on the disk"):
+    with pytest.raises(data.DataError, match=r"no room on the disk: .* has \d+ MiB free, too little .* --to DIR"):
         data.fetch("cifar10", tmp_path, sources=source(server))
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []

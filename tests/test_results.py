@@ -1,15 +1,20 @@
 """The manifest: entries are complete and current, code versions notice code and nothing else, and prose holds no results."""
 
 import dataclasses
+import functools
 import json
+import math
+import os
 import re
+import subprocess
 import sys
 import textwrap
 
 import pytest
+import torch
 from browser import ROOT
 
-from advlab import results
+from advlab import evaluate, models, results, start_here, zoo
 
 CLAIMS = results.claims()
 ENTRIES = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]
@@ -29,8 +34,8 @@ def test_no_entry_is_older_than_what_it_depends_on(entry):
 def test_each_recipe_runs_on_a_slice(claim):
     entry = results.measure(claim, n=8)
     assert entry.n == 8
-    assert entry.value >= 0
-    assert entry.code == results.code_version(claim.measure)
+    assert entry.value >= 0 or entry.unit == "log10"
+    assert entry.code == results.claim_version(claim)
     assert set(entry.inputs) == set(claim.networks) != set()
     if entry.interval:
         assert entry.interval[0] <= entry.value <= entry.interval[1]
@@ -87,12 +92,76 @@ def test_the_code_version_follows_code_and_nothing_else(package):
     assert len(set(versions)) == len(versions)
 
 
+def test_a_name_that_is_only_declared_or_assigned_is_not_reached(package):
+    base = package()
+    field = {"top": {"def helper(x):\n": "class Fields:\n    unused: int\n\ndef unused():\n    return 1\n\ndef helper(x):\n"}}
+    read = {"top": {**field["top"], "return low.used(x)": "return low.used(x) or Fields"}}
+    assert package(**field) == base
+    version = package(**read)
+    assert version != base
+    read["top"]["return 1"] = "return 2"
+    assert package(**read) == version, "the field of a class is not the function of its name"
+
+
+def test_digests_stop_at_a_boundary(package, monkeypatch):
+    base = package()
+    change = {"low": {"x + 1": "x + 2"}}
+    assert package(**change) != base
+    monkeypatch.setattr(results, "BOUNDARIES", {"pack.low:used"})
+    assert package() == package(**change) != base
+
+
+def changed(monkeypatch, module, name):
+    """Change the code of a definition of advlab, as far as digests go."""
+    definitions, _ = results._module(module, "advlab")
+    text, reached = definitions[name]
+    monkeypatch.setitem(definitions, name, (text + "#", reached))
+
+
+def test_the_digest_of_a_claim_has_its_own_networks_and_no_others(monkeypatch):
+    (c,) = (c for c in CLAIMS if c.id == "start_here.pgd")
+    before = results.claim_version(c)
+    for module, name in (("advlab.zoo", "RECIPES"), ("advlab.results", "CHAPTERS"), ("advlab.zoo", "train")):
+        changed(monkeypatch, module, name)
+    other = dataclasses.replace(zoo.recipe("mnist_cnn7"), build=models.stability_cnn)
+    monkeypatch.setitem(zoo.RECIPES, "of_another_chapter", other)
+    assert results.claim_version(c) == before, "a recipe or a chapter is added"
+    with monkeypatch.context() as m:
+        changed(m, "advlab.models", "stability_cnn")
+        assert results.claim_version(c) == before, "another's build is changed"
+    for module, name in (("advlab.models", "mnist_cnn7"), ("advlab.models", "Normalize"), ("advlab.zoo", "load")):
+        with monkeypatch.context() as m:
+            changed(m, module, name)
+            assert results.claim_version(c) != before, name
+            entry = dataclasses.replace(ENTRIES[0], id=c.id, code=before, inputs=results.inputs(c))
+            assert results.stale(entry) == "the code it depends on has changed since"
+    assert results.stale(entry) is None
+
+
+def test_the_build_of_a_network_is_a_function_or_a_partial_of_one(monkeypatch):
+    (c,) = (c for c in CLAIMS if c.id == "start_here.pgd")
+
+    def version(build):
+        monkeypatch.setitem(zoo.RECIPES, "mnist_cnn7", dataclasses.replace(zoo.recipe("mnist_cnn7"), build=build))
+        return results.claim_version(c)
+
+    partial = functools.partial
+    net = models.mnist_cnn7
+    versions = [
+        version(b) for b in (net, models.stability_cnn, partial(net, 0.5), partial(net, dropout=0.5), partial(net, 0.4))
+    ]
+    assert len(set(versions)) == len(versions)
+    net = models.stability_cnn
+    assert version(partial(net, size=32, channels=3)) == version(partial(partial(net, channels=3), size=32))
+    for build in (lambda: net(), models.Normalize, functools.cache(net), partial(net, object()), partial(lambda: net())):
+        with pytest.raises(ValueError, match="no code version: it must be a function"):
+            version(build)
+
+
 def test_the_real_claims_reach_the_real_attacks(monkeypatch):
     (pgd,) = (c for c in CLAIMS if c.id == "start_here.pgd")
     before = results.code_version(pgd.measure)
-    definitions, _ = results._module("advlab.attacks", "advlab")
-    text, reached = definitions["_project"]
-    monkeypatch.setitem(definitions, "_project", (text + "#", reached))
+    changed(monkeypatch, "advlab.attacks", "_project")
     assert results.code_version(pgd.measure) != before
     (clean,) = (c for c in CLAIMS if c.id == "start_here.clean")
     monkeypatch.undo()
@@ -100,7 +169,9 @@ def test_the_real_claims_reach_the_real_attacks(monkeypatch):
 
 
 def test_staleness_is_seen():
-    entry = ENTRIES[0]
+    c = CLAIMS[0]
+    entry = dataclasses.replace(ENTRIES[0], id=c.id, code=results.claim_version(c), inputs=results.inputs(c))
+    assert results.stale(entry) is None
     for change in ({"code": "0" * 16}, {"inputs": {"mnist_cnn7": "0"}}, {"id": "start_here.gone"}):
         assert results.stale(dataclasses.replace(entry, **change))
 
@@ -125,6 +196,120 @@ def test_entries_show_and_save_and_load(tmp_path):
     shown = results.table("start_here", [ENTRIES[0].id])
     assert ENTRIES[0].title in repr(shown)
     assert ENTRIES[0].show() in shown._repr_html_()
+
+
+def test_a_log10_is_shown_as_a_power_of_ten():
+    entry = dataclasses.replace(
+        ENTRIES[0], value=-8.654, interval=(-8.84, -8.5), n=None, unit="log10", digits=1, paper=-12, where="x"
+    )
+    assert entry.show() == "10^−8.7"
+    assert entry.show("interval") == "10^−8.8 to 10^−8.5"
+    assert entry.show("paper") == "10^−12.0"
+    assert dataclasses.replace(entry, value=0.5).show() == "10^0.5"
+    assert dataclasses.replace(entry, digits=2).show("full") == "10^−8.65 (95 % interval 10^−8.84 to 10^−8.50)"
+    proved = dataclasses.replace(entry, value=-math.inf, interval=(-math.inf, -8.5))
+    assert proved.show() == "0 (proved)"
+    assert proved.show("interval") == "0 to 10^−8.5", "the end of an interval is no proof"
+
+
+def strictly(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_a_series_is_kept_and_comes_back(tmp_path):
+    claim = dataclasses.replace(CLAIMS[0], measure=lambda: results.Measurement(-math.inf, series=series), networks=())
+    series = {"steps": [1, 2, 3, 4], "error": [1 / 3, math.nan, math.inf, -math.inf]}
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(results, "claim_version", lambda _: "0")  # of a claim without a module
+        entry = results.measure(claim)
+        series = {"steps": [1, 2], "error": [0.5]}
+        with pytest.raises(ValueError, match=r"must have one length; they have .*2.*1"):
+            results.measure(claim)
+    assert entry.series["error"][0] == 0.3333333333
+    results.save([entry], tmp_path)
+    text = (tmp_path / "start_here.json").read_text()
+    assert '"error": [ 0.3333333333, "nan", "inf", "-inf" ]' in text, "a column is one line"
+    json.loads(text, parse_constant=strictly)
+    (back,) = results.load("start_here", tmp_path).values()
+    assert math.isnan(back.series["error"].pop(1))
+    entry.series["error"].pop(1)
+    assert back == entry
+    assert back.series == {"steps": [1, 2, 3, 4], "error": [0.3333333333, math.inf, -math.inf]}
+    assert back.show() == entry.show()
+
+
+def test_a_list_on_one_line_leaves_the_words_alone(tmp_path):
+    entry = dataclasses.replace(ENTRIES[0], note="in [\n   0, 1 ] and [  a ]", title="[\n", flags=("zero-gradient", "[  ]"))
+    results.save([entry], tmp_path)
+    assert list(results.load("start_here", tmp_path).values()) == [entry]
+
+
+def test_entries_from_before_flags_and_series_still_load(tmp_path):
+    results.save([ENTRIES[0]], tmp_path)
+    path = tmp_path / "start_here.json"
+    (old,) = json.loads(path.read_text())
+    del old["flags"], old["series"]
+    path.write_text(json.dumps([old]))
+    (entry,) = results.load("start_here", tmp_path).values()
+    assert entry == dataclasses.replace(ENTRIES[0], flags=(), series={})
+
+
+FLAGGED = dataclasses.replace(ENTRIES[0], flags=("zero-gradient", "randomised"), id="start_here.fgsm")
+
+
+def test_flags_are_shown_where_there_are_any():
+    plain = results.Table((ENTRIES[0],))
+    assert "flags" not in plain.head
+    table = results.Table((ENTRIES[0], FLAGGED))
+    lines = repr(table).splitlines()
+    assert lines[0].endswith("flags")
+    assert lines[2].endswith("zero-gradient, randomised")
+    assert len(lines) == 3
+    assert table._repr_html_().count("zero-gradient, randomised") == 1
+    assert "<th>flags</th><th>note</th>" in table._repr_html_()
+    assert all(len(row) == len(table.head) for row in table.rows())
+
+
+def test_the_flags_of_an_attack_reach_its_measurement(monkeypatch):
+    found = evaluate.RobustAccuracy(0.5, (0.1, 0.9), 8, 1.0, (evaluate.Flag("randomised", ""),), torch.ones(8), torch.ones(8))
+    monkeypatch.setattr(evaluate, "robust_accuracy", lambda *_: found)
+    assert start_here.fgsm(n=8).flags == ("randomised",)
+
+
+def test_random_signs_differ_from_batch_to_batch():
+    x, generator = torch.full((4, 1, 28, 28), 0.5), torch.Generator().manual_seed(0)
+    first, second = (
+        start_here.random_signs(torch.nn.Identity(), x, torch.zeros(4), eps=0.2, generator=generator) for _ in "ab"
+    )
+    assert not torch.equal(first, second)
+    assert torch.equal(first, start_here.random_signs(torch.nn.Identity(), x, x, eps=0.2, generator=generator.manual_seed(0)))
+    assert torch.allclose((first - x).abs(), torch.tensor(0.2))
+
+
+def test_pages_link_each_flag_to_its_page(tmp_path):
+    source, manifest = tmp_path / "source", tmp_path / "results"
+    manifest.mkdir()
+    results.save([ENTRIES[0], FLAGGED], manifest)
+    (source / "book" / "flags").mkdir(parents=True)
+    for flag in FLAGGED.flags:
+        (source / "book" / "flags" / f"{flag}.rst").write_text(f":orphan:\n\nFlag {flag}\n===========================\n")
+    role = ":result:`start_here.fgsm%s`"
+    page = "Page\n====\n\nA {}, b {}, c :result:`start_here.clean`.\n\n.. results-table:: start_here\n"
+    (source / "index.rst").write_text(page.format(role % "", role % " n"))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/book/_ext:{ROOT}", "ADVLAB_RESULTS": str(manifest)}
+    sphinx = [sys.executable, "-m", "sphinx", "-C", "-D", "extensions=manifest", "-b", "html", "-q", "-W", "-E"]
+    done = subprocess.run([*sphinx, str(source), str(tmp_path / "out")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    html = (tmp_path / "out" / "index.html").read_text()
+    link = '<a class="reference internal" href="book/flags/{0}.html"><span class="doc">{0}</span></a>'.format
+    links = ", ".join(link(flag) for flag in FLAGGED.flags)
+    assert f"(flagged: {links})" in html
+    assert html.count("(flagged:") == 1, "neither with n nor with a value that has none"
+    assert f"<td><p>{links}</p></td>" in html
+    (source / "book" / "flags" / "randomised.rst").unlink()
+    done = subprocess.run([*sphinx, str(source), str(tmp_path / "out")], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "book/flags/randomised" in done.stderr
 
 
 def test_bad_claims_are_refused():

@@ -2,16 +2,19 @@
 
 {result}`start_here.clean` is our value; {result}`start_here.clean paper` another part of the entry (value, interval,
 paper, n, full). ```{results-table} start_here``` is a chapter's table; ```{execution-times}``` how long notebooks run;
-{reading}`00_start_here` how long a chapter takes. What is not in the manifest is a warning, and warnings are errors.
+{reading}`00_start_here` how long a chapter takes. A value that raised honesty flags names them, each with a link to its
+page. What is not in the manifest is a warning, and warnings are errors.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -29,24 +32,43 @@ def depends_on(env: BuildEnvironment, name: str) -> Path:
     return path
 
 
+def flag_links(env: BuildEnvironment, flags: tuple[str, ...]) -> list[nodes.Node]:
+    """The flags' ids, each a link to its page ``flags/ID``, with commas between."""
+    to = {"refdomain": "std", "reftype": "doc", "refdoc": env.docname, "refexplicit": True, "refwarn": True}
+    found: list[nodes.Node] = []
+    for id in flags:
+        found += [nodes.Text(", "), addnodes.pending_xref("", nodes.inline("", id), reftarget=f"/book/flags/{id}", **to)]
+    return found[1:]
+
+
 class Result(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         id, _, what = self.text.strip().partition(" ")
         depends_on(self.env, f"{id.partition('.')[0]}.json")
         try:
-            text = results.get(id).show(what or "value")
+            entry = results.get(id)
+            text = entry.show(what or "value")
         except (KeyError, ValueError) as e:
             return [], [self.inliner.reporter.warning(str(e), line=self.lineno)]
-        return [nodes.inline(self.rawtext, text, classes=["result"])], []
+        found: list[nodes.Node] = [nodes.inline(self.rawtext, text, classes=["result"])]
+        if entry.flags and what in ("", "value", "full"):
+            found += [nodes.Text(" (flagged: "), *flag_links(self.env, entry.flags), nodes.Text(")")]
+        return found, []
 
 
-def grid(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.table:
+Cell = str | list[nodes.Node]
+
+
+def grid(head: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> nodes.table:
     table = nodes.table(classes=["advlab-results"])
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=1) for _ in head]
 
-    def row(cells: tuple[str, ...]) -> nodes.row:
-        return nodes.row("", *[nodes.entry("", nodes.paragraph("", cell)) for cell in cells])
+    def paragraph(cell: Cell) -> nodes.paragraph:
+        return nodes.paragraph("", cell) if isinstance(cell, str) else nodes.paragraph("", "", *cell)
+
+    def row(cells: Sequence[Cell]) -> nodes.row:
+        return nodes.row("", *[nodes.entry("", paragraph(cell)) for cell in cells])
 
     group += nodes.thead("", row(head))
     group += nodes.tbody("", *[row(cells) for cells in rows])
@@ -63,15 +85,17 @@ class ResultsTable(SphinxDirective):
         entries = results.load(chapter).values()
         if not entries:
             return [self.state.document.reporter.warning(f"the manifest has nothing of {chapter!r}", line=self.lineno)]
+        table = results.Table(tuple(entries))
         rows = [
-            (*row[:5], f"{e.cpu_seconds:.0f}") for e, row in zip(entries, results.Table(tuple(entries)).rows(), strict=True)
+            (*row[:5], *([flag_links(self.env, e.flags)] if "flags" in table.head else []), f"{e.cpu_seconds:.0f}")
+            for e, row in zip(entries, table.rows(), strict=True)
         ]
         notes = nodes.definition_list()
         for e in entries:
             words = " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note, f"Tier {e.tier}, {e.date}: "]))
             said = nodes.paragraph("", words, nodes.literal("", e.command))
             notes += nodes.definition_list_item("", nodes.term("", e.title), nodes.definition("", said))
-        return [grid((*results.Table.HEAD[:5], "CPU s"), rows), notes]
+        return [grid((*table.head[:-1], "CPU s"), rows), notes]
 
 
 class ExecutionTimes(SphinxDirective):

@@ -1,0 +1,157 @@
+"""Attacks that stay on the sphere of the point they attack: the paper's, and one that goes on to the nearest error it can find.
+
+Networks give one logit per point, positive for the outer sphere (label 1). An error is a point with the wrong sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Margin = Callable[[Tensor, Tensor], Tensor]
+
+
+def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0.01, steps: int = 1000) -> Tensor:
+    """The paper's attack (its section 3): the first error that gradient ascent meets on the sphere of each point.
+
+    ``x`` (n, d), ``y`` (n,) labels 0 and 1. Each step goes ``step_size`` along the normalised gradient of the loss and
+    back to the sphere of radius ``|x|``. Returns (n, d): the first misclassified iterate, ``x`` itself where it is wrong
+    already, and the last iterate where none was met: ask the model which is which.
+
+    No guarantee: the distance of a first error is only an upper bound of that of the nearest, and an attack that
+    meets none proves nothing. Raises TypeError or ValueError for what the model cannot take.
+    """
+    margin = _margin(model, x, y)
+    if not step_size > 0 or steps < 0:
+        raise ValueError(f"step_size is {step_size} and steps {steps}: need a positive step, and steps from 0")
+    radius, at, left = x.norm(dim=1, keepdim=True), x.clone(), torch.arange(len(x), device=x.device)
+    for step in range(steps + 1):
+        values, gradient = _gradient(margin, at[left], y[left])
+        right = values <= 0
+        left, gradient = left[right], gradient[right]
+        if not len(left) or step == steps:
+            break
+        moved = at[left] + step_size * torch.nn.functional.normalize(gradient, dim=1)
+        at[left] = moved * (radius[left] / moved.norm(dim=1, keepdim=True))
+    return at
+
+
+def nearest_error(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    starts: Tensor | None = None,
+    step_size: float = 0.01,
+    steps: int = 1000,
+    refinements: int = 25,
+) -> tuple[Tensor, Tensor]:
+    """An error near each point, on its own sphere: ``(distance (n,), error (n, d))``, chords in the units of ``x``.
+
+    :func:`manifold_pgd` finds a first error. The error is then drawn along the great circle to where the network
+    changes its mind, and turned round ``x``, towards the gradient there, for as long as that brings it nearer: to a local
+    minimum of the distance. ``starts`` (m, d) are known errors, such as the survivors of
+    :func:`rare_event_log10`: points for which the attack found nothing begin at the closest of them.
+
+    Guarantee: what is returned is an error of the model (as it computes), so its distance is an upper bound of that of
+    the nearest. Nothing else. Distance 0 where ``x`` is wrong itself, NaN where nothing was found.
+    Raises as :func:`manifold_pgd`, and ValueError for starts of another shape.
+    """
+    margin = _margin(model, x, y)
+    if starts is not None and (starts.ndim != 2 or starts.shape[1] != x.shape[1]):
+        raise ValueError(f"starts has the shape {tuple(starts.shape)}; it must be (m, {x.shape[1]})")
+    radius = x.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        already = margin(x, y) > 0
+    best = manifold_pgd(model, x, y, step_size=step_size, steps=steps)
+    with torch.no_grad():
+        found = margin(best, y) > 0
+        if starts is not None and len(starts) and not found.all():
+            lost = (~found).nonzero().squeeze(1)
+            from_starts = torch.nn.functional.normalize(starts, dim=1)
+            nearest = (x[lost] @ from_starts.T).argmax(1)
+            best[lost] = from_starts[nearest] * radius[lost]
+            found = margin(best, y) > 0
+    todo = (found & ~already).nonzero().squeeze(1)
+    best[todo] = _refined(margin, x[todo], y[todo], best[todo], refinements)
+    distance = torch.where(found, (best - x).norm(dim=1), torch.nan)
+    distance = torch.where(already, 0.0, distance)
+    return distance, torch.where(found[:, None], torch.where(already[:, None], x, best), torch.nan)
+
+
+def _refined(margin: Margin, x: Tensor, y: Tensor, error: Tensor, refinements: int) -> Tensor:
+    """Errors (n, d) on the spheres of ``x``, moved to a local minimum of their distance; each result is an error."""
+    radius = x.norm(dim=1, keepdim=True)
+    pole = x / radius
+    u, t = _direction(pole, error), _angle(pole, error)  # error = radius (pole cos t + u sin t)
+
+    def at(u: Tensor, t: Tensor, which: Tensor) -> Tensor:
+        return radius[which] * (pole[which] * t.cos()[:, None] + u * t.sin()[:, None])
+
+    def drawn(u: Tensor, t: Tensor, which: Tensor, halvings: int) -> Tensor:
+        low, high = torch.zeros_like(t), t.clone()
+        for _ in range(halvings):
+            middle = (low + high) / 2
+            wrong = margin(at(u, middle, which), y[which]) > 0
+            low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+        return high
+
+    every = torch.arange(len(x), device=x.device)
+    with torch.no_grad():
+        t = drawn(u, t, every, 12)
+    turn = torch.ones_like(t)
+    left = every
+    for _ in range(refinements):
+        if not len(left):
+            break
+        _, gradient = _gradient(margin, at(u[left], t[left], left), y[left])
+        target = _direction(pole[left], gradient)
+        tried = torch.nn.functional.normalize(u[left] + turn[left, None] * (target - u[left]), dim=1)
+        with torch.no_grad():
+            closer = margin(at(tried, t[left] * 0.9999, left), y[left]) > 0
+            which = left[closer]
+            u[which] = tried[closer]
+            t[which] = drawn(tried[closer], t[which] * 0.9999, which, 6)
+        turn[left] = torch.where(closer, (turn[left] * 2).clamp(max=1.0), turn[left] / 2)
+        left = left[turn[left] > 0.01]
+    with torch.no_grad():
+        t = drawn(u, t, every, 24)
+        return at(u, t, every)
+
+
+def _direction(pole: Tensor, y: Tensor) -> Tensor:
+    """The unit tangents at ``pole`` (n, d) of the great circles towards the directions ``y`` (n, d)."""
+    return torch.nn.functional.normalize(y - (y * pole).sum(1, keepdim=True) * pole, dim=1)
+
+
+def _angle(pole: Tensor, y: Tensor) -> Tensor:
+    along = (y * pole).sum(1)
+    return torch.atan2((y - along[:, None] * pole).norm(dim=1), along)
+
+
+def _gradient(margin: Margin, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    at = x.detach().requires_grad_()
+    with torch.enable_grad():
+        values = margin(at, y)
+        (gradient,) = torch.autograd.grad(values.sum(), at)
+    return values.detach(), gradient
+
+
+def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Margin:
+    """The logit towards the wrong sphere, positive for an error; after a check of what the model is given."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
+        raise TypeError(f"x must be a float tensor of the shape (n, d); it is {getattr(x, 'dtype', type(x).__name__)}")
+    if not isinstance(y, Tensor) or y.shape != (len(x),) or not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"y must be ({len(x)},) labels, 0 for the inner sphere and 1 for the outer")
+    if getattr(model, "training", False):
+        raise ValueError("the model is in training mode, so that batch norm changes its answers: call model.eval()")
+    if not bool(x.isfinite().all()) or (len(x) and not float(x.norm(dim=1).min()) > 0):
+        raise ValueError("x has a point that is zero or not finite: it lies on no sphere")
+    if len(x):
+        with torch.no_grad():
+            logits = model(x[:1])
+        if logits.shape != (1,):
+            raise ValueError(f"the model maps (1, {x.shape[1]}) to {tuple(logits.shape)}; it must give one logit each, (1,)")
+    return lambda points, labels: model(points) * (1 - 2 * labels).to(points.dtype)

@@ -1,0 +1,147 @@
+"""Error rates that nobody can sample: adaptive multilevel splitting on the sphere.
+
+A rare event {score > 0} is reached through a ladder of levels, each exceeded by a fixed share of the particles that stand
+above the one before (Au and Beck 2001; Cérou and Guyader 2007). Between levels the particles take steps of random
+direction (preconditioned Crank-Nicolson in the Gaussian vector of which a point on the sphere is the direction), are
+kept if they stay above the level, and the length of the steps follows the share that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .sampling import sample_sphere
+
+Score = Callable[[Tensor], Tensor]
+
+ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost hardly changes
+
+
+class RareEvent(NamedTuple):
+    """What :func:`rare_event_log10` estimates. ``standard_error`` is in decades; ``survivors`` are points of the event."""
+
+    log10: float
+    standard_error: float
+    evaluations: int
+    survivors: Tensor
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """One run of splitting. ``scores[i]`` (particles,) are those that choose ``levels[i]``; ``log`` is natural."""
+
+    log: float
+    levels: list[float]
+    scores: list[Tensor]
+    evaluations: int
+    survivors: Tensor
+
+
+def rare_event_log10(
+    score: Score,
+    d: int,
+    radius: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+    particles: int = 500,
+    moves: int = 6,
+    quantile: float = 0.2,
+    runs: int = 4,
+    floor: float = -300.0,
+) -> RareEvent:
+    """log10 of P(score(x) > 0) for x uniform on the sphere of that radius in d dimensions, from ``runs`` independent runs.
+
+    ``score`` maps (n, d) float32 to (n,). Probabilities of the runs are averaged, not their logarithms, since each
+    is nearly unbiased. The standard error, in decades, is the larger of the jackknife's over the runs and the least
+    that this many particles can have. ``survivors`` (m, d) are points with a positive score, at most ``particles`` a
+    run. A probability below ``10 ** floor`` gives -inf and no survivors: a search that ended, never a proof.
+
+    No guarantee: an estimate. A part of the event that no particle ever comes near is missed without a sign, and
+    particles that move too little make the runs agree less than independent ones would.
+    Raises ValueError as :func:`splitting` does, and for fewer than 2 runs.
+
+    >>> cap = rare_event_log10(lambda x: x[:, 0] - 0.5, 50, generator=torch.Generator().manual_seed(0))
+    >>> abs(cap.log10 + 3.75) < 4 * cap.standard_error
+    True
+    """
+    if runs < 2:
+        raise ValueError(f"runs is {runs}; the standard error needs at least 2 independent runs")
+    options = {"generator": generator, "particles": particles, "moves": moves, "quantile": quantile, "floor": floor}
+    found = [splitting(score, d, radius, **options) for _ in range(runs)]
+    logs = torch.tensor([run.log for run in found], dtype=torch.float64)
+    total = torch.logsumexp(logs, 0) - math.log(runs)
+    evaluations, survivors = sum(run.evaluations for run in found), torch.cat([run.survivors for run in found])
+    if total == -math.inf:
+        return RareEvent(-math.inf, math.nan, evaluations, survivors)
+    others = torch.stack([torch.logsumexp(torch.cat([logs[:i], logs[i + 1 :]]), 0) - math.log(runs - 1) for i in range(runs)])
+    others = others.clamp(min=float(total) - 700)  # a run without success, beside one that had it
+    jackknife = (others - others.mean()).square().sum().mul((runs - 1) / runs).sqrt()
+    # each level multiplies by a binomial share: var log p is about the sum of (1 - share) / (share particles)
+    steps = float(-total) / -math.log(quantile)
+    least = math.sqrt(
+        ((1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))) / (particles * runs)
+    )
+    error = max(float(jackknife), least) / math.log(10)
+    return RareEvent(float(total) / math.log(10), error, evaluations, survivors)
+
+
+@torch.no_grad()
+def splitting(
+    score: Score,
+    d: int,
+    radius: float = 1.0,
+    *,
+    generator: torch.Generator | None = None,
+    particles: int = 500,
+    moves: int = 6,
+    quantile: float = 0.2,
+    floor: float = -300.0,
+) -> Splitting:
+    """One run of adaptive multilevel splitting; see :func:`rare_event_log10`. Its levels and scores can be drawn.
+
+    Raises ValueError for particles below 10, moves below 1, a quantile outside (0, 1), a score of another shape or NaN.
+    """
+    if particles < 10 or moves < 1 or not 0 < quantile < 1:
+        raise ValueError(
+            f"particles is {particles}, moves {moves} and quantile {quantile}: need at least 10 particles, 1 move, and "
+            "a quantile between 0 and 1"
+        )
+
+    def measured(points: Tensor) -> Tensor:
+        found = score(points)
+        if found.shape != points.shape[:1] or found.isnan().any():
+            raise ValueError(f"score gave {tuple(found.shape)} for {tuple(points.shape)}: it must give (n,) numbers, none NaN")
+        return found.double()
+
+    x = sample_sphere(particles, d, radius, generator=generator)
+    scores = measured(x)
+    log, levels, trace, evaluations, step = 0.0, [], [scores], particles, 0.3
+    keep = max(1, round(quantile * particles))
+    while True:
+        level = min(float(scores.topk(keep + 1).values[-1]), 0.0)
+        above = (scores > level).nonzero().squeeze(1)
+        log += math.log(len(above) / particles) if len(above) else -math.inf
+        if level >= 0 or log < floor * math.log(10):
+            break
+        levels.append(level)
+        chosen = torch.cat([above, above[torch.randint(len(above), (particles - len(above),), generator=generator)]])
+        x, scores = x[chosen], scores[chosen]
+        for _ in range(moves):
+            proposed = torch.randn(x.shape, generator=generator).mul_(step * radius / d**0.5)
+            proposed.add_(x, alpha=(1 - step**2) ** 0.5)
+            proposed.mul_(radius / proposed.norm(dim=1, keepdim=True))
+            found = measured(proposed)
+            stays = found > level
+            x, scores = torch.where(stays[:, None], proposed, x), torch.where(stays, found, scores)
+            step = min(0.95, step * math.exp(0.3 * (float(stays.double().mean()) - ACCEPTED)))
+            evaluations += particles
+        trace.append(scores)
+    if level < 0 or not len(above):
+        return Splitting(-math.inf, levels, trace, evaluations, x[:0])
+    return Splitting(log, levels, trace, evaluations, x[above])
