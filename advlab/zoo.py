@@ -97,7 +97,13 @@ def _sphere_recipe(
     )
 
 
-_FRESH = Stream(functools.partial(concentric_spheres, d=500), 50_000_000)
+_FRESH = functools.partial(concentric_spheres, d=500)
+
+
+def _fall_at_the_end(step: int, steps: int) -> float:
+    """1 for five sixths of the steps, then a straight line to 0."""
+    return min(1.0, 6 * (1 - step / steps))
+
 
 RECIPES: dict[str, Recipe] = {
     "mnist_cnn7": Recipe(
@@ -116,10 +122,19 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "sphere_relu": _sphere_recipe(
-        models.sphere_relu, _FRESH, "50 million fresh points of two spheres, d = 500", epochs=50, batch_size=1000
+        models.sphere_relu,
+        Stream(_FRESH, 30_000_000),
+        "30 million fresh points of two spheres, d = 500; the rate falls to 0 over the last 5 million",
+        epochs=30,
+        batch_size=1000,
+        schedule=_fall_at_the_end,
     ),
     "sphere_quadratic": _sphere_recipe(
-        models.sphere_quadratic, _FRESH, "50 million fresh points of two spheres, d = 500", epochs=50, batch_size=250
+        models.sphere_quadratic,
+        Stream(_FRESH, 50_000_000),
+        "50 million fresh points of two spheres, d = 500",
+        epochs=50,
+        batch_size=250,
     ),
     "sphere_quadratic_1m": _sphere_recipe(
         models.sphere_quadratic,

@@ -1,35 +1,16 @@
 """The JavaScript of every live figure against Python to 1e-9, run by Node; and what a figure promises its reader."""
 
 import base64
-import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
+from node import javascript, needs_node
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from advlab import data, live, models
 from advlab.live import figure, gallery, network
-
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed: apt-get install nodejs")
-
-
-def javascript(tmp_path, source, expression, argument):
-    """The value of a JavaScript expression in ``a``, in a module that ends with ``source``."""
-    (tmp_path / "figure.mjs").write_text(source)
-    (tmp_path / "main.mjs").write_text(
-        "import * as figure from './figure.mjs'; import fs from 'node:fs';"
-        "const a = JSON.parse(fs.readFileSync('argument.json'));"
-        f"const plain = (k, v) => ArrayBuffer.isView(v) ? Array.from(v) : v; console.log(JSON.stringify({expression}, plain));"
-    )
-    (tmp_path / "argument.json").write_text(json.dumps(argument))
-    assert NODE
-    done = subprocess.run([NODE, "main.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +24,7 @@ def test_linear_shift_agrees(tmp_path):
     cases = [
         {"d": 10 ** random.uniform(0, 5), "eps": random.uniform(0.01, 0.5), "margin": random.uniform(0.1, 3)} for _ in range(50)
     ]
-    found = javascript(tmp_path, figure.module("linear_shift.js"), "a.map(figure.compute)", cases)
+    found = javascript(tmp_path, figure.module("plot.js", "linear_shift.js"), "a.map(figure.compute)", cases)
     for case, answer in zip(cases, found, strict=True):
         assert answer == pytest.approx(live.linear_shift(**case), rel=1e-9)
 

@@ -9,5 +9,19 @@ JupyterLab, and on the static page the recorded picture with a sentence that say
 from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
 from .network import pack_network
+from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
 
-__all__ = ["DigitAttack", "Figure", "LinearShift", "Still", "linear_shift", "pack_network", "with_kernel"]
+__all__ = [
+    "AlphaSpectrum",
+    "CapTradeoff",
+    "Concentration",
+    "DigitAttack",
+    "Figure",
+    "IgnoredInputs",
+    "LinearShift",
+    "SplittingAnimation",
+    "Still",
+    "linear_shift",
+    "pack_network",
+    "with_kernel",
+]

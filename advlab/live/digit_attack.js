@@ -73,15 +73,8 @@ function render({ model, el }) {
   const method = choice("change", METHODS, link.set("method"));
   const eps = slider("budget ε", { min: 0, max: model.get("eps_max"), step: 0.01, show: (v) => v.toFixed(2) }, link.set("eps"));
   const clean = panel("the digit", side), change = panel("the change", side), attacked = panel("the result", side);
-  const chart = bars(), verdict = make("p", { class: "verdict", role: "status" });
-  el.classList.add("advlab-live", "advlab-digit-attack");
-  el.setAttribute("role", "group");
-  el.setAttribute("aria-label", model.get("alt"));
-  el.replaceChildren(
-    make("div", { class: "controls" }, digit.root, method.root, eps.root),
-    make("div", { class: "panels" }, clean.root, change.root, attacked.root, chart.root),
-    verdict,
-  );
+  const chart = bars(), panels = make("div", { class: "panels" }, clean.root, change.root, attacked.root, chart.root);
+  const say = stage(model, el, "digit-attack", [digit, method, eps], panels);
 
   let turn = 0;  // a newer call of draw makes an older one stop
   async function draw() {
@@ -101,9 +94,8 @@ function render({ model, el }) {
     paint(attacked.canvas, x_adv, grey);
     chart.draw(p, label);
     const words = METHODS.find(([id]) => id === how)[1];
-    verdict.textContent = `ε = ${budget.toFixed(2)}, ${words}: the network reads ${guess} (${percent(p[guess])}). ` +
-      (guess === label ? "It is right." : `It is a ${label}.`);
-    verdict.classList.toggle("broken", guess !== label);
+    say(`ε = ${budget.toFixed(2)}, ${words}: the network reads ${guess} (${percent(p[guess])}). ` +
+      (guess === label ? "It is right." : `It is a ${label}.`), guess !== label);
     model.set("probabilities", p.map((v) => +v.toFixed(6)));
     model.save_changes();
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,22 @@ from .. import attacks
 from .figure import Figure, module
 from .network import pack_network, rounded
 
-BLUE, ORANGE, GREY = "#1f78c4", "#d9620a", "#57606a"
+BLUE, ORANGE, GREEN, GREY = "#1f78c4", "#d9620a", "#2f8f6b", "#57606a"
 
 
-def uniforms(n: int, seed: int) -> np.ndarray:
-    """The n numbers in [0, 1) that ``uniforms(seed)`` of kit.js draws (mulberry32), to the bit."""
-    mask, state, out = 0xFFFFFFFF, seed & 0xFFFFFFFF, np.empty(n)
-    for i in range(n):
+def mulberry32(seed: int) -> Iterator[float]:
+    """The endless numbers in [0, 1) that ``uniforms(seed)`` of kit.js draws, to the bit."""
+    mask, state = 0xFFFFFFFF, seed & 0xFFFFFFFF
+    while True:
         state = (state + 0x6D2B79F5) & mask
         t = ((state ^ (state >> 15)) * (state | 1)) & mask
         t ^= (t + (((t ^ (t >> 7)) * (t | 61)) & mask)) & mask
-        out[i] = (t ^ (t >> 14)) / 2**32
-    return out
+        yield (t ^ (t >> 14)) / 2**32
+
+
+def uniforms(n: int, seed: int) -> np.ndarray:
+    """The first n numbers of :func:`mulberry32`, (n,)."""
+    return np.fromiter(mulberry32(seed), float, n)
 
 
 class DigitAttack(Figure):
@@ -126,7 +131,7 @@ def linear_shift(d: float, eps: float, margin: float = 1.0) -> dict[str, float]:
 class LinearShift(Figure):
     """How far a budget ``eps`` per input moves a linear unit with d = 10 ** ``log10_d`` inputs; see :func:`linear_shift`."""
 
-    _esm = module("linear_shift.js")
+    _esm = module("plot.js", "linear_shift.js")
     log10_d = traitlets.Float(0.0, min=0.0, max=5.2).tag(sync=True)
     eps = traitlets.Float(0.1, min=0.005, max=0.5).tag(sync=True)
     margin = traitlets.Float(1.0).tag(sync=True)

@@ -33,17 +33,28 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A labelled slider. Arrow keys move it by a step, Page keys by ten, as in every browser.
-function slider(label, { min, max, step, show }, onInput) {
-  const input = make("input", { type: "range", min, max, step });
+// A labelled slider. Arrow keys move it by a step, Page keys by ten, as in every browser. With `values`, it walks over those
+// numbers instead of min, max and step; a value between two of them is shown as it is, beside the nearest stop.
+function slider(label, { min = 0, max, step = 1, values, show }, onInput) {
+  const input = make("input", { type: "range", "aria-label": label, min, max: values ? values.length - 1 : max, step });
   const output = make("output", {});
   const write = (value) => {
-    input.value = value;
+    if (!values) input.value = value;
+    else input.value = values.reduce((best, v, i) => (Math.abs(v - value) < Math.abs(values[best] - value) ? i : best), 0);
     output.textContent = show(+value);
     input.setAttribute("aria-valuetext", show(+value));
   };
-  input.addEventListener("input", () => { write(input.value); onInput(+input.value); });
+  input.addEventListener("input", () => {
+    const value = values ? values[+input.value] : +input.value;
+    write(value); onInput(value);
+  });
   return { root: make("label", { class: "control" }, make("span", {}, label), input, output), write };
+}
+
+// Numbers from low to high in about equal ratios, `each` to a factor of ten, rounded to two digits; the ends as they are
+function ladder(low, high, each) {
+  const inner = Array.from({ length: Math.ceil(Math.log10(high / low) * each) }, (_, i) => +(low * 10 ** (i / each)).toPrecision(2));
+  return [...new Set([low, ...inner.filter((v) => v > low && v < high), high])];
 }
 
 function choice(label, options, onChange) {
@@ -59,4 +70,20 @@ function traits(model, names, redraw) {
   return { set, off: () => names.forEach((name) => model.off(`change:${name}`, redraw)) };
 }
 
+// The frame of a figure: its name and alt text, controls, parts, and a sentence that says what is seen. The function that
+// comes back writes the sentence, also as the label of the plots.
+function stage(model, el, name, controls, ...parts) {
+  const verdict = make("p", { class: "verdict", role: "status" });
+  el.classList.add("advlab-live", `advlab-${name}`);
+  el.setAttribute("role", "group");
+  el.setAttribute("aria-label", model.get("alt"));
+  el.replaceChildren(make("div", { class: controls.length > 4 ? "controls many" : "controls" }, ...controls.map((c) => c.root)), ...parts, verdict);
+  return (text, broken = false) => {
+    verdict.textContent = text;
+    verdict.classList.toggle("broken", broken);
+    for (const svg of el.querySelectorAll("svg.plot")) svg.setAttribute("aria-label", text);
+  };
+}
+
+const whole = (v) => Math.round(v).toLocaleString("en");
 const percent = (p) => (p > 0.9995 ? "> 99.9" : (100 * p).toFixed(1)) + "\u00a0%";

@@ -88,7 +88,8 @@ def _refined(margin: Margin, x: Tensor, y: Tensor, error: Tensor, refinements: i
     u, t = _direction(pole, error), _angle(pole, error)  # error = radius (pole cos t + u sin t)
 
     def at(u: Tensor, t: Tensor, which: Tensor) -> Tensor:
-        return radius[which] * (pole[which] * t.cos()[:, None] + u * t.sin()[:, None])
+        points = pole[which] * t.cos()[:, None] + u * t.sin()[:, None]
+        return points * (radius[which] / points.norm(dim=1, keepdim=True))
 
     def drawn(u: Tensor, t: Tensor, which: Tensor, halvings: int) -> Tensor:
         low, high = torch.zeros_like(t), t.clone()

@@ -26,9 +26,12 @@ SPHERES = ("inner", "outer")
 class Quadratic(Protocol):
     """What :func:`alphas` reads of a network: ``weight`` (h, d), and the scalars ``scale`` and ``bias``."""
 
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor
+    @property
+    def weight(self) -> Tensor: ...
+    @property
+    def scale(self) -> Tensor: ...
+    @property
+    def bias(self) -> Tensor: ...
 
 
 def alphas(net: Quadratic) -> Tensor:
