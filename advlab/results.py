@@ -85,7 +85,7 @@ class Entry:
         if what == "value":
             return _number(self.value, self.unit, self.digits)
         if what == "interval":
-            if self.interval is None:
+            if self.interval is None or self.interval == (-math.inf, math.inf):  # nothing is known of one value
                 return "–"
             low, high = (_number(v, self.unit, self.digits, bare=True) for v in self.interval)
             return f"{low} to {high}"
@@ -95,7 +95,7 @@ class Entry:
             return "–" if self.n is None else f"{self.n:,}"
         if what == "full":
             details = [f"n = {self.n:,}"] if self.n is not None else []
-            details += [f"95 % interval {self.show('interval')}"] if self.interval else []
+            details += [f"95 % interval {interval}"] if (interval := self.show("interval")) != "–" else []
             return self.show() + (f" ({', '.join(details)})" if details else "")
         raise ValueError(f"{what!r} is not a part of an entry; there are value, interval, paper, n, full")
 

@@ -222,6 +222,7 @@ def train(
         torch.manual_seed(r.seed)
         model = r.build()
     unfinished = folder / f"{name}.unfinished.safetensors"
+    resumed = unfinished.exists()
     commit = _commit()  # of the code that trains, whatever is committed meanwhile
     settings: dict[str, Any] = {
         "epochs": epochs or r.epochs,
@@ -263,6 +264,7 @@ def train(
         "test_examples": len(y_test),
         "seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
+        "resumed": resumed,  # then the seconds are those since
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "commit": commit,

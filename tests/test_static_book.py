@@ -57,7 +57,9 @@ def test_the_pages_show_the_manifest_as_it_is_now():
     from advlab import results
 
     text = html.unescape((HTML / "book" / "reproduction.html").read_text())
-    for entry in results.load("start_here", ROOT / "book" / "results").values():
+    entries = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]
+    assert len({entry.title for entry in entries}) == len(entries)
+    for entry in entries:
         row = text[text.index(f"<p>{entry.title}</p>") :].partition("</tr>")[0]
         for part in ("value", "paper", "interval", "n"):
             assert f"<p>{entry.show(part)}</p>" in row, (entry.id, part)
@@ -67,7 +69,7 @@ def test_the_pages_show_the_manifest_as_it_is_now():
 
 def test_search_knows_the_words_of_the_chapter():
     index = (HTML / "searchindex.js").read_text()
-    for word in ("hoeffd", "budget", "manifest"):
+    for word in ("hoeffd", "budget", "manifest", "isoperimetr", "cap"):
         assert word in index, word
 
 
@@ -110,6 +112,31 @@ def test_live_figures_move_with_no_kernel_and_no_network(scheme):
 
 
 @needs_chromium
+def test_the_figures_of_chapter_1_move_with_no_kernel_and_no_network():
+    """Each of the five by the keyboard: its sentence changes and stays a sentence."""
+    with page() as p:
+        p.goto((HTML / "notebooks" / "01_adversarial_spheres.html").as_uri())
+        p.wait_for_selector(".advlab-live .verdict")
+        figures = p.locator(".advlab-live")
+        assert figures.count() == 5
+        for i in range(5):
+            figure = figures.nth(i)
+            figure.scroll_into_view_if_needed()
+            said = figure.locator(".verdict").inner_text()
+            figure.locator("input[type=range]").first.focus()
+            for _ in range(3):
+                p.keyboard.press("ArrowRight")
+            now = figure.locator(".verdict").inner_text()
+            assert now != said, figure.get_attribute("class")
+            assert now.rstrip().endswith((".", ")")), now
+            assert "NaN" not in now
+        assert p.locator(".advlab-recorded img").count() == 1
+        assert p.locator(".bd-article img:not([alt])").count() == 0
+        assert not p.outside
+        assert not p.errors
+
+
+@needs_chromium
 def test_every_page_opens_without_a_request_or_an_error():
     with page() as p:
         for path in pages():
@@ -120,7 +147,8 @@ def test_every_page_opens_without_a_request_or_an_error():
 
 
 @needs_chromium
-def test_search_finds_a_page():
+@pytest.mark.parametrize(("words", "chapter"), [("hoeffding", "00_start_here"), ("spherical+cap", "01_adversarial_spheres")])
+def test_search_finds_a_page(words, chapter):
     with page() as p:
-        p.goto((HTML / "search.html").as_uri() + "?q=hoeffding")
-        p.wait_for_selector("#search-results li a[href*='00_start_here']")
+        p.goto((HTML / "search.html").as_uri() + f"?q={words}")
+        p.wait_for_selector(f"#search-results li a[href*='{chapter}']")
