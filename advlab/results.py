@@ -345,10 +345,17 @@ class Table:
 
     def _repr_html_(self) -> str:
         def row(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+            powers = (re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(cell)) for cell in cells)
+            return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in powers) + "</tr>"
 
-        body = "".join(row(cells, "td") for cells in self.rows())
-        return f'<table class="advlab-results"><thead>{row(self.head, "th")}</thead><tbody>{body}</tbody></table>'
+        widths = [26, 10, 11, 15, 10, *([10] if self._flagged else [])]
+        columns = "".join(f'<col style="width: {w}%">' for w in [*widths, 100 - sum(widths)])
+        sources = [f"Paper: {e.where}." if e.where else "" for e in self.entries]
+        rows = [(*cells[:-1], f"{cells[-1]} {source}".strip()) for cells, source in zip(self.rows(), sources, strict=True)]
+        return (
+            f'<table class="advlab-results fixed" style="table-layout: fixed; width: 100%"><colgroup>{columns}</colgroup>'
+            f"<thead>{row(self.head, 'th')}</thead><tbody>{''.join(row(cells, 'td') for cells in rows)}</tbody></table>"
+        )
 
 
 def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
