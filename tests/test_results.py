@@ -282,7 +282,7 @@ def test_flags_are_shown_where_there_are_any():
 
 def test_the_flags_of_an_attack_reach_its_measurement(monkeypatch):
     found = evaluate.RobustAccuracy(0.5, (0.1, 0.9), 8, 1.0, (evaluate.Flag("randomised", ""),), torch.ones(8), torch.ones(8))
-    monkeypatch.setattr(evaluate, "robust_accuracy", lambda *_: found)
+    monkeypatch.setattr(evaluate, "robust_accuracy", lambda *_, eps: found)
     assert start_here.fgsm(n=8).flags == ("randomised",)
 
 

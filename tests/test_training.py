@@ -101,9 +101,11 @@ def test_what_ships_is_what_its_card_says(name):
     assert not net.training
     x, y = recipe.test()
     with torch.no_grad():
-        correct = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+        logits = torch.cat([net(part) for part in x.split(500)])
+    answers = logits.argmax(1) if logits.ndim == 2 else (logits > 0).long()  # one logit: the outer sphere where positive
+    correct = int((answers == y).sum())
     assert correct / len(y) == pytest.approx(card["accuracy"], abs=3e-4)  # three images in ten thousand, across processors
-    assert card["accuracy_interval"][0] < card["accuracy"] < card["accuracy_interval"][1]
+    assert card["accuracy_interval"][0] < card["accuracy"] <= card["accuracy_interval"][1]
     assert card["parameters"] == sum(p.numel() for p in net.parameters())
     assert card["epochs"] == recipe.epochs, "a shortened trial must not ship"
     assert {"paper", "data", "optimizer", "seconds", "cpu_seconds", "commit", "date", "command", "torch"} <= set(card)

@@ -135,7 +135,7 @@ def one_bad_alpha(n: int = D) -> Measurement:
 
 @claim(
     "adversarial_spheres.one_bad_alpha_clt",
-    "Error rate with one alpha of 3 among 499 of 0.77, the paper's normal law",
+    "Error rate with one alpha of 3 among 499 of 0.77, normal law",
     unit="log10",
 )
 def one_bad_alpha_clt(n: int = D) -> Measurement:
