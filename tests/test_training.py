@@ -92,6 +92,39 @@ def test_bad_arguments(some):
             fit(fresh(), *arguments, **({"epochs": 1} | options))
 
 
+def test_fresh_samples_are_fresh_and_resumed_to_the_bit(tmp_path):
+    seen = []
+
+    def draw(n):
+        seen.append(torch.randn(n, 3))
+        return seen[-1], (seen[-1][:, 0] > 0).long()
+
+    def run(stop=None, **options):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0))
+
+        def loss(model, x, y):
+            if len(seen) == stop:
+                raise InterruptedError
+            return training.binary_cross_entropy(model, x, y)
+
+        return net, training.fit_online(net, draw, samples=95, batch_size=10, epochs=2, loss=loss, progress=False, **options)
+
+    whole, losses = run()
+    assert len(seen) == 10, "95 samples are rounded up to whole batches"
+    assert len({float(x[0, 0]) for x in seen}) == 10, "no batch comes twice"
+    path = tmp_path / "c.safetensors"
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        run(stop=8, checkpoint=path)
+    resumed, again = run(checkpoint=path)
+    assert again == losses
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+    with pytest.raises(ValueError, match="at least 1"):
+        training.fit_online(whole, draw, samples=0)
+
+
 # ------------------------------------------------------------------------------------------------- the zoo
 
 
