@@ -62,6 +62,46 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     )
 
 
+#: Mean and deviation of CIFAR-10's training images, by channel (RGB).
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
+    """A network for CIFAR-10 that a laptop trains in an hour: three blocks of two 3 x 3 convolutions; 1.2 million parameters.
+
+    Its shape, its frozen first layer (:func:`whiten_first_layer`) and its start near the identity follow Jordan (2024),
+    "94% on CIFAR-10 in 3.29 seconds on a single GPU", with ReLU and fewer channels. (n, 3, 32, 32) -> logits (n, 10).
+    """
+    first = nn.Conv2d(3, 24, 2)
+    first.weight.requires_grad_(False)
+    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD), first, nn.ReLU()]  # (n, 24, 31, 31)
+    inputs = 24
+    for width in widths:  # 15 x 15, 7 x 7, 3 x 3
+        layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        inputs = width
+    net = nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(inputs, 10))
+    for layer in net:
+        if isinstance(layer, nn.Conv2d) and layer is not first:
+            nn.init.dirac_(layer.weight[: layer.in_channels])
+    return net.to(memory_format=torch.channels_last)
+
+
+def whiten_first_layer(model: nn.Sequential, x: Tensor, n: int = 5000) -> None:
+    """Set the first convolution of :func:`cifar_cnn` so that it whitens the 2 x 2 patches of the images ``x`` (n, 3, h, w).
+
+    Its filters are the 12 eigenvectors of the patches' covariance (of the first ``n`` images, normalised as the network
+    does), each over the root of its eigenvalue, and their negatives.
+    """
+    normalise, first = model[0], cast(nn.Conv2d, model[1])
+    patches = nn.functional.unfold(normalise(x[:n]), 2).transpose(1, 2).flatten(0, 1)  # (n 31 31, 12)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.cat([filters, -filters]))
+        cast(Tensor, first.bias).zero_()
+
+
 class _DenseLayer(nn.Module):
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -80,7 +120,7 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
     if (depth - 4) % 3 or depth < 7:
         raise ValueError(f"depth is {depth}; it must be 4 more than a multiple of 3, such as 40")
     channels = 16
-    layers: list[nn.Module] = [Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))]
+    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD)]
     layers.append(nn.Conv2d(3, channels, 3, padding=1, bias=False))
     for block in range(3):
         for _ in range((depth - 4) // 3):
@@ -112,7 +152,7 @@ def resnet18(width: int = 64) -> nn.Sequential:
 
     Four stages of two blocks with 1, 2, 4 and 8 times ``width`` channels. (n, 3, 32, 32) -> logits (n, 10).
     """
-    layers: list[nn.Module] = [Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))]
+    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD)]
     layers += [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     inputs = width
     for stage in range(4):

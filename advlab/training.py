@@ -33,6 +33,21 @@ def binary_cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(model(x), y.to(x.dtype))
 
 
+def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
+    """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016)."""
+    return nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing)
+
+
+def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
+    """A :func:`fit` transform: each image of (n, c, h, w) mirrored or not, and moved by up to ``pixels`` each way (reflected)."""
+    n, _, h, w = x.shape
+    x = torch.where(torch.rand(n, 1, 1, 1) < 0.5, x.flip(3), x)
+    padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")
+    top, left = torch.randint(2 * pixels + 1, (2, n, 1))
+    rows, columns = top + torch.arange(h), left + torch.arange(w)  # (n, h), (n, w)
+    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+
+
 def fit(
     model: nn.Module,
     x: Tensor,
