@@ -1,6 +1,7 @@
-"""Command line:  python -m advlab data|train|reproduce|zoo ..."""
+"""Command line:  python -m advlab data|train|reproduce|examples|zoo ..."""
 
 import argparse
+import json
 import sys
 
 
@@ -22,10 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
     p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
     p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
+    p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
+    p.add_argument("dataset", choices=("mnist", "cifar10"))
+    p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
+    p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
-        return {"data": _data, "train": _train, "reproduce": _reproduce, "zoo": _zoo}[args.command](args)
+        run = {"data": _data, "train": _train, "reproduce": _reproduce, "examples": _examples, "zoo": _zoo}
+        return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -73,6 +80,16 @@ def _reproduce(args: argparse.Namespace) -> int:
         if args.n is None:
             results.save([new])  # one by one, so that an interrupted run keeps what it has
         print(f"{c.id:32} {new.show('full')}   paper: {new.show('paper')}   {new.cpu_seconds:.0f} CPU s", flush=True)
+    return 0
+
+
+def _examples(args: argparse.Namespace) -> int:
+    from .squeezing import examples
+
+    path = examples.make(args.dataset, args.to, n=args.seeds, names=args.attack)
+    for name, seconds in json.loads(path.read_text())["attacks"].items():
+        print(f"{name:12} {seconds:.3f} CPU s an image")
+    print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
     return 0
 
 

@@ -432,12 +432,41 @@ def ddn(
     return best
 
 
+class _Adam:
+    """Adam (Kingma and Ba 2015) on a batch whose examples may leave it; ``move`` gives the next point."""
+
+    def __init__(self, like: Tensor, learning_rate: float) -> None:
+        self.first, self.second, self.count, self.rate = torch.zeros_like(like), torch.zeros_like(like), 0, learning_rate
+
+    def move(self, w: Tensor, gradient: Tensor) -> Tensor:
+        self.count += 1
+        self.first = 0.9 * self.first + 0.1 * gradient
+        self.second = 0.999 * self.second + 0.001 * gradient.square()
+        first, second = self.first / (1 - 0.9**self.count), self.second / (1 - 0.999**self.count)
+        return w - self.rate * first / (second.sqrt() + 1e-8)
+
+    def keep(self, rows: Tensor) -> None:
+        self.first, self.second = self.first[rows], self.second[rows]
+
+
+def _to_box(w: Tensor) -> Tensor:
+    """The point of [0, 1] that the free variable w of Carlini and Wagner stands for."""
+    return (torch.tanh(w) + 1) / 2
+
+
+def _from_box(x: Tensor) -> Tensor:
+    """The free variable near x, drawn in by 1 % so that black and white pixels can move."""
+    return torch.atanh((2 * x - 1) * 0.99)
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def minimal_l2(
     criterion: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+    accept: Callable[[Tensor], Tensor] | None = None,
     eps: float = math.inf,
     search_steps: int = 9,
     steps: int = 100,
@@ -449,7 +478,9 @@ def minimal_l2(
     The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on
     ``|x_adv - x|^2 + c relu(criterion)`` in the variable artanh(2 x - 1), with a binary search over c for each example.
     Unlike theirs, the variable and Adam's moments are kept from one c to the next, and x is drawn in by 1 % so that black
-    and white pixels can move.
+    and white pixels can move. ``penalty`` (n, ...) -> (n,) is added to relu(criterion), but the search over c does not look
+    at it. ``accept`` (n, ...) -> (n,) bool says which points count, instead of criterion < 0, for the search and for the
+    result: an attack on a detector can so ask the detector itself.
     Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
 
     Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.
@@ -460,8 +491,8 @@ def minimal_l2(
     x = x.detach().clone()
     if not len(x) or eps == 0:
         return x
-    w = torch.atanh((2 * x - 1) * 0.99)
-    first, second, count = torch.zeros_like(w), torch.zeros_like(w), 0
+    w = _from_box(x)
+    adam = _Adam(w, learning_rate)
     best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     c = torch.full_like(best_norm, initial_c)
     low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
@@ -469,20 +500,19 @@ def minimal_l2(
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         for _ in range(steps):
             at = w.requires_grad_()
-            x_adv = (torch.tanh(at) + 1) / 2
+            x_adv = _to_box(at)
             gap = criterion(x_adv)
             if gap.shape != (len(x),):
                 raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
             squared = (x_adv - x).flatten(1).square().sum(1)
-            gradient = _gradient(squared + c * gap.relu(), at)
-            w, hit, distance = w.detach(), gap.detach() < 0, squared.detach().sqrt()
+            extra = gap.relu() if penalty is None else gap.relu() + penalty(x_adv)
+            gradient = _gradient(squared + c * extra, at)
+            hit = gap.detach() < 0 if accept is None else accept(x_adv.detach())
+            distance = squared.detach().sqrt()
             found |= hit
             better = hit & (distance < best_norm) & (distance <= eps)
             best[better], best_norm[better] = x_adv.detach()[better], distance[better]
-            count += 1
-            first = 0.9 * first + 0.1 * gradient
-            second = 0.999 * second + 0.001 * gradient.square()
-            w = w - learning_rate * (first / (1 - 0.9**count)) / ((second / (1 - 0.999**count)).sqrt() + 1e-8)
+            w = adam.move(w.detach(), gradient)
         high, low = torch.where(found, c.minimum(high), high), torch.where(found, low, c.maximum(low))
         c = torch.where(high.isinf(), c * 10, (low + high) / 2)
     return best
@@ -518,6 +548,272 @@ def cw_l2(
         learning_rate=learning_rate,
         initial_c=initial_c,
     )
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def deepfool(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    overshoot: float = 0.02,
+    steps: int = 50,
+) -> Tensor:
+    """DeepFool in L2 (Moosavi-Dezfooli et al. 2016, algorithm 2): to the nearest border of the linearised network.
+
+    All classes compete; the sum of the steps, times ``1 + overshoot``, is added to ``x`` and clipped to [0, 1]. An example
+    leaves the batch at its first wrong answer. Returns ``x`` where none within ``eps`` (L2) was found. No guarantee: it
+    stops just past the border it meets, which need not be the nearest.
+    """
+    x, y, _ = _begin(model, x, y, eps, None)
+    result = x.clone()
+    if not len(x) or eps == 0:
+        return result
+    index, base, total, x_adv = torch.arange(len(x), device=x.device), x, torch.zeros_like(x), x
+    for step in range(steps + 1):
+        at = x_adv.detach().requires_grad_()
+        with torch.set_grad_enabled(step < steps):
+            logits = model(at)
+        hit = logits.detach().argmax(1) != y
+        if hit.any():
+            near = hit & (_l2(x_adv - base) <= eps)
+            result[index[near]] = x_adv[near]
+        if step == steps or hit.all():
+            break
+        move = _to_nearest_border(logits, y, at)
+        stay = ~hit
+        base, y, index, total = base[stay], y[stay], index[stay], (total + move)[stay]
+        x_adv = (base + (1 + overshoot) * total).clamp(0, 1)
+    return result
+
+
+def _to_nearest_border(logits: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    """The shortest step to where another logit reaches that of ``y``, if the network were linear around ``at`` (n, ...)."""
+    classes = logits.shape[1]
+    own = logits.gather(1, y[:, None])
+    best, move = torch.full_like(own[:, 0], math.inf), torch.zeros_like(at)
+    for other in range(1, classes):
+        difference = (logits.gather(1, (y[:, None] + other) % classes) - own)[:, 0]
+        (slope,) = torch.autograd.grad(difference.sum(), at, retain_graph=other < classes - 1)
+        norm = _l2(slope).clamp_min(1e-12)
+        distance = difference.detach().abs() / norm
+        nearer = distance < best
+        best = torch.where(nearer, distance, best)
+        length = (distance + 1e-4) / norm  # a little further, so that rounding cannot stop it at the border
+        move = torch.where(_per_example(nearer, at), _per_example(length, at) * slope, move)
+    return move
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def jsma(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    theta: float = 1.0,
+    gamma: float = 0.1,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The Jacobian-based saliency map attack (Papernot et al. 2016, algorithm 3), targeted, exact over all pairs.
+
+    Each step adds ``theta`` to the two values, not yet changed, whose product of ``alpha`` (gradient of the target's logit)
+    and ``-beta`` (of all others together) is largest, until the target is reached or the share ``gamma`` of all values has
+    changed. Without ``targets`` the likeliest wrong class is the target. ``eps`` counts changed pixels (positions).
+
+    An example that misses its target is returned as it was last: less than ``gamma`` of it has changed. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0 or theta == 0:
+        return x
+    if targets is None:
+        with torch.no_grad():
+            targets = model(x).scatter(1, y[:, None], -math.inf).argmax(1)
+    result = x.clone()
+    index, x_adv, base = torch.arange(len(x), device=x.device), x, x
+    free = (x < 1 if theta > 0 else x > 0).flatten(1)
+    for _ in range(int(gamma * free.shape[1] / 2)):
+        at = x_adv.detach().requires_grad_()
+        logits = model(at)
+        (alpha,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), at, retain_graph=True)
+        (both,) = torch.autograd.grad(logits.sum(), at)
+        first, second, found = _best_pair(alpha.flatten(1), (both - alpha).flatten(1), free, math.copysign(1, theta))
+        moved = x_adv.flatten(1).clone()
+        for pixel in (first, second):
+            moved.scatter_(1, pixel[:, None], (moved.gather(1, pixel[:, None]) + theta).clamp(0, 1))
+            free = free.scatter(1, pixel[:, None], False)
+        moved = moved.view_as(x_adv)
+        stay = found & (logits.argmax(1) != targets) & (_by_pixel(moved - base).gt(0).sum(1) <= eps)
+        result[index[stay]] = moved[stay]
+        if not stay.any():
+            break
+        x_adv, base, targets, index, free = moved[stay], base[stay], targets[stay], index[stay], free[stay]
+    return result
+
+
+def _best_pair(alpha: Tensor, beta: Tensor, free: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The pair p < q of ``free`` values with the largest ``-(alpha_p + alpha_q) (beta_p + beta_q)``, and if there is one.
+
+    Only pairs with ``sign (alpha_p + alpha_q) > 0 > sign (beta_p + beta_q)`` count. All arguments are (n, values). Exact:
+    a value that two others beat in both alpha and -beta cannot be in the best pair, so few remain to be paired.
+    """
+    a, b = (sign * alpha).masked_fill(~free, -math.inf), (-sign * beta).masked_fill(~free, -math.inf)
+    order = a.argsort(dim=1, descending=True, stable=True)
+    ranked = b.gather(1, order)
+    highest = ranked.cummax(1).values
+    before = torch.cat([torch.full_like(highest[:, :1], -math.inf), highest[:, :-1]], 1)
+    second = torch.minimum(ranked, before).cummax(1).values  # the second highest so far, of those with larger alpha too
+    kept = (ranked >= second) & ranked.isfinite()
+    width = max(2, int(kept.sum(1).max()))
+    columns = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    chosen = order.gather(1, columns).where(kept.gather(1, columns), order.shape[1]).sort(1).values  # in reading order
+    chosen = chosen.clamp_max(order.shape[1] - 1)
+    real = kept.gather(1, columns).sum(1)[:, None] > torch.arange(width, device=a.device)
+    a, b = (t.gather(1, chosen).masked_fill(~real, -math.inf) for t in (a, b))
+    up, down = a[:, :, None] + a[:, None, :], b[:, :, None] + b[:, None, :]
+    allowed = torch.triu(torch.ones(width, width, dtype=torch.bool, device=a.device), 1) & (up > 0) & (down > 0)
+    value, place = torch.where(allowed, up * down, -math.inf).flatten(1).max(1)
+    return chosen.gather(1, place[:, None] // width)[:, 0], chosen.gather(1, place[:, None] % width)[:, 0], value > 0
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def cw_linf(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    steps: int = 1000,
+    patience: int = 50,
+    learning_rate: float = 0.01,
+    initial_c: float = 0.1,
+    largest_c: float = 100.0,
+    shrink: float = 0.9,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The linf attack of Carlini and Wagner (2017, section VI-C): the largest change is pressed under a falling threshold.
+
+    Adam on ``sum relu(|x_adv - x| - tau) + c relu(confidence - margin)``. Each example has a tau of its own, which
+    starts at 1 and falls to ``shrink`` times the largest change as soon as the goal is met with no change above tau. After
+    ``patience`` steps without that, c is doubled; an example leaves the batch when c passes ``largest_c``, or after
+    ``steps`` steps. Returns the point of the smallest largest change; ``x`` where none within ``eps`` (linf) was found.
+    No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    index = torch.arange(len(x), device=x.device)
+    w, base = _from_box(x), x
+    adam = _Adam(w, learning_rate)
+    tau, c, waited = torch.ones_like(best_norm), torch.full_like(best_norm, initial_c), torch.zeros_like(best_norm)
+    for _ in range(steps):
+        at = w.requires_grad_()
+        x_adv = _to_box(at)
+        gap = confidence - margin_loss(model(x_adv), y, targets)
+        change = (x_adv - base).abs()
+        over = (change - _per_example(tau, change)).relu().flatten(1).sum(1)
+        gradient = _gradient(over + c * gap.relu(), at)
+        largest, hit = change.detach().flatten(1).amax(1), gap.detach() < 0
+        better = hit & (largest < best_norm[index]) & (largest <= eps)
+        best[index[better]], best_norm[index[better]] = x_adv.detach()[better], largest[better]
+        met = hit & (largest <= tau)
+        tau = torch.where(met, shrink * largest, tau)
+        late = ~met & (waited + 1 >= patience)
+        waited = torch.where(met | late, 0, waited + 1)
+        c = torch.where(late, 2 * c, c)
+        w = adam.move(w.detach(), gradient)
+        stay = c <= largest_c
+        if not stay.all():
+            if not stay.any():
+                break
+            adam.keep(stay)
+            w, base, y, index, tau, c, waited = (t[stay] for t in (w, base, y, index, tau, c, waited))
+            targets = None if targets is None else targets[stay]
+    return best
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def cw_l0(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    rounds: int = 40,
+    steps: int = 40,
+    learning_rate: float = 0.1,
+    initial_c: float = 1.0,
+    drop: float = 0.3,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The L0 attack of Carlini and Wagner (2017, section VI-B): the pixels that matter least are given back, in rounds.
+
+    Each round attacks in L2 with the pixels that may still change, starting where the last one ended. If it succeeds, the
+    share ``drop`` of them with the least ``|gradient| |change|`` goes back to the original; if it fails, c is doubled, the
+    last set is taken up again and half as many are dropped (before the first success it only goes on). An example leaves
+    the batch when it cannot give back a single one. A pixel is a position, with all its channels.
+    Returns the image that changes the fewest pixels; ``x`` where none of at most ``eps`` pixels was found. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    index, base, w = torch.arange(len(x), device=x.device), x, _from_box(x)
+    free = torch.ones_like(_by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
+    good, good_w, worth = free, w, _by_pixel(x)  # of the last success
+    share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm
+    for _ in range(rounds):
+        mask, adam = free.view(len(w), 1, *w.shape[2:]) if w.ndim > 2 else free, _Adam(w, learning_rate)
+        near, near_w, near_x = torch.full_like(share, math.inf), w, base.clone()
+        for _ in range(steps):
+            at = w.requires_grad_()
+            x_adv = torch.where(mask, _to_box(at), base)
+            gap = confidence - margin_loss(model(x_adv), y, targets)
+            squared = (x_adv - base).flatten(1).square().sum(1)
+            gradient = _gradient(squared + c * gap.relu(), at)
+            w = w.detach()
+            nearer = (gap.detach() < 0) & (squared.detach() < near)
+            near = torch.where(nearer, squared.detach(), near)
+            near_w = torch.where(_per_example(nearer, w), w, near_w)
+            near_x = torch.where(_per_example(nearer, w), x_adv.detach(), near_x)
+            w = adam.move(w, gradient)
+        found = near.isfinite()
+        at = near_x.clone().requires_grad_()
+        slope = _gradient(margin_loss(model(at), y, targets), at)
+        change = _by_pixel(near_x - base)
+        pixels = change.gt(0).sum(1).to(best_norm)
+        better = found & (pixels < best_norm[index]) & (pixels <= eps)
+        best[index[better]], best_norm[index[better]] = near_x[better], pixels[better]
+        ever, stay = best_norm[index].isfinite() | found, found | (number > 1)
+        good = torch.where(found[:, None], free, good)
+        good_w = torch.where(_per_example(found, w), near_w, torch.where(_per_example(ever, w), good_w, w))
+        worth = torch.where(found[:, None], _by_pixel(slope * (near_x - base)), worth)
+        share, c = torch.where(found | ~ever, share, share / 2), torch.where(found, c, 2 * c)
+        number = torch.where(ever, (share * good.sum(1)).floor().clamp_min(1), math.inf)
+        rank = worth.masked_fill(~good, math.inf).argsort(1).argsort(1)
+        free = good & (rank >= torch.where(ever, number, 0)[:, None])
+        w = good_w
+        stay &= free.any(1)
+        if not stay.all():
+            if not stay.any():
+                break
+            w, base, y, index, free, good, good_w = (t[stay] for t in (w, base, y, index, free, good, good_w))
+            worth, share, c, number = worth[stay], share[stay], c[stay], number[stay]
+            targets = None if targets is None else targets[stay]
+    return best
+
+
+def _by_pixel(v: Tensor) -> Tensor:
+    """The sum of absolute values over the channels of (n, c, ...), as (n, positions); of (n, d), each value by itself."""
+    return v.abs().sum(1).flatten(1) if v.ndim > 2 else v.abs()
 
 
 # ---------------------------------------------------------------------------------------------- non-differentiable parts

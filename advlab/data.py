@@ -106,6 +106,11 @@ def cifar10(split: str = "test", n: int | None = None, *, full: bool | None = No
     return _tensors(x, y, n, f"CIFAR-10 {split}", hint)
 
 
+def eight_bits(x: Tensor) -> Tensor:
+    """Images in [0, 1] as they would be stored: rounded to multiples of 1/255, half to even. Any shape."""
+    return (x * 255).round() / 255
+
+
 def data_directory() -> Path:
     """Where full sets are kept: ``$ADVLAB_DATA``, or the user's cache folder."""
     return Path(os.environ.get("ADVLAB_DATA") or platformdirs.user_cache_dir("advlab"))

@@ -33,6 +33,23 @@ FLAGS = {
 }
 
 
+def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """An attack's seeds: the first ``n`` images of ``x`` (m, ...) that ``model`` classifies as ``y`` (m,), with their labels.
+
+    Looks at no more images than it needs, and raises ValueError if there are not ``n``.
+    """
+    rows: list[Tensor] = []
+    for start in range(0, len(x), 500):
+        if sum(map(len, rows)) >= n:
+            break
+        part = slice(start, start + 500)
+        rows.append(start + (predict(model, x[part]) == y[part]).nonzero()[:, 0])
+    right = torch.cat(rows)[:n] if rows else torch.empty(0, dtype=torch.int64)
+    if len(right) < n:
+        raise ValueError(f"the model gets {len(right)} of these {len(x)} images right; {n} were asked for")
+    return x[right], y[right]
+
+
 @dataclass(frozen=True)
 class Flag:
     """A reason not to believe a robust accuracy. ``id`` is a key of :data:`FLAGS`; ``evidence`` is what was measured."""
@@ -159,7 +176,10 @@ def robust_accuracy(
 
 
 def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
-    """How far each example was moved, (n,), in the ``norm`` "linf" or "l2". Raises ValueError for another norm or shape."""
+    """How far each example was moved, (n,), in the ``norm`` "linf", "l2", or "l0", the number of values that changed.
+
+    Raises ValueError for another norm or shapes that differ.
+    """
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
     delta = (x_adv - x).flatten(1)
@@ -167,7 +187,9 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
         return delta.abs().amax(1)
     if norm == "l2":
         return delta.norm(dim=1)
-    raise ValueError(f"norm is {norm!r}; it must be 'linf' or 'l2'")
+    if norm == "l0":
+        return (delta != 0).sum(1).to(x.dtype)
+    raise ValueError(f"norm is {norm!r}; it must be 'linf', 'l2' or 'l0'")
 
 
 def _check_attack(x_adv: Tensor, x: Tensor, eps: float | None, norm: str) -> None:
@@ -241,7 +263,8 @@ def _flags_of_budget(
         yield Flag("budget-unused", f"at most {used:.3g} of {eps:g}")
     if norm == "linf" and x.ndim == 4 and queries > 0 and eps > 0:
         x, y = x[:100], y[:100]
-        broken = int((predict(model, square(model, x, y, eps=eps, queries=queries)) != y).sum())
+        generator = torch.Generator(x.device).manual_seed(0)  # the same flags each time
+        broken = int((predict(model, square(model, x, y, eps=eps, queries=queries, generator=generator)) != y).sum())
         if broken:
             yield Flag("black-box-wins", f"{broken} of {len(x)} images in {queries} queries each")
 

@@ -126,6 +126,7 @@ class Claim:
     note: str
     tier: str
     networks: tuple[str, ...]
+    images: tuple[str, ...] = ()
 
     @property
     def chapter(self) -> str:
@@ -135,7 +136,11 @@ class Claim:
 CLAIMS: dict[str, Claim] = {}
 
 #: Chapter -> module whose import registers its claims.
-CHAPTERS = {"start_here": "advlab.start_here", "adversarial_spheres": "advlab.spheres.claims"}
+CHAPTERS = {
+    "start_here": "advlab.start_here",
+    "adversarial_spheres": "advlab.spheres.claims",
+    "feature_squeezing": "advlab.squeezing.claims",
+}
 
 
 def claim(
@@ -149,15 +154,17 @@ def claim(
     note: str = "",
     tier: str = "fast",
     networks: Iterable[str] = (),
+    images: Iterable[str] = (),
 ) -> Callable[[Callable[..., Measurement]], Callable[..., Measurement]]:
     """Register a function ``measure(n=None) -> Measurement`` as the claim ``id``, "chapter.name".
 
-    ``networks`` are the zoo's networks it uses, whose SHA-256 become its inputs. Raises ValueError for an id that is
+    ``networks`` are the zoo's networks it uses, and ``images`` the data sets whose shipped adversarial images it uses; their
+    SHA-256 become its inputs. Raises ValueError for an id that is
     taken or has no known chapter, an unknown tier, and a paper value without a place.
     """
 
     def register(measure: Callable[..., Measurement]) -> Callable[..., Measurement]:
-        new = Claim(id, title, measure, paper, where, unit, digits, note, tier, tuple(networks))
+        new = Claim(id, title, measure, paper, where, unit, digits, note, tier, tuple(networks), tuple(images))
         if id in CLAIMS or new.chapter not in CHAPTERS:
             raise ValueError(f"claim {id!r}: the id is taken, or its chapter is not one of {', '.join(CHAPTERS)}")
         if tier not in TIERS or (paper is None) != (where is None):
@@ -218,10 +225,12 @@ def _columns(series: dict[str, list[float]], id: str) -> dict[str, list[float]]:
 
 
 def inputs(c: Claim) -> dict[str, str]:
-    """The SHA-256 of each network that the claim uses."""
+    """The SHA-256 of each network, and of each set of adversarial images, that the claim uses."""
     from . import zoo
+    from .squeezing import examples
 
-    return {name: zoo.card(name)["sha256"] for name in c.networks}
+    networks = {name: zoo.card(name)["sha256"] for name in c.networks}
+    return networks | {f"adversarial-{name}": examples.card(name)["sha256"] for name in c.images}
 
 
 def stale(entry: Entry) -> str | None:
@@ -233,7 +242,7 @@ def stale(entry: Entry) -> str | None:
     if entry.code != claim_version(c):
         return "the code it depends on has changed since"
     if entry.inputs != inputs(c):
-        return "a network it depends on has changed since"
+        return "a network, or a set of images, that it depends on has changed since"
     return None
 
 

@@ -39,7 +39,7 @@ def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: fl
 
 
 def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
-    """A :func:`fit` transform: each image of (n, c, h, w) mirrored or not, and moved by up to ``pixels`` each way (reflected)."""
+    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way."""
     n, _, h, w = x.shape
     x = torch.where(torch.rand(n, 1, 1, 1) < 0.5, x.flip(3), x)
     padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")

@@ -10,16 +10,21 @@ from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
 from .network import pack_network
 from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
+from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
 
 __all__ = [
     "AlphaSpectrum",
     "CapTradeoff",
+    "ColourSqueeze",
     "Concentration",
+    "DetectorScores",
     "DigitAttack",
+    "EvasionCurve",
     "Figure",
     "IgnoredInputs",
     "LinearShift",
     "SplittingAnimation",
+    "SqueezeDigit",
     "Still",
     "linear_shift",
     "pack_network",

@@ -1,0 +1,226 @@
+"""Attacks on the squeezing detector by somebody who knows it: wrong, and below the threshold.
+
+The idea that breaks it is that of He et al. (2017) done thoroughly: ask for one wrong class, with a margin, on the input and
+on every squeezed version of it at once; the answers then agree, and the detector sees nothing. Squeezers get a gradient
+(Athalye et al. 2018). The paper's own adaptive attack (its section V-D) stands beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .. import checks
+from ..attacks import margin_loss, minimal_l2
+from .detector import joint_score
+from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth
+
+#: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
+GRADIENTS = {
+    "none": ("none", "exact", "none"),
+    "soft": ("soft", "exact", "straight-through"),
+    "straight-through": ("straight-through", "exact", "straight-through"),
+    "identity": ("straight-through", "straight-through", "straight-through"),
+}
+_KINDS = (reduce_bit_depth, median_filter, non_local_means)
+
+
+def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
+    """The squeezers ``names`` of :data:`SQUEEZERS` with the same values, and the gradients of ``gradient``.
+
+    "none": as the paper's attack had them, zero through bits and means; "soft": a staircase of sigmoids through bits, the
+    exact one through medians, the identity through means; "straight-through": the identity through bits too; "identity":
+    through all. Raises ValueError for another.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(map(repr, GRADIENTS))}")
+    found = {}
+    for name in names:
+        squeezer = cast(functools.partial, SQUEEZERS[name])
+        through = GRADIENTS[gradient][_KINDS.index(squeezer.func)]
+        found[name] = functools.partial(squeezer.func, **squeezer.keywords, gradient=through)
+    return found
+
+
+def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
+    """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section V-D)."""
+    return reduce_bit_depth(x + (0.5 - cutoff), 1, gradient=gradient)
+
+
+def needed_margin(threshold: float, classes: int = 10) -> float:
+    """The margin between logits that keeps the detector silent: two softmax outputs with it differ by at most ``threshold``.
+
+    With a margin m every probability but one is at most exp(-m), so that two such outputs for one class lie within
+    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive.
+    """
+    if not threshold > 0:
+        raise ValueError(f"threshold is {threshold}; it must be positive")
+    return max(0.0, math.log(2 * (classes - 1) / threshold))
+
+
+class _Evasion:
+    """The criterion of evasion: below 0 where the input and all squeezed versions have one wrong class with a margin."""
+
+    def __init__(
+        self, model: nn.Module, squeezers: Mapping[str, Squeezer], threshold: float, y: Tensor, targets: Tensor | None
+    ) -> None:
+        self.model, self.squeezers, self.threshold = model, squeezers, threshold
+        self.y, self.targets = y, targets
+        with torch.no_grad():
+            classes = 10 if not len(y) else int(y.max()) + 1
+        self.margin = needed_margin(threshold, max(classes, 10))
+        self.evades = torch.zeros(len(y), dtype=torch.bool)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        logits = torch.stack([self.model(x), *(self.model(squeezer(x)) for squeezer in self.squeezers.values())])  # (v, n, k)
+        probabilities = logits.detach().softmax(2)
+        score = (probabilities[1:] - probabilities[0]).abs().sum(2).amax(0)
+        guess = logits[0].detach().argmax(1)
+        wrong = guess != self.y if self.targets is None else guess == self.targets
+        self.evades = wrong & (score <= self.threshold)
+        top = logits.topk(2, dim=2)
+        best = top.values[:, :, :1].expand_as(logits)
+        rival = best.scatter(2, top.indices[:, :, :1], top.values[:, :, 1:])  # the best other logit, for each class
+        missing = (self.margin - (logits - rival)).relu().sum(0)  # (n, k)
+        if self.targets is not None:
+            return missing.gather(1, self.targets[:, None])[:, 0] - 1e-6
+        return missing.scatter(1, self.y[:, None], math.inf).amin(1) - 1e-6
+
+    def accept(self, x: Tensor) -> Tensor:
+        """Of the points last asked about: which are wrong and pass the detector."""
+        return self.evades
+
+
+def _check(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor | None) -> None:
+    checks.classifier_inputs(model, x, y)
+    if targets is not None:
+        checks.classifier_inputs(model, x, targets, labels="targets")
+
+
+def evade_l2(
+    model: nn.Module,
+    squeezers: Mapping[str, Squeezer],
+    threshold: float,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    search_steps: int = 5,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The nearest images in L2 that are wrong and score at most ``threshold``: :func:`advlab.attacks.minimal_l2` on all views.
+
+    ``squeezers`` by name, with gradients (:func:`with_gradient`). Images (n, c, h, w) in [0, 1] and labels (n,); ``targets``
+    (n,) are labels to reach. Returns ``x`` where none within ``eps`` was found. Round to 8 bits and ask the detector before
+    believing it. No guarantee. Raises as the attacks do.
+    """
+    _check(model, x, y, targets)
+    criterion = _Evasion(model, squeezers, threshold, y, targets)
+    return minimal_l2(
+        criterion,
+        x,
+        accept=criterion.accept,
+        eps=eps,
+        search_steps=search_steps,
+        steps=steps,
+        learning_rate=learning_rate,
+        initial_c=initial_c,
+    )
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def evade_linf(
+    model: nn.Module,
+    squeezers: Mapping[str, Squeezer],
+    threshold: float,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    steps: int = 100,
+    step_size: float | None = None,
+    restarts: int = 1,
+    start: Tensor | None = None,
+    targets: Tensor | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Images within ``eps`` (linf) that are wrong and score at most ``threshold``, by projected gradient descent on all views.
+
+    Steps along the sign of the gradient, of ``step_size`` (default 4 eps / steps, falling to 0); the first run begins at
+    ``start`` or ``x``, the others at random points. An image that evades is finished. Others come back as they were last.
+    The rest is as in :func:`evade_l2`. No guarantee.
+    """
+    checks.budget(eps)
+    _check(model, x, y, targets)
+    if steps < 1 or restarts < 1:
+        raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
+    result = x.detach().clone()
+    todo = torch.arange(len(x))
+    for restart in range(restarts):
+        if not len(todo) or eps == 0:
+            break
+        base = x[todo].detach()
+        low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
+        at = base if start is None else start[todo].detach()
+        if restart:
+            at = base + eps * (2 * torch.rand(base.shape, generator=generator).to(base) - 1)
+        at = at.clamp(low, high)
+        index = torch.arange(len(todo))
+        labels, goals = y[todo], None if targets is None else targets[todo]
+        evaded = torch.zeros(len(todo), dtype=torch.bool)
+        for step in range(steps + 1):
+            at = at.requires_grad_()
+            criterion = _Evasion(model, squeezers, threshold, labels, goals)
+            value = criterion(at)
+            done = criterion.evades
+            result[todo[index]] = at.detach()
+            evaded[index[done]] = True
+            if step == steps or done.all():
+                break
+            (gradient,) = torch.autograd.grad(value.sum(), at)
+            length = (4 * eps / steps if step_size is None else step_size) * (1 - step / steps)
+            moved = (at.detach() - length * gradient.sign()).clamp(low, high)
+            stay = ~done
+            at, low, high, index, labels = moved[stay], low[stay], high[stay], index[stay], labels[stay]
+            goals = None if goals is None else goals[stay]
+        todo = todo[~evaded]
+    return result
+
+
+def paper_adaptive(
+    model: nn.Module,
+    squeezers: Mapping[str, Squeezer],
+    threshold: float,
+    x: Tensor,
+    y: Tensor,
+    *,
+    search_steps: int = 5,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The paper's adaptive attack (section V-D, after He et al. 2017): the L2 attack with the detector's score as a penalty.
+
+    As in the authors' code, the search over c looks at misclassification alone, and no gradient passes through the bits
+    when ``squeezers`` come from ``with_gradient(names, "none")``. The arguments are those of :func:`evade_l2`. No guarantee.
+    """
+    _check(model, x, y, targets)
+    return minimal_l2(
+        lambda p: -margin_loss(model(p), y, targets),
+        x,
+        penalty=lambda p: (joint_score(model, p, squeezers) - threshold).relu(),
+        search_steps=search_steps,
+        steps=steps,
+        learning_rate=learning_rate,
+        initial_c=initial_c,
+    )

@@ -1,0 +1,182 @@
+"""The joint detector of feature squeezing (Xu, Evans and Qi 2018, section V): does squeezing change the answer?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import Tensor, nn
+
+from .. import checks
+from .squeezers import SQUEEZERS, Squeezer
+
+#: What a detector takes as squeezers: functions by name, or a list of functions and of names in SQUEEZERS.
+Squeezers = Mapping[str, Squeezer] | Sequence[Squeezer | str]
+
+
+class Roc(NamedTuple):
+    """A receiver operating characteristic: (k,) float64 tensors, one entry for each threshold, which fall from infinity."""
+
+    auc: float
+    false_positive_rates: Tensor
+    detection_rates: Tensor
+    thresholds: Tensor  #: here an input counts as detected where score >= threshold
+
+
+def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeezers) -> Tensor:
+    """The greatest L1 distance between softmax(model(x)) and softmax(model(squeezed x)), (n,) in [0, 2] (equation 7).
+
+    Differentiable in ``x`` wherever the squeezers are: it is what an adaptive attack has to keep below the threshold.
+    Makes 1 + k forward passes and no other check than on shapes: raises ValueError for an unknown name, a squeezer that
+    changes the shape, or a model that gives no logits (n, classes).
+    """
+    return _scores(model, x, _by_name(squeezers)).amax(1)
+
+
+def _by_name(squeezers: Squeezers) -> dict[str, Squeezer]:
+    """Squeezers by name, in their order. A function in a list is called by its place."""
+    if isinstance(squeezers, Mapping):
+        found = dict(squeezers)
+    else:
+        if isinstance(squeezers, str) or callable(squeezers):
+            raise TypeError(f"squeezers is {squeezers!r}; it must be a list or a mapping: [{squeezers!r}]")
+        found: dict[str, Squeezer] = {}
+        for i, squeezer in enumerate(squeezers):
+            if isinstance(squeezer, str):
+                if squeezer not in SQUEEZERS:
+                    raise ValueError(f"there is no squeezer {squeezer!r}: take a function, or one of {', '.join(SQUEEZERS)}")
+                found[squeezer] = SQUEEZERS[squeezer]
+            else:
+                found[f"squeezer {i}"] = squeezer
+    if not found:
+        raise ValueError("squeezers is empty: give at least one, such as '1-bit'")
+    for name, squeezer in found.items():
+        if not callable(squeezer):
+            raise TypeError(f"the squeezer {name!r} is {type(squeezer).__name__}; it must be a function of a batch of images")
+    return found
+
+
+def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str, Squeezer]) -> Tensor:
+    """Equation 6 for each squeezer, (n, k)."""
+    plain = _softmax(model, x)
+    columns = []
+    for name, squeezer in squeezers.items():
+        squeezed = squeezer(x)
+        if squeezed.shape != x.shape:
+            raise ValueError(
+                f"the squeezer {name!r} turns {tuple(x.shape)} into {tuple(squeezed.shape)}; it must keep the shape"
+            )
+        columns.append((plain - _softmax(model, squeezed)).abs().sum(1))
+    return torch.stack(columns, 1)
+
+
+def _softmax(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    logits = model(x)
+    if logits.ndim != 2 or len(logits) != len(x):
+        raise ValueError(f"the model maps {tuple(x.shape)} to {tuple(logits.shape)}; it must give logits (n, classes)")
+    return logits.softmax(1)
+
+
+class SqueezingDetector(BaseEstimator):
+    """Flags an input as adversarial where squeezing it changes the network's answer much (section V-A).
+
+    The score of an input is the greatest L1 distance, over the squeezers, between the network's softmax output for it and
+    for the squeezed input (equations 6 and 7); above a threshold it is flagged. The threshold comes from clean inputs alone.
+
+    Parameters: ``model`` maps (n, ...) in [0, 1] to logits (n, classes) and is in eval mode; ``squeezers`` are functions by
+    name, or a list of functions and of names in :data:`SQUEEZERS`, such as ``JOINT["mnist"]``; ``false_positive_rate`` in
+    (0, 1) is the share of clean inputs that may be flagged; no more than ``batch_size`` inputs are worked on at a time.
+    Scores are computed in the model's dtype. A network's answers can differ in the last bit from one batch size to another.
+
+    Guarantee: of the inputs given to :meth:`fit`, at most floor(n false_positive_rate) score above the threshold. On fresh
+    clean inputs from the same source the rate is near that, and not above it for certain.
+
+    Limitation: it holds no secret. An attacker who knows the squeezers puts :func:`joint_score`, or the margin on every
+    squeezed input, into the loss, and finds adversarial inputs that pass (He et al. 2017); more confident adversarial inputs
+    pass even without that. Never read a detection rate on attacks that ignore the detector as one on attacks that do not.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    >>> detector = SqueezingDetector(net, ["1-bit", "median 2x2"]).fit(torch.rand(100, 1, 4, 4))
+    >>> detector.predict(torch.rand(5, 1, 4, 4)).shape
+    torch.Size([5])
+    """
+
+    threshold_: float  #: the score above which an input is flagged
+    squeezer_names_: tuple[str, ...]  #: the columns of :meth:`squeezer_scores`
+
+    def __init__(self, model: nn.Module, squeezers: Squeezers, false_positive_rate: float = 0.05, *, batch_size: int = 250):
+        self.model = model
+        self.squeezers = squeezers
+        self.false_positive_rate = false_positive_rate
+        self.batch_size = batch_size
+
+    def fit(self, x_clean: Tensor, y: None = None) -> SqueezingDetector:
+        """Set ``threshold_`` from clean inputs (n, ...): the ceil(n (1 - false_positive_rate))-th smallest of their scores.
+
+        ``y`` is ignored, as scikit-learn has it. Raises ValueError for no inputs or a rate outside (0, 1), and whatever
+        :meth:`squeezer_scores` raises.
+        """
+        rate = self.false_positive_rate
+        if not 0 < rate < 1:
+            raise ValueError(f"false_positive_rate is {rate}; it must lie between 0 and 1, such as 0.05")
+        if not len(x_clean):
+            raise ValueError("x_clean is empty: give clean inputs, some hundreds or more, that the network was not attacked on")
+        ranked = self.score_samples(x_clean).sort().values
+        self.threshold_ = ranked[math.ceil(len(ranked) * (1 - rate)) - 1].item()
+        self.squeezer_names_ = tuple(_by_name(self.squeezers))
+        return self
+
+    def squeezer_scores(self, x: Tensor) -> Tensor:
+        """The L1 distance for each input (n, ...) and each squeezer (equation 6), (n, k) in [0, 2].
+
+        Needs no :meth:`fit`. Raises TypeError or ValueError for bad inputs, a model in training mode, an unknown squeezer
+        or one that changes the shape, and ValueError where a score is not a number.
+        """
+        squeezers = _by_name(self.squeezers)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+        checks.classifier_inputs(self.model, x, torch.zeros(len(x), dtype=torch.int64))
+        if not len(x):
+            return x.new_empty(0, len(squeezers))
+        with torch.no_grad():
+            scores = torch.cat([_scores(self.model, part, squeezers) for part in x.split(self.batch_size)])
+        if scores.isnan().any():
+            bad = scores.isnan().any(1).nonzero().squeeze(1)
+            raise ValueError(
+                f"the scores of {len(bad)} of {len(x)} inputs are not numbers, the first at {bad[0]}: "
+                "see whether the model's logits or a squeezer's output are finite there"
+            )
+        return scores
+
+    def score_samples(self, x: Tensor) -> Tensor:
+        """The greatest distance over the squeezers for each input (n, ...) (equation 7), (n,) in [0, 2]; high is suspect.
+
+        Needs no :meth:`fit`. Raises as :meth:`squeezer_scores`.
+        """
+        return self.squeezer_scores(x).amax(1)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Which of the inputs (n, ...) are flagged as adversarial, (n,) bool: those whose score exceeds ``threshold_``.
+
+        Raises sklearn's NotFittedError before :meth:`fit`, and as :meth:`squeezer_scores`.
+        """
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError("this SqueezingDetector has no threshold yet: call fit(x_clean) with clean inputs first")
+        return self.score_samples(x) > self.threshold_
+
+    def roc(self, x_clean: Tensor, x_adv: Tensor) -> Roc:
+        """What every threshold would do on clean and adversarial inputs, (n, ...) and (m, ...), and the area under that curve.
+
+        Needs no :meth:`fit`. Raises ValueError if either is empty, and as :meth:`squeezer_scores`.
+        """
+        if not len(x_clean) or not len(x_adv):
+            raise ValueError(f"x_clean has {len(x_clean)} inputs and x_adv {len(x_adv)}; a ROC curve needs some of each")
+        scores = torch.cat([self.score_samples(x_clean), self.score_samples(x_adv)]).double().cpu().numpy()
+        truth = [False] * len(x_clean) + [True] * len(x_adv)
+        curves = (torch.from_numpy(curve) for curve in roc_curve(truth, scores, drop_intermediate=False))
+        return Roc(float(roc_auc_score(truth, scores)), *curves)

@@ -1,0 +1,96 @@
+"""The paper's Tables 2, 3 and 4 as grids: our number, its interval, and the paper's below, all from the manifest."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass, field
+
+from .. import results
+from . import paper
+from .claims import MEASURES, NAMES, slug
+
+Cell = tuple[str, str, str]  #: ours, the interval, the paper's
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's)."""
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        lines = [(self.corner, *self.columns)]
+        lines += [(name, *(f"{ours} ({theirs})" if theirs else ours for ours, _, theirs in cells)) for name, cells in self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        def shown(cell: Cell) -> str:
+            ours, interval, theirs = map(html.escape, cell)
+            small = "<br><small>{}</small>"
+            return f"<td><b>{ours}</b>{small.format(interval) if interval else ''}{small.format(f'<i>{theirs}</i>')}</td>"
+
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
+        body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
+        return (
+            '<div style="overflow-x: auto"><table class="advlab-results grid">'
+            f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+
+def _percent(v: float) -> str:
+    return "–" if math.isnan(v) else f"{100 * v:.0f}"
+
+
+def _plain(v: float) -> str:
+    return "–" if math.isnan(v) else f"{v:.3f}" if v < 10 else f"{v:.0f}"
+
+
+def _range(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{_percent(low)} to {_percent(high)}"
+
+
+def attacks_table(dataset: str) -> Grid:
+    """Table 2: how good each attack is on ``dataset`` ("mnist" or "cifar10"). Raises KeyError if it was not measured."""
+    rows = []
+    for attack in paper.TABLE_2[dataset]:
+        entry = results.get(f"feature_squeezing.attack_{dataset}_{slug(attack)}")
+        ours, theirs = entry.series["ours"], entry.series["paper"]
+        interval = _range(*entry.interval) if entry.interval else ""
+        first = (_percent(ours[0]), interval, _percent(theirs[0]))
+        rows.append((attack, (first, *((_plain(a), "", _plain(b)) for a, b in zip(ours[1:], theirs[1:], strict=True)))))
+    return Grid(f"{NAMES[dataset]}, 100 seeds", ("success, %", *MEASURES[1:]), tuple(rows))
+
+
+def _cells(entry: results.Entry) -> list[Cell]:
+    columns = (entry.series[name] for name in ("ours", "low", "high", "paper"))
+    return [(_percent(ours), _range(low, high), _percent(theirs)) for ours, low, high, theirs in zip(*columns, strict=True)]
+
+
+def _overall(entry: results.Entry) -> Cell:
+    interval = _range(*entry.interval) if entry.interval else ""
+    return (_percent(entry.value), interval, "" if entry.paper is None else _percent(entry.paper))
+
+
+def accuracy_table(dataset: str) -> Grid:
+    """Table 3: accuracy behind each squeezer, in per cent. Raises KeyError if it was not measured."""
+    rows = []
+    for name in paper.TABLE_3[dataset]:
+        entry = results.get(f"feature_squeezing.squeezed_{dataset}_{slug(name)}")
+        *cells, legitimate = _cells(entry)
+        rows.append((name, (*cells, _overall(entry), legitimate)))
+    return Grid(f"{NAMES[dataset]}, accuracy %", (*paper.TABLE_2[dataset], "all", "clean"), tuple(rows))
+
+
+def detection_table(dataset: str) -> Grid:
+    """Table 4: detection of successful adversarial images by each detector, in per cent. Raises KeyError as the others."""
+    rows = []
+    for name in paper.TABLE_4[dataset]:
+        entry = results.get(f"feature_squeezing.detected_{dataset}_{slug(name)}")
+        level = (f"{entry.series['threshold'][0]:.4f}", "", f"{entry.series['paper_threshold'][0]:.4f}")
+        rows.append((name, (level, *_cells(entry), _overall(entry))))
+    return Grid(f"{NAMES[dataset]}, detected %", ("threshold", *paper.TABLE_2[dataset], "all"), tuple(rows))
