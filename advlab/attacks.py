@@ -624,7 +624,7 @@ def jsma(
     and ``-beta`` (of all others together) is largest, until the target is reached or the share ``gamma`` of all values has
     changed. Without ``targets`` the likeliest wrong class is the target. ``eps`` counts changed pixels (positions).
 
-    An example that misses its target is returned as it was last: less than ``gamma`` of it has changed. No guarantee.
+    An example that misses its target is returned as it was last: at most ``gamma`` of it has changed. No guarantee.
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0 or theta == 0:
@@ -769,7 +769,7 @@ def cw_l0(
     index, base, w = torch.arange(len(x), device=x.device), x, _from_box(x)
     free = torch.ones_like(_by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
     good, good_w, worth = free, w, _by_pixel(x)  # of the last success
-    share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm
+    share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm.clone()
     for _ in range(rounds):
         mask, adam = free.view(len(w), 1, *w.shape[2:]) if w.ndim > 2 else free, _Adam(w, learning_rate)
         near, near_w, near_x = torch.full_like(share, math.inf), w, base.clone()
@@ -792,7 +792,7 @@ def cw_l0(
         pixels = change.gt(0).sum(1).to(best_norm)
         better = found & (pixels < best_norm[index]) & (pixels <= eps)
         best[index[better]], best_norm[index[better]] = near_x[better], pixels[better]
-        ever, stay = best_norm[index].isfinite() | found, found | (number > 1)
+        ever, stay = number.isfinite() | found, found | (number > 1)
         good = torch.where(found[:, None], free, good)
         good_w = torch.where(_per_example(found, w), near_w, torch.where(_per_example(ever, w), good_w, w))
         worth = torch.where(found[:, None], _by_pixel(slope * (near_x - base)), worth)

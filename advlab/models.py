@@ -87,13 +87,13 @@ def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
     return net.to(memory_format=torch.channels_last)
 
 
-def whiten_first_layer(model: nn.Sequential, x: Tensor, n: int = 5000) -> None:
+def whiten_first_layer(model: nn.Module, x: Tensor, n: int = 5000) -> None:
     """Set the first convolution of :func:`cifar_cnn` so that it whitens the 2 x 2 patches of the images ``x`` (n, 3, h, w).
 
     Its filters are the 12 eigenvectors of the patches' covariance (of the first ``n`` images, normalised as the network
     does), each over the root of its eigenvalue, and their negatives.
     """
-    normalise, first = model[0], cast(nn.Conv2d, model[1])
+    normalise, first = cast(nn.Sequential, model)[0], cast(nn.Conv2d, cast(nn.Sequential, model)[1])
     patches = nn.functional.unfold(normalise(x[:n]), 2).transpose(1, 2).flatten(0, 1)  # (n 31 31, 12)
     values, vectors = torch.linalg.eigh(torch.cov(patches.T))
     filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)

@@ -169,3 +169,51 @@ def test_transfer_matrix_by_hand(net, digits):
                 assert found.accuracy[row, column] == k / found.n[row]
                 assert tuple(found.interval[row, column].tolist()) == evaluate.clopper_pearson(k, found.n[row])
     assert found.accuracy[0, 0] < found.accuracy[0, 1], "a network's own adversarial images hurt it most"
+
+
+class FirstPixel(nn.Module):
+    """Class 1 where the first pixel is bright. Counts the images it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        bright = x.flatten(1)[:, 0]
+        return torch.stack([1 - bright, bright], 1)
+
+
+def test_seeds_are_the_first_correct_images_in_order_and_no_more_are_looked_at():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(1300, 2, 3, generator=generator), torch.randint(2, (1300,), generator=generator)
+    rows = [i for i in range(1300) if bool(x[i, 0, 0] > 0.5) == bool(y[i])]
+    assert 500 < len(rows) < 800
+    for n in (1, 100, 400, len(rows)):
+        model = FirstPixel().eval()
+        seeds, labels = evaluate.first_correct(model, x, y, n)
+        assert torch.equal(seeds, x[rows[:n]])
+        assert torch.equal(labels, y[rows[:n]])
+        assert model.seen <= rows[n - 1] + 500
+    seeds, labels = evaluate.first_correct(FirstPixel().eval(), x, y, 0)
+    assert (seeds.shape, labels.shape) == ((0, 2, 3), (0,))
+    assert evaluate.first_correct(FirstPixel().eval(), x[:0], y[:0], 0)[0].shape == (0, 2, 3)
+    for images, n in ((x, len(rows) + 1), (x[:0], 1)):
+        with pytest.raises(ValueError, match=f"{n} were asked for"):
+            evaluate.first_correct(FirstPixel().eval(), images, y[: len(images)], n)
+
+
+def test_distances_in_each_norm_against_numpy():
+    x = torch.rand(5, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x_adv = x.clone()
+    x_adv[1, 2, 0, 0] += 1e-12
+    x_adv[2, :, 1, 1] -= 0.25
+    x_adv[3] = 1 - x[3]
+    delta = (x_adv - x).numpy().reshape(5, -1)
+    for norm, order in (("linf", np.inf), ("l2", 2), ("l0", 0)):
+        found = evaluate.distances(x_adv, x, norm)
+        assert found.dtype == x.dtype
+        np.testing.assert_allclose(found.numpy(), [np.linalg.norm(row, order) for row in delta], rtol=1e-12)
+    assert evaluate.distances(x_adv, x, "l0").tolist() == [0, 1, 3, 48, 0]
+    with pytest.raises(ValueError, match="shape"):
+        evaluate.distances(x_adv[:, :1], x)

@@ -185,7 +185,7 @@ def affine_case(seed, classes=5, d=12, n=8):
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_deepfool_finds_the_nearest_border_of_an_affine_classifier(seed):
-    """min over k of |f_k - f_y| / |w_k - w_y|, plus the 1e-4 that the authors' code adds; the box is far away."""
+    """The least |f_k - f_y| / |w_k - w_y|, plus the 1e-4 that the authors' code adds, while the box is far away."""
     weight, bias, x, y = affine_case(seed)
     weight *= 4  # so that borders are near
     bias -= bias + 0.5 * weight.sum(1)  # all borders pass through the middle of the box
@@ -215,9 +215,14 @@ def test_deepfool_stops_at_the_first_wrong_answer_and_returns_x_where_there_is_n
         assert (after | ~fooled).all()
         assert torch.equal(less[~fooled], x[~fooled])
     assert wrong[-1].all()
-    assert wrong[1].sum() < wrong[2].sum() < 30
+    assert wrong[0].sum() < wrong[1].sum() < wrong[4].sum() < 30
     lost = guesses(net, x) != y
     assert torch.equal(runs[-1][lost], x[lost])
+    distance = (runs[-1] - x).flatten(1).norm(dim=1)
+    near = distance <= distance.median()
+    bounded = attacks.deepfool(net, x, y, eps=float(distance.median()))
+    assert torch.equal(bounded[near], runs[-1][near])
+    assert torch.equal(bounded[~near], x[~near])
 
 
 def test_deepfool_moves_by_the_nearest_class_even_where_another_is_likelier():
@@ -279,24 +284,24 @@ def test_cw_linf_in_the_middle_of_the_box_is_the_margin_over_the_l1_norm():
 
 
 def test_cw_linf_confidence_eps_and_more_steps(net, digits):
-    x, y = (t[:12] for t in digits)
-    run = functools.partial(attacks.cw_linf, net, x, y, learning_rate=0.02, initial_c=1.0, patience=20)
+    x, y = (t[:8] for t in digits)
+    run = functools.partial(attacks.cw_linf, net, x, y, learning_rate=0.03, initial_c=1.0, patience=15)
 
     def size(found):
         change = (found - x).abs().flatten(1).amax(1)
         return change.where(change > 0, math.inf)
 
-    few, more, many = (run(steps=steps) for steps in (60, 120, 240))
+    few, more, many = (run(steps=steps) for steps in (40, 80, 160))
     assert (size(many) <= size(more)).all()
     assert (size(more) <= size(few)).all()
     assert size(many).isfinite().all()
     assert (guesses(net, many) != y).all()
-    sure = run(steps=240, confidence=5.0)
+    sure = run(steps=160, confidence=5.0)
     with torch.no_grad():
         assert (attacks.margin_loss(net(sure), y) > 4.99).all()
     assert size(sure).median() > size(many).median()
     eps = float(size(many).median())
-    bounded = run(steps=240, eps=eps)
+    bounded = run(steps=160, eps=eps)
     fits = size(many) <= eps
     assert torch.equal(bounded[fits], many[fits])
     assert torch.equal(bounded[~fits], x[~fits])
@@ -322,7 +327,7 @@ def test_cw_linf_gives_an_image_up_when_c_is_too_large():
 
 
 def fewest(gap, need, x):
-    """How few positions of ``x`` (channels, positions) must change for ``gap`` to gain more than ``need``: the best ones first."""
+    """How many positions of ``x`` (channels, positions), the best ones first, it takes for ``gap`` to gain ``need``."""
     gains = np.maximum(gap * (1 - x), -gap * x).sum(0)
     return int(np.searchsorted(np.cumsum(-np.sort(-gains)), need) + 1)
 
@@ -330,7 +335,7 @@ def fewest(gap, need, x):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cw_l0_comes_near_the_fewest_pixels(channels):
     random = np.random.default_rng(3)
-    side, kappa = 5, 0.5
+    side, kappa = 5, 0.5 if channels == 1 else 3.0
     weight = random.normal(size=(2, channels * side * side)) / math.sqrt(channels)
     bias = -0.5 * weight.sum(1)
     x = random.uniform(size=(12, channels, side, side))
@@ -367,9 +372,9 @@ def test_cw_l0_finds_the_few_pixels_that_are_enough(wanted):
 def test_cw_l0_counts_the_channels_of_a_position_together():
     """One position with three weak channels does what would take three values elsewhere; each of those is stronger alone."""
     gap = np.zeros((3, 4, 4))
-    gap[:, 2, 1] = 1.0
-    gap[0, 0, :3] = 1.1
-    model = affine(np.stack([np.zeros(48), gap.flatten()]), np.array([2.5, 0.0]), flat=True)
+    gap[:, 2, 1] = 2.0
+    gap[0, 0, :3] = 2.2
+    model = affine(np.stack([np.zeros(48), gap.flatten()]), np.array([5.0, 0.0]), flat=True)
     x = torch.zeros(1, 3, 4, 4, dtype=torch.float64)
     found = attacks.cw_l0(model, x, torch.tensor([0]))
     assert guesses(model, found) == 1
@@ -403,7 +408,7 @@ def half_full(z):
 
 def test_accept_alone_decides_which_points_count():
     x = torch.full((3, 2), 0.1, dtype=torch.float64)
-    search = functools.partial(attacks.minimal_l2, x=x, steps=200)
+    search = functools.partial(attacks.minimal_l2, x=x, steps=80)
     plain = search(half_full)
     assert torch.allclose(plain - x, torch.tensor([0.4, 0.0], dtype=torch.float64), atol=0.01)
     assert torch.equal(search(half_full, accept=lambda z: z[:, 0] > 2), x)  # criterion met, never accepted
@@ -417,7 +422,7 @@ def test_accept_alone_decides_which_points_count():
 
 
 def test_accept_sees_detached_points_and_the_search_follows_it():
-    """c falls once a point is accepted and grows while none is: what is accepted sets the distance, not the criterion."""
+    """What is accepted sets the distance, not the criterion: c falls once a point is accepted and grows while none is."""
     x = torch.full((1, 2), 0.1, dtype=torch.float64)
     seen = []
 
@@ -436,10 +441,10 @@ def test_the_penalty_is_in_the_objective_but_not_in_the_search():
     def both(z):
         return 1.0 - z.sum(1)
 
-    plain = attacks.minimal_l2(both, x, steps=200)
+    plain = attacks.minimal_l2(both, x, steps=80)
     assert torch.allclose(plain, torch.full_like(x, 0.5), atol=0.01)
-    constant = attacks.minimal_l2(both, x, penalty=lambda z: torch.full_like(z[:, 0], 7.0), steps=200)
+    constant = attacks.minimal_l2(both, x, penalty=lambda z: torch.full_like(z[:, 0], 7.0), steps=80)
     assert torch.equal(constant, plain), "the search took the penalty for a failure"
-    kept = attacks.minimal_l2(both, x, penalty=lambda z: 50 * (z[:, 1] - 0.2).square(), steps=200)
+    kept = attacks.minimal_l2(both, x, penalty=lambda z: 50 * (z[:, 1] - 0.2).square(), steps=80)
     assert (kept.sum(1) > 1).all()
     assert (kept[:, 1] < 0.3).all(), "the penalty had no effect"
