@@ -1,4 +1,4 @@
-"""Command line:  python -m advlab data|train|reproduce|examples|zoo ..."""
+"""Command line:  python -m advlab data|train|reproduce|examples|detect|zoo ..."""
 
 import argparse
 import json
@@ -28,10 +28,16 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
     p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
+    p = commands.add_parser("detect", help="chapter 2's detector on a folder of images, such as ImageNet's validation set")
+    p.add_argument("folder", help="one subfolder a class")
+    p.add_argument("--network", required=True, metavar="MODULE:FUNCTION", help="returns a network from [0, 1] to logits")
+    p.add_argument("--size", type=int, default=224, help="side of the network's input (default: 224)")
+    p.add_argument("--n", type=int, help="take so many images (default: all)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
-        run = {"data": _data, "train": _train, "reproduce": _reproduce, "examples": _examples, "zoo": _zoo}
+        run = {"data": _data, "train": _train, "reproduce": _reproduce}
+        run |= {"examples": _examples, "detect": _detect, "zoo": _zoo}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -90,6 +96,15 @@ def _examples(args: argparse.Namespace) -> int:
     for name, seconds in json.loads(path.read_text())["attacks"].items():
         print(f"{name:12} {seconds:.3f} CPU s an image")
     print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
+    return 0
+
+
+def _detect(args: argparse.Namespace) -> int:
+    from .squeezing import folder
+
+    model = folder.network(args.network)
+    for name, value in folder.report(model, *folder.load(args.folder, args.size, args.n)).items():
+        print(f"{name:26} {value:.4f}")
     return 0
 
 

@@ -629,16 +629,15 @@ def jsma(
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0 or theta == 0:
         return x
-    if targets is None:
-        with torch.no_grad():
-            targets = model(x).scatter(1, y[:, None], -math.inf).argmax(1)
+    with torch.no_grad():
+        goal = model(x).scatter(1, y[:, None], -math.inf).argmax(1) if targets is None else targets
     result = x.clone()
     index, x_adv, base = torch.arange(len(x), device=x.device), x, x
     free = (x < 1 if theta > 0 else x > 0).flatten(1)
     for _ in range(int(gamma * free.shape[1] / 2)):
         at = x_adv.detach().requires_grad_()
         logits = model(at)
-        (alpha,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), at, retain_graph=True)
+        (alpha,) = torch.autograd.grad(logits.gather(1, goal[:, None]).sum(), at, retain_graph=True)
         (both,) = torch.autograd.grad(logits.sum(), at)
         first, second, found = _best_pair(alpha.flatten(1), (both - alpha).flatten(1), free, math.copysign(1, theta))
         moved = x_adv.flatten(1).clone()
@@ -646,11 +645,11 @@ def jsma(
             moved.scatter_(1, pixel[:, None], (moved.gather(1, pixel[:, None]) + theta).clamp(0, 1))
             free = free.scatter(1, pixel[:, None], False)
         moved = moved.view_as(x_adv)
-        stay = found & (logits.argmax(1) != targets) & (_by_pixel(moved - base).gt(0).sum(1) <= eps)
+        stay = found & (logits.argmax(1) != goal) & (_by_pixel(moved - base).gt(0).sum(1) <= eps)
         result[index[stay]] = moved[stay]
         if not stay.any():
             break
-        x_adv, base, targets, index, free = moved[stay], base[stay], targets[stay], index[stay], free[stay]
+        x_adv, base, goal, index, free = moved[stay], base[stay], goal[stay], index[stay], free[stay]
     return result
 
 

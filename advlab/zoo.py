@@ -137,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
         build=models.stability_cnn,
         train=_mnist_without_validation,
         test=data.mnist,
-        epochs=5,
+        epochs=3,
         batch_size=250,
         optimizer=lambda weights: torch.optim.Adam(weights, lr=3e-3, fused=True),
         schedule=_rise_and_fall,

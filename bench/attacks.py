@@ -3,17 +3,22 @@
 - ``pgd``: PGD-40 in the linf ball (eps 0.1, step 0.01, random start) on 1,000 MNIST test images: robust accuracy.
 - ``ddn``: DDN with 100 steps on 300 test images that are classified correctly: median L2 distance.
 - ``cw``: the L2 attack of Carlini and Wagner on 100 such images, one round: median L2 distance.
+- ``deepfool``: DeepFool in L2, at most 50 steps, on 300 such images: median L2 distance.
+- ``jsma``: JSMA on 30 such images (theta 1, gamma 1/8, target the next class): share of targets reached, and how many of our
+  images are bit for bit the peer's. torchattacks takes values from 0.99 up for white, so they are made white first.
 
 Run it from the repository's root, in the environment that bench/README.md describes:
 
     .venv-bench/bin/python -m bench.attacks
     .venv-bench/bin/python -m bench.attacks --parts pgd ddn --rounds 9 --networks zoo:mnist_cnn7
+    .venv-bench/bin/python -m bench.attacks --parts cw --images 25 --networks zoo:mnist_cnn7
 
 Time is CPU time of one thread. Machines are noisy, so that only ratios within a round count: in each round every contender
-runs once, in rotated order, and its time is divided by that of the fastest peer in the same round; the table shows the
-median, least and largest of these ratios, and that of the two shortest times ("best"), which noise moves least. Points are
-judged here, alike for all, never by the library that made them.
-A peer that cannot be imported is listed as not installed. Writes bench/results.json; it is no test and never fails on a figure.
+runs once, in rotated order, and its time is divided, in the same round, by that of the fastest peer among those whose score is
+within 3 % of the best peer's; the table shows the median, least and largest of these ratios, and that of the two shortest
+times ("best"), which noise moves least. Points are judged here, alike for all, never by the library that made them.
+A peer that cannot be imported is listed as not installed. Writes bench/results.json, where the parts that were not run stay as
+they were; it is no test and never fails on a figure.
 """
 
 from __future__ import annotations
@@ -46,8 +51,9 @@ from advlab.evaluate import predict
 from advlab.training import fit
 
 ROOT = Path(__file__).parent
-EPS, STEP, STEPS, DDN_STEPS = 0.1, 0.01, 40, 100
-IMAGES = {"pgd": 1000, "ddn": 300, "cw": 100}
+EPS, STEP, STEPS, DDN_STEPS, DEEPFOOL_STEPS = 0.1, 0.01, 40, 100, 50
+GAMMA = 1 / 8  # of 784 values in pairs: 49 steps, whether a library rounds up or down
+IMAGES = {"pgd": 1000, "ddn": 300, "cw": 100, "deepfool": 300, "jsma": 30}
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Contenders = dict[str, Attack]
@@ -67,8 +73,17 @@ def ours() -> dict[str, Contenders]:
             "advlab, active set": lambda model, x, y: attacks.pgd(model, x, y, **budget),
         },
         "ddn": {"advlab": lambda model, x, y: attacks.ddn(model, x, y, steps=DDN_STEPS)},
-        "cw": {"advlab 9x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=9, steps=100)},
+        "cw": {
+            "advlab 5x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=5, steps=100),
+            "advlab 9x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=9, steps=100),
+        },
+        "deepfool": {"advlab": lambda model, x, y: attacks.deepfool(model, x, y, steps=DEEPFOOL_STEPS)},
+        "jsma": {"advlab": lambda model, x, y: attacks.jsma(model, x, y, gamma=GAMMA, targets=next_class(y))},
     }
+
+
+def next_class(y: Tensor) -> Tensor:
+    return (y + 1) % 10
 
 
 def foolbox() -> dict[str, Contenders]:
@@ -83,14 +98,22 @@ def foolbox() -> dict[str, Contenders]:
     return {
         "pgd": {"foolbox": run(pgd, EPS)},
         "ddn": {"foolbox": run(make.DDNAttack(steps=DDN_STEPS), None)},
-        "cw": {"foolbox 9x100": run(make.L2CarliniWagnerAttack(binary_search_steps=9, steps=100), None)},
+        "cw": {
+            "foolbox 9x100": run(make.L2CarliniWagnerAttack(binary_search_steps=9, steps=100), None),
+            "foolbox 5x1000": run(make.L2CarliniWagnerAttack(binary_search_steps=5, steps=1000), None),
+        },
+        "deepfool": {"foolbox": run(make.L2DeepFoolAttack(steps=DEEPFOOL_STEPS), None)},
     }
 
 
 def torchattacks() -> dict[str, Contenders]:
     lib = importlib.import_module("torchattacks")
     budget = {"eps": EPS, "alpha": STEP, "steps": STEPS, "random_start": True}
-    return {"pgd": {"torchattacks": lambda model, x, y: lib.PGD(model, **budget)(x, y)}}
+
+    def jsma(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:  # without a target it takes the next class
+        return lib.JSMA(model, theta=1.0, gamma=GAMMA)(x, y)
+
+    return {"pgd": {"torchattacks": lambda model, x, y: lib.PGD(model, **budget)(x, y)}, "jsma": {"torchattacks": jsma}}
 
 
 def art() -> dict[str, Contenders]:
@@ -135,6 +158,7 @@ def adv_lib() -> dict[str, Contenders]:
             "adv-lib 9x100": lambda model, x, y: cw(model, x, y, binary_search_steps=9, max_iterations=100),
             "adv-lib 5x1000": lambda model, x, y: cw(model, x, y, binary_search_steps=5, max_iterations=1000),
         },
+        "deepfool": {"adv-lib": lambda model, x, y: lib.df(model, x, y, steps=DEEPFOOL_STEPS)},
     }
 
 
@@ -189,50 +213,68 @@ def median_l2(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
     return distance.where(predict(model, x_adv, len(x)) != y, math.inf).quantile(0.5, interpolation="higher").item()
 
 
-JUDGES: dict[str, Judge] = {"pgd": robust_accuracy, "ddn": median_l2, "cw": median_l2}
+def targets_reached(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
+    if not ((x_adv != x).flatten(1).sum(1).max() <= GAMMA * x[0].numel() and x_adv.min() >= 0 and x_adv.max() <= 1):
+        raise RuntimeError("a contender changed too many values or left the box")
+    return (predict(model, x_adv) == next_class(y)).double().mean().item()
+
+
+JUDGES: dict[str, Judge] = {
+    "pgd": robust_accuracy,
+    "ddn": median_l2,
+    "cw": median_l2,
+    "deepfool": median_l2,
+    "jsma": targets_reached,
+}
 
 
 def measure(part: str, contenders: Contenders, model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> Rows:
     """A row for each contender: what its points are worth, and the CPU seconds of every round."""
     rows: Rows = {name: {"scores": [], "cpu_seconds": []} for name in contenders}
-    names = list(contenders)
+    names, points = list(contenders), {}
     for turn in range(-1 if rounds > 1 else 0, rounds):  # round -1 warms up and is not counted
         for name in (names[i % len(names)] for i in range(turn, turn + len(names))):
             torch.manual_seed(turn + 1)
             model.zero_grad(set_to_none=True)
             gc.collect()
             start = time.process_time()
-            x_adv = contenders[name](model, x, y)
+            points[name] = contenders[name](model, x, y).detach()
             seconds = time.process_time() - start
             if turn >= 0:
                 rows[name]["cpu_seconds"].append(seconds)
-                rows[name]["scores"].append(JUDGES[part](model, x, y, x_adv.detach()))
+                rows[name]["scores"].append(JUDGES[part](model, x, y, points[name]))
+    if part == "jsma":
+        for name in names:  # the last contender is the peer, if there is one
+            rows[name]["equal_images"] = int((points[name] == points[names[-1]]).flatten(1).all(1).sum())
     return rows
 
 
 def summarise(part: str, rows: Rows) -> dict[str, Any]:
-    """Add the ratios to the fastest peer (times) and, for distances, to the best peer's median."""
+    """Add the ratios to the fastest of the good peers (times) and, for distances, to the best peer's median."""
     for row in rows.values():
         row["score"], row["seconds"] = statistics.mean(row["scores"]), statistics.median(row["cpu_seconds"])
     if not (peers := [name for name in rows if not name.startswith("advlab")]):
         return {"rows": rows}
-    fastest = min(peers, key=lambda name: rows[name]["seconds"])
-    best = min(rows[name]["score"] for name in peers)
+    best = (max if part == "jsma" else min)(rows[name]["score"] for name in peers)
+    as_good = [name for name in peers if math.isclose(rows[name]["score"], best, rel_tol=0.03)]
+    fastest = min(as_good or peers, key=lambda name: rows[name]["seconds"])
     for row in rows.values():
         ratios = [a / b for a, b in zip(row["cpu_seconds"], rows[fastest]["cpu_seconds"], strict=True)]
         row["time_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
         row["time_ratio"]["best"] = min(row["cpu_seconds"]) / min(rows[fastest]["cpu_seconds"])
-        if part != "pgd":
+        if JUDGES[part] is median_l2:
             row["distance_ratio"] = row["score"] / best if math.isfinite(best) else None
     return {"fastest_peer": fastest, "best_peer_score": best, "rows": rows}
 
 
 def show(title: str, part: str, result: dict[str, Any]) -> None:
-    print(f"\n{title}\n{'':24}{JUDGES[part].__name__:>22}{'CPU s':>9}   time / fastest peer's: median [min, max], best")
+    print(f"\n{title}\n{'':24}{JUDGES[part].__name__:>22}{'CPU s':>9}   time / fastest good peer's: median [min, max], best")
     for name, row in result["rows"].items():
         score = f"{row['score']:.4f} [{min(row['scores']):.3f}, {max(row['scores']):.3f}]"
-        if part != "pgd":
+        if JUDGES[part] is median_l2:
             score = f"{row['score']:.4f}" + (f" ({row['distance_ratio']:.3f})" if row.get("distance_ratio") else "")
+        if part == "jsma":
+            score = f"{row['score']:.4f} ({row['equal_images']} equal)"
         ratio, mark = row.get("time_ratio"), " *" if name == result.get("fastest_peer") else ""
         times = "{median:.3f} [{min:.3f}, {max:.3f}], {best:.3f}".format(**ratio) if ratio else "no peer"
         print(f"  {name:22}{score:>22}{row['seconds']:9.2f}   {times}{mark}", flush=True)
@@ -245,6 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare advlab's attacks with its peers' in one run.")
     parser.add_argument("--parts", nargs="+", choices=list(JUDGES), default=list(JUDGES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, metavar="N", help="at most N images in each part, where time is short")
     parser.add_argument("--networks", nargs="+", default=["standard", "adversarial"], metavar="standard|adversarial|zoo:NAME")
     parser.add_argument("--out", type=Path, default=ROOT / "results.json")
     args = parser.parse_args()
@@ -265,23 +308,26 @@ def main() -> None:
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
 
     command = " ".join(["python -m bench.attacks", *sys.argv[1:]])
-    about = {"date": datetime.date.today().isoformat(), "command": command, "rounds": args.rounds, "threads": 1}
-    settings = {"eps": EPS, "step_size": STEP, "pgd_steps": STEPS, "ddn_steps": DDN_STEPS, "images": IMAGES}
-    results: dict[str, Any] = {}
+    about = {"date": datetime.date.today().isoformat(), "command": command, "versions": versions}
+    settings = {"eps": EPS, "step_size": STEP, "pgd_steps": STEPS, "ddn_steps": DDN_STEPS}
+    settings |= {"deepfool_steps": DEEPFOOL_STEPS, "jsma_theta": 1.0, "jsma_gamma": GAMMA, "threads": 1}
+    results: dict[str, Any] = json.loads(args.out.read_text())["networks"] if args.out.exists() else {}
     images, labels = data.mnist("test")
     for name in args.networks:
         model = network(name)
         right = (predict(model, images) == labels).nonzero().squeeze(1)
-        results[name] = {"accuracy": len(right) / len(labels)}
+        results[name] = {**results.get(name, {}), "accuracy": len(right) / len(labels)}
         print(f"\n{name} network: {len(right) / len(labels):.4f} of the test images right")
         for part in args.parts:
-            take = slice(IMAGES[part]) if part == "pgd" else right[: IMAGES[part]]
+            n = min(IMAGES[part], args.images or IMAGES[part])
+            take = slice(n) if part == "pgd" else right[:n]
             x, y, rounds = images[take], labels[take], 1 if part == "cw" else args.rounds
-            results[name][part] = summarise(part, measure(part, parts[part], model, x, y, rounds))
-            show(f"{part}: images {len(x)}, rounds {rounds}", part, results[name][part])
-            whole = {**about, "versions": versions, "settings": settings, "networks": results}
-            args.out.write_text(json.dumps(_finite(whole), indent=1) + "\n")
-    print(f"\n* the fastest peer. Written: {args.out}")
+            x = x.where(x < 0.99, 1) if part == "jsma" else x
+            found = summarise(part, measure(part, parts[part], model, x, y, rounds))
+            show(f"{part}: images {len(x)}, rounds {rounds}", part, found)
+            results[name][part] = {**about, "images": len(x), "rounds": rounds, **found}
+            args.out.write_text(json.dumps(_finite({"settings": settings, "networks": results}), indent=1) + "\n")
+    print(f"\n* the fastest peer within 3 % of the best peer's score. Written: {args.out}")
 
 
 def _finite(value: Any) -> Any:
