@@ -1,10 +1,11 @@
 """Architectures against the sizes that the papers publish."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from advlab import models
+from advlab import data, models
 
 
 def parameters(net):
@@ -37,6 +38,7 @@ def test_published_sizes():
         (models.stability_cnn, (1, 28, 28)),
         (models.densenet, (3, 32, 32)),
         (lambda: models.resnet18(8), (3, 32, 32)),
+        (models.cifar_cnn, (3, 32, 32)),
     ],
 )
 def test_images_to_logits_with_a_gradient(build, shape):
@@ -46,6 +48,21 @@ def test_images_to_logits_with_a_gradient(build, shape):
     assert logits.shape == (3, 10)
     assert torch.autograd.grad(logits.sum(), x)[0].abs().sum() > 0
     assert torch.allclose(net(x[1:2]), logits[1:2], atol=1e-5), "examples of a batch must not mix in eval mode"
+
+
+def test_whitening_makes_patches_white():
+    torch.manual_seed(0)
+    net, x = models.cifar_cnn(), data.cifar10("train", 300, full=False)[0]
+    assert not net[1].weight.requires_grad
+    models.whiten_first_layer(net, x)
+    with torch.no_grad():
+        answers = net[1](net[0](x)).transpose(0, 1).flatten(1).double().numpy()  # (24, patches)
+    covariance = np.cov(answers[:12])
+    variances = np.diag(covariance)
+    assert (variances[-6:] > 0.95).all(), "the strong directions have variance 1"
+    assert (variances < 1.01).all()
+    np.testing.assert_allclose(covariance - np.diag(variances), 0, atol=0.02)
+    np.testing.assert_allclose(answers[12:], -answers[:12], atol=1e-5)
 
 
 def test_sphere_network_and_normalisation():

@@ -1,8 +1,10 @@
 """One loop: it learns, resumes to the bit, keeps no pickle, and refuses what it cannot use. Then the zoo on top of it."""
 
+import dataclasses
 import functools
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -125,6 +127,45 @@ def test_fresh_samples_are_fresh_and_resumed_to_the_bit(tmp_path):
         training.fit_online(whole, draw, samples=0)
 
 
+def test_flip_and_shift_gives_mirrored_and_moved_copies_of_each_image():
+    x = torch.rand(40, 3, 6, 5)
+    torch.manual_seed(0)
+    moved = training.flip_and_shift(nn.Identity(), x, torch.zeros(40), 0.0, pixels=2)
+    assert moved.shape == x.shape
+    seen = set()
+    for before, after in zip(x.numpy(), moved.numpy(), strict=True):
+        found = []
+        for mirrored in (False, True):
+            padded = np.pad(before[:, :, ::-1] if mirrored else before, [(0, 0), (2, 2), (2, 2)], mode="reflect")
+            for top in range(5):
+                for left in range(5):
+                    if np.array_equal(padded[:, top : top + 6, left : left + 5], after):
+                        found.append((mirrored, top, left))
+        assert len(found) == 1, "each image is one of the fifty copies"
+        seen.add(found[0])
+    assert len(seen) > 20
+
+
+def test_smoothed_labels():
+    logits, y = torch.randn(7, 5), torch.arange(7) % 5
+    target = torch.full((7, 5), 0.1 / 5)
+    target[torch.arange(7), y] += 0.9
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(training.smoothed_cross_entropy(nn.Identity(), logits, y), expected)
+
+
+def test_a_recipe_may_prepare_its_network(tmp_path, monkeypatch):
+    x, y = data.cifar10("train", 60, full=False)
+    short = dataclasses.replace(zoo.recipe("cifar_cnn"), train=lambda: (x, y), test=lambda: (x, y))
+    monkeypatch.setitem(zoo.RECIPES, "cifar_cnn", short)
+    zoo.train("cifar_cnn", tmp_path, epochs=1, progress=False)
+    net = zoo.load("cifar_cnn", tmp_path)
+    fresh = short.build()
+    short.prepare(fresh, x)
+    assert torch.equal(net[1].weight, fresh[1].weight.half().float()), "the first layer is set from the data, then left alone"
+    assert not torch.equal(net[3].weight, fresh[3].weight)
+
+
 # ------------------------------------------------------------------------------------------------- the zoo
 
 
@@ -132,12 +173,17 @@ def test_fresh_samples_are_fresh_and_resumed_to_the_bit(tmp_path):
 def test_what_ships_is_what_its_card_says(name):
     card, net, recipe = zoo.card(name), zoo.load(name), zoo.recipe(name)
     assert not net.training
-    x, y = recipe.test()
+    try:
+        x, y = recipe.test()
+        tolerance = 3e-4  # three images in ten thousand, across processors
+    except data.DataError:  # the full CIFAR-10 is not here
+        x, y = data.cifar10(full=False)
+        tolerance = 4 * (0.25 / len(y)) ** 0.5
     with torch.no_grad():
         logits = torch.cat([net(part) for part in x.split(500)])
     answers = logits.argmax(1) if logits.ndim == 2 else (logits > 0).long()  # one logit: the outer sphere where positive
     correct = int((answers == y).sum())
-    assert correct / len(y) == pytest.approx(card["accuracy"], abs=3e-4)  # three images in ten thousand, across processors
+    assert correct / len(y) == pytest.approx(card["accuracy"], abs=tolerance)
     assert card["accuracy_interval"][0] < card["accuracy"] <= card["accuracy_interval"][1]
     assert card["parameters"] == sum(p.numel() for p in net.parameters())
     assert card["epochs"] == recipe.epochs, "a shortened trial must not ship"
@@ -160,7 +206,7 @@ def test_training_by_recipe_on_a_slice_and_through_the_command_line(tmp_path, ca
 
 
 def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
-    with pytest.raises(ValueError, match="no network 'nosuch' in the zoo; there are: mnist_cnn7"):
+    with pytest.raises(ValueError, match="no network 'nosuch' in the zoo; there are: cifar_cnn"):
         zoo.load("nosuch")
     with pytest.raises(zoo.CheckpointError, match="advlab train"):
         zoo.load("mnist_cnn7", tmp_path)
@@ -176,5 +222,5 @@ def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
         assert main(["train", "mnist_cnn7", "--to", str(tmp_path), option, "0"]) == 1
         assert "at least 1" in capsys.readouterr().err
     assert main(["train", "nosuch"]) == 1
-    assert "there are: mnist_cnn7" in capsys.readouterr().err
+    assert "there are: cifar_cnn" in capsys.readouterr().err
     assert main(["zoo"]) == 0
