@@ -433,7 +433,7 @@ def ddn(
 
 
 class _Adam:
-    """Adam (Kingma and Ba 2015) on a batch whose examples may leave it; ``move`` gives the next point."""
+    """Adam on a batch whose examples may leave it; ``move`` gives the next point."""
 
     def __init__(self, like: Tensor, learning_rate: float) -> None:
         self.first, self.second, self.count, self.rate = torch.zeros_like(like), torch.zeros_like(like), 0, learning_rate

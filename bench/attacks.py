@@ -74,7 +74,7 @@ def ours() -> dict[str, Contenders]:
         },
         "ddn": {"advlab": lambda model, x, y: attacks.ddn(model, x, y, steps=DDN_STEPS)},
         "cw": {
-            "advlab 5x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=5, steps=100),
+            "advlab 9x50": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=9, steps=50),
             "advlab 9x100": lambda model, x, y: attacks.cw_l2(model, x, y, search_steps=9, steps=100),
         },
         "deepfool": {"advlab": lambda model, x, y: attacks.deepfool(model, x, y, steps=DEEPFOOL_STEPS)},

@@ -16,7 +16,7 @@ from .. import attacks, data, evaluate, zoo
 from ..data import eight_bits
 from ..results import Measurement, claim
 from . import adaptive, examples
-from .claims import NAMES, clean, network, share, threshold
+from .claims import NAMES, clean, network, share, shipped, threshold
 from .detector import SqueezingDetector
 from .features import ChannelDrop, FeatureBits, features, hidden_layers, output_distance, response, with_layer
 from .squeezers import JOINT, SQUEEZERS, Squeezer, median_filter, reduce_bit_depth
@@ -107,12 +107,12 @@ _KINDS = {
 _GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
 _PAPER = {"any": 0.68, "next": 0.44, "LL": 0.24}
 _RUNS = [
-    ("mnist", "paper", "any", 100),
-    ("mnist", "paper", "next", 50),
+    ("mnist", "paper", "any", 50),
+    ("mnist", "paper", "next", 30),
     ("mnist", "soft", "any", 100),
-    ("mnist", "soft", "next", 50),
-    ("mnist", "straight-through", "any", 50),
-    ("mnist", "identity", "any", 50),
+    ("mnist", "soft", "next", 30),
+    ("mnist", "straight-through", "any", 30),
+    ("mnist", "identity", "any", 30),
     ("cifar10", "straight-through", "any", 30),
 ]
 
@@ -164,7 +164,7 @@ def _clipped(eps: float, printed: float) -> None:
         tier="laptop",
         networks=["mnist_cnn7"],
     )
-    def measure(n: int = 100) -> Measurement:
+    def measure(n: int = 50) -> Measurement:
         return share(run("mnist", "paper", "any", n).clipped(eps))
 
 
@@ -234,7 +234,7 @@ KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def confidence_evades_mnist(n: int = 50) -> Measurement:
+def confidence_evades_mnist(n: int = 40) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 20 else n)
     x, y = examples.seeds("mnist", n)
     evading, lengths = [], []
@@ -261,7 +261,7 @@ CUTOFFS = (0.4, 0.5, 0.6)
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def random_cutoff_mnist(n: int = 50) -> Measurement:
+def random_cutoff_mnist(n: int = 30) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 20 else n)
     x, y = examples.seeds("mnist", n)
     views = {f"cutoff {c}": functools.partial(adaptive.binary_filter, cutoff=c, gradient="soft") for c in CUTOFFS}
@@ -366,8 +366,7 @@ def _inside(n: int | None) -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
     model = network("mnist")
     assert isinstance(model, nn.Sequential)
     x, _ = clean("mnist", n)
-    found = examples.load("mnist")
-    successful = found.successful(model)
+    found, successful = shipped("mnist")
     attacked = torch.cat([images[:n][successful[name][:n]] for name, images in found.adversarial.items()])
     return model, x[len(x) // 2 :][:2000], found.x[:n], attacked
 

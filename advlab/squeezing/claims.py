@@ -39,6 +39,13 @@ def clean(dataset: str, n: int | None) -> tuple[Tensor, Tensor]:
     return (x, y) if n is None else (x[: 10 * n], y[: 10 * n])
 
 
+@functools.cache
+def shipped(dataset: str) -> tuple[examples.Examples, dict[str, Tensor]]:
+    """The adversarial images that ship, and which of them reached their goal, attack -> (seeds,) bool."""
+    found = examples.load(dataset)
+    return found, found.successful(network(dataset))
+
+
 class Scores(NamedTuple):
     """Scores of all squeezers, in the order of the columns: on clean images that set thresholds, on others, and attacked."""
 
@@ -53,13 +60,13 @@ class Scores(NamedTuple):
 def scores(dataset: str, n: int | None = None) -> Scores:
     """All the scores of the shipped adversarial images, on the first ``n`` seeds."""
     model = network(dataset)
-    found = examples.load(dataset)
+    found, hits = shipped(dataset)
     columns = tuple(c for c in paper.TABLE_4[dataset] if c != "joint")
     detector = SqueezingDetector(model, columns)
     x, _ = clean(dataset, n)
     half = len(x) // 2
     attacked = {name: detector.squeezer_scores(images[:n]) for name, images in found.adversarial.items()}
-    successful = {name: hit[:n] for name, hit in found.successful(model).items()}
+    successful = {name: hit[:n] for name, hit in hits.items()}
     return Scores(columns, detector.squeezer_scores(x[half:]), detector.squeezer_scores(x[:half]), attacked, successful)
 
 
@@ -153,9 +160,8 @@ def confidence_cifar10(n: int | None = None) -> Measurement:
 def _quality(dataset: str, attack: str, n: int | None) -> Measurement:
     """Table 2: success on the seeds; the series has :data:`MEASURES`, the mean over the images that succeed."""
     model = network(dataset)
-    found = examples.load(dataset)
-    x, x_adv = found.x[:n], found.adversarial[attack][:n]
-    hit = found.successful(model)[attack][:n]
+    found, hits = shipped(dataset)
+    x, x_adv, hit = found.x[:n], found.adversarial[attack][:n], hits[attack][:n]
     with torch.no_grad():
         confidence = model(x_adv).softmax(1).amax(1)
     values = [confidence, *(evaluate.distances(x_adv, x, norm) for norm in ("linf", "l2"))]
@@ -170,7 +176,7 @@ def _quality(dataset: str, attack: str, n: int | None) -> Measurement:
 def _squeezed_accuracy(dataset: str, name: str, n: int | None) -> Measurement:
     """Table 3: accuracy behind one squeezer; the series has the attacks and then the clean images."""
     model = network(dataset)
-    found = examples.load(dataset)
+    found, _ = shipped(dataset)
     squeezer: Callable[[Tensor], Tensor] = SQUEEZERS[name] if name != "none" else torch.clone
     y = found.y[:n]
     right = [evaluate.predict(model, squeezer(images[:n])) == y for images in found.adversarial.values()]
