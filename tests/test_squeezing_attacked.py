@@ -41,7 +41,7 @@ def test_what_ships_is_what_the_card_says(dataset):
         if name in budgets:
             assert evaluate.distances(images, found.x).max() <= budgets[name] + 0.5 / 255 + 1e-6
         if name.startswith("JSMA"):
-            assert evaluate.distances(images, found.x, "l0").max() <= 0.1 * found.x[0].numel()
+            assert (images != found.x).flatten(1).sum(1).max() <= 0.1 * found.x[0].numel()
 
 
 def test_targets_are_the_next_and_the_least_likely_class():

@@ -211,14 +211,23 @@ def paper_adaptive(
 ) -> Tensor:
     """The paper's adaptive attack (section V-D, after He et al. 2017): the L2 attack with the detector's score as a penalty.
 
-    As in the authors' code, the search over c looks at misclassification alone, and no gradient passes through the bits
-    when ``squeezers`` come from ``with_gradient(names, "none")``. The arguments are those of :func:`evade_l2`. No guarantee.
+    No gradient passes through the bits when ``squeezers`` come from ``with_gradient(names, "none")``, as in the authors' code.
+    There the search over c looks at misclassification alone; here, in the attack's favour, it looks for images that evade,
+    and only those are kept. The arguments are those of :func:`evade_l2`. No guarantee.
     """
     _check(model, x, y, targets)
+    last: dict[str, Tensor] = {}
+
+    def criterion(p: Tensor) -> Tensor:
+        last["gap"] = -margin_loss(model(p), y, targets)
+        last["excess"] = joint_score(model, p, squeezers) - threshold
+        return last["gap"]
+
     return minimal_l2(
-        lambda p: -margin_loss(model(p), y, targets),
+        criterion,
         x,
-        penalty=lambda p: (joint_score(model, p, squeezers) - threshold).relu(),
+        penalty=lambda p: last["excess"].relu(),
+        accept=lambda p: (last["gap"] < 0) & (last["excess"] <= 0),
         search_steps=search_steps,
         steps=steps,
         learning_rate=learning_rate,

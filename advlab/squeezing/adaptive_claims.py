@@ -65,12 +65,12 @@ _BUDGET = {
 @functools.cache
 def run(dataset: str, kind: str, goal: str, n: int) -> Run:
     """``kind``: "paper", or a key of :data:`adaptive.GRADIENTS`; ``goal``: "any", "next" or "LL". Equal budgets for all."""
-    model, at = network(dataset), level(dataset, None if n >= 20 else n)
+    model, at = network(dataset), level(dataset, None if n >= 12 else n)
     x, y = examples.seeds(dataset, n)
     targets = None if goal == "any" else examples.targets(model, x, y, f"attack {goal}")
     squeezers = adaptive.with_gradient(JOINT[dataset], "none" if kind == "paper" else kind)
     attack = adaptive.paper_adaptive if kind == "paper" else adaptive.evade_l2
-    budget = _BUDGET[dataset] | ({"search_steps": 2, "steps": 20} if n < 20 else {})
+    budget = _BUDGET[dataset] | ({"search_steps": 2, "steps": 20} if n < 12 else {})
     x_adv = attack(model, squeezers, at, x, y, targets=targets, **cast(dict[str, Any], budget))
     return Run(dataset, x, y, x_adv, targets, at)
 
@@ -108,12 +108,12 @@ _GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
 _PAPER = {"any": 0.68, "next": 0.44, "LL": 0.24}
 _RUNS = [
     ("mnist", "paper", "any", 50),
-    ("mnist", "paper", "next", 30),
-    ("mnist", "soft", "any", 100),
-    ("mnist", "soft", "next", 30),
-    ("mnist", "straight-through", "any", 30),
-    ("mnist", "identity", "any", 30),
-    ("cifar10", "straight-through", "any", 30),
+    ("mnist", "paper", "next", 20),
+    ("mnist", "soft", "any", 50),
+    ("mnist", "soft", "next", 20),
+    ("mnist", "straight-through", "any", 20),
+    ("mnist", "identity", "any", 20),
+    ("cifar10", "straight-through", "any", 15),
 ]
 
 
@@ -147,7 +147,7 @@ for _run in _RUNS:
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def evasion_distance_mnist(n: int = 100) -> Measurement:
+def evasion_distance_mnist(n: int = 50) -> Measurement:
     made = run("mnist", "soft", "any", n)
     median, low, high = evaluate.median_interval(torch.where(made.evades, made.l2, torch.inf))
     return Measurement(median, n, (low, high))
@@ -178,10 +178,10 @@ LINF_BUDGETS = {"mnist": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "cifar10": [k / 255 for
 @functools.cache
 def bounded(dataset: str, gradient: str, n: int) -> list[Tensor]:
     """Which of the first n seeds evade within each of :data:`LINF_BUDGETS`; an image that evades is kept for larger ones."""
-    model, at = network(dataset), level(dataset, None if n >= 20 else n)
+    model, at = network(dataset), level(dataset, None if n >= 12 else n)
     x, y = examples.seeds(dataset, n)
     squeezers = adaptive.with_gradient(JOINT[dataset], gradient)
-    steps = 5 if n < 20 else 60 if dataset == "mnist" else 30
+    steps = 5 if n < 12 else 60 if dataset == "mnist" else 30
     with torch.no_grad():
         likely = model(x).scatter(1, y[:, None], -math.inf).topk(2).indices.T
     best, done, found = x.clone(), torch.zeros(n, dtype=torch.bool), []
@@ -220,8 +220,8 @@ def _bounded_claim(dataset: str, gradient: str, place: int, seeds: int) -> None:
         return Measurement(found.value, found.n, found.interval, series=_curve(curves, LINF_BUDGETS[dataset]))
 
 
-_bounded_claim("mnist", "soft", 2, 50)
-_bounded_claim("cifar10", "straight-through", 3, 30)
+_bounded_claim("mnist", "soft", 2, 30)
+_bounded_claim("cifar10", "straight-through", 3, 15)
 
 KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
 
@@ -234,11 +234,11 @@ KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def confidence_evades_mnist(n: int = 40) -> Measurement:
-    model, at = network("mnist"), level("mnist", None if n >= 20 else n)
+def confidence_evades_mnist(n: int = 30) -> Measurement:
+    model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     evading, lengths = [], []
-    steps = 100 if n >= 20 else 20
+    steps = 100 if n >= 12 else 20
     for kappa in KAPPAS:
         x_adv = attacks.cw_l2(model, x, y, confidence=kappa, search_steps=4, steps=steps)
         evading.append(judge("mnist", x_adv, y, None, at)[1])
@@ -261,12 +261,12 @@ CUTOFFS = (0.4, 0.5, 0.6)
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def random_cutoff_mnist(n: int = 30) -> Measurement:
-    model, at = network("mnist"), level("mnist", None if n >= 20 else n)
+def random_cutoff_mnist(n: int = 20) -> Measurement:
+    model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     views = {f"cutoff {c}": functools.partial(adaptive.binary_filter, cutoff=c, gradient="soft") for c in CUTOFFS}
     views["median"] = functools.partial(median_filter, size=2)
-    searches, steps = (5, 100) if n >= 20 else (2, 20)
+    searches, steps = (5, 100) if n >= 12 else (2, 20)
     images = eight_bits(adaptive.evade_l2(model, views, at, x, y, search_steps=searches, steps=steps))
     wrong = evaluate.predict(model, images) != y
     generator = torch.Generator().manual_seed(0)
@@ -343,7 +343,7 @@ def _figure_4(defence: str, attack: str) -> None:
         tier="laptop",
         networks=["mnist_adversarial" if defence == "trained" else "mnist_cnn7"],
     )
-    def measure(n: int = 1000) -> Measurement:
+    def measure(n: int = 500) -> Measurement:
         return _protected(defence, attack, n)
 
 

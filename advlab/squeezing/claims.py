@@ -165,7 +165,7 @@ def _quality(dataset: str, attack: str, n: int | None) -> Measurement:
     with torch.no_grad():
         confidence = model(x_adv).softmax(1).amax(1)
     values = [confidence, *(evaluate.distances(x_adv, x, norm) for norm in ("linf", "l2"))]
-    values.append(evaluate.distances(x_adv, x, "l0") / x[0].numel())
+    values.append((x_adv != x).flatten(1).double().mean(1))
     means = [float(v[hit].mean()) if hit.any() else math.nan for v in values]
     success = share(hit)
     ours = [success.value, *means, found.seconds[attack]]
