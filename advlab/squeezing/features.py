@@ -79,7 +79,7 @@ def features(net: nn.Sequential, x: Tensor, batch_size: int = 250) -> list[Tenso
 
 
 def response(net: nn.Sequential, x: Tensor, squeezer: Squeezer) -> Tensor:
-    """How much squeezing the input changes each feature map: |h(x) - h(squeezed x)| / |h(x)| in L2, (layers, n)."""
+    """How much squeezing the input changes each feature map: ``|h(x) - h(squeezed x)| / |h(x)|`` in L2, (layers, n)."""
     plain, squeezed = features(net, x), features(net, squeezer(x))
     change = [(a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1) for a, b in zip(plain, squeezed, strict=True)]
     return torch.stack(change)
