@@ -84,7 +84,7 @@ def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
     for layer in net:
         if isinstance(layer, nn.Conv2d) and layer is not first:
             nn.init.dirac_(layer.weight[: layer.in_channels])
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def whiten_first_layer(model: nn.Module, x: Tensor, n: int = 5000) -> None:
