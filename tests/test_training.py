@@ -141,7 +141,7 @@ def test_flip_and_shift_gives_mirrored_and_moved_copies_of_each_image():
                 for left in range(5):
                     if np.array_equal(padded[:, top : top + 6, left : left + 5], after):
                         found.append((mirrored, top, left))
-        assert len(found) == 1, "each image is one of the fifty copies"
+        assert found, "each image is one of the fifty copies, some of which coincide"
         seen.add(found[0])
     assert len(seen) > 20
 
