@@ -7,10 +7,23 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import attacks, data, evaluate, live, models, results, spheres, squeezing, start_here, training, zoo
+    from . import attacks, data, evaluate, live, models, results, spheres, squeezing, stability, start_here, training, zoo
 
 __version__ = "0.1.0"
-__all__ = ["attacks", "data", "evaluate", "live", "models", "results", "spheres", "squeezing", "start_here", "training", "zoo"]
+__all__ = [
+    "attacks",
+    "data",
+    "evaluate",
+    "live",
+    "models",
+    "results",
+    "spheres",
+    "squeezing",
+    "stability",
+    "start_here",
+    "training",
+    "zoo",
+]
 
 
 def __getattr__(name: str):

@@ -29,6 +29,7 @@ from . import data, models
 from .attacks import pgd
 from .evaluate import clopper_pearson, predict
 from .spheres import concentric_spheres
+from .stability.levers import pgd_pairs, stability_loss
 from .training import binary_cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
 
 Split = Callable[[], tuple[Tensor, Tensor]]
@@ -70,6 +71,11 @@ class Recipe:
 
 def _mnist_without_validation() -> tuple[Tensor, Tensor]:
     x, y = data.mnist("train")
+    return x[5000:], y[5000:]
+
+
+def _cifar10_without_validation() -> tuple[Tensor, Tensor]:
+    x, y = data.cifar10("train", full=True)
     return x[5000:], y[5000:]
 
 
@@ -115,6 +121,32 @@ def _rise_and_fall(step: int, steps: int) -> float:
 def _pgd_examples(model: nn.Module, x: Tensor, y: Tensor, done: float) -> Tensor:
     """Adversarial training (Madry et al. 2018): the batch after PGD of 5 steps; the budget rises to 0.3 over a third of it."""
     return pgd(model, x, y, eps=0.3 * min(1.0, 0.1 + 3 * done), steps=5, active_set=False)
+
+
+def _stability_recipe(
+    dataset: str, eps: float, step_size: float, epochs: int, says: str, *, l1: float = 0.0, rs: float = 0.0
+) -> Recipe:
+    """A row of Xiao et al. (2019): adversarial training, with or without L1 and the RS loss."""
+    mnist = dataset == "MNIST"
+    return Recipe(
+        build=models.stability_cnn if mnist else functools.partial(models.stability_cnn, 3, 32),
+        train=_mnist_without_validation if mnist else _cifar10_without_validation,
+        test=data.mnist if mnist else functools.partial(data.cifar10, "test", full=True),
+        epochs=epochs,
+        batch_size=64 if mnist else 128,
+        optimizer=lambda weights: torch.optim.Adam(weights, lr=1e-4, fused=True),
+        says={
+            "paper": f"Xiao et al. (2019), {says}",
+            "data": f"{dataset}: training images from 5,000 on, attacked by PGD-8; tested on 10,000",
+            "optimizer": f"Adam, learning rate 0.0001, cross entropy of the attacked images, L1 weight {l1:g}, "
+            f"RS weight {rs:g} (mean over positions, naive bounds)",
+            "licence": "MIT",
+        },
+        options={
+            "transform": functools.partial(pgd_pairs, eps=eps, step_size=step_size),
+            "loss": functools.partial(stability_loss, eps=eps, l1=l1, rs=rs),
+        },
+    )
 
 
 RECIPES: dict[str, Recipe] = {
@@ -168,6 +200,9 @@ RECIPES: dict[str, Recipe] = {
         half=True,
         prepare=models.whiten_first_layer,
     ),
+    "mnist_01_adversarial": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only"),
+    "mnist_01_l1": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1", l1=2e-5),
+    "mnist_01_rs": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1 + RS loss", l1=2e-5, rs=8e-4),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),
