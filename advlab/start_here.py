@@ -23,18 +23,6 @@ def _share(correct: Tensor) -> Measurement:
     return Measurement(k / n, n, evaluate.clopper_pearson(k, n))
 
 
-def _seeds(model: nn.Module, n: int) -> tuple[Tensor, Tensor]:
-    """The paper's seeds: the first n test images that the network classifies correctly."""
-    x, y = data.mnist("test", 2 * n + 10)
-    right = (evaluate.predict(model, x) == y).nonzero().squeeze(1)[:n]
-    return x[right], y[right]
-
-
-def eight_bits(x: Tensor) -> Tensor:
-    """Images as they would be stored, rounded to 256 levels; the paper's adversarial images are."""
-    return (x * 255).round() / 255
-
-
 @claim(
     "start_here.clean",
     "Clean accuracy, MNIST, 7 layers",
@@ -52,8 +40,8 @@ def clean(n: int = 10_000) -> Measurement:
 def _success(attack: evaluate.Attack, n: int) -> Measurement:
     """Share of the paper's seeds that are misclassified after the attack, rounded to 8 bits."""
     model = zoo.load(NETWORK)
-    x, y = _seeds(model, n)
-    return _share(evaluate.predict(model, eight_bits(attack(model, x, y))) != y)
+    x, y = evaluate.first_correct(model, *data.mnist(), n)
+    return _share(evaluate.predict(model, data.eight_bits(attack(model, x, y))) != y)
 
 
 @claim(
@@ -144,7 +132,7 @@ def autoattack(n: int = 1000) -> Measurement:
 )
 def ddn(n: int = 1000) -> Measurement:
     model = zoo.load(NETWORK)
-    x, y = _seeds(model, n)
+    x, y = evaluate.first_correct(model, *data.mnist(), n)
     found = attacks.ddn(model, x, y)
     broken = evaluate.predict(model, found) != y
     lengths = torch.where(broken, evaluate.distances(found, x, "l2"), torch.inf)

@@ -302,7 +302,7 @@ def test_what_the_figures_say_is_true(figures, twins):
     assert f"{flagged} of 150 ({100 * flagged / 150:.3g} %) adversarial images of all attacks" in said
     assert f"{roc_auc_score([0] * 400 + [1] * 150, np.r_[joint, attacked]):.4f}" in said
 
-    assert "At budget ε 0.5, share that evades: the paper's 12.0 % (4.5 to 24.3 %)." in figures["evasion"].describe()
+    assert "Budget ε: 0.5. Share that evades: the paper's 12.0 % (4.5 to 24.3 %)." in figures["evasion"].describe()
     assert "A clean picture of class cat" in figures["colour-squeeze"].describe()
 
 
@@ -423,7 +423,7 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
             ("median 2x2", "Space", "The largest of 2 scores (1-bit, median 3x3)"),
             ("1-bit", "Space", "The score of median 3x3"),
         ],
-        "evasion": [("budget ε", "Home", "At budget ε 0.1, the strongest of 2 attackers"), ("budget ε", "ArrowRight", "0.2")],
+        "evasion": [("budget ε", "Home", "for the strongest of 2 attackers, "), ("budget ε", "ArrowRight", "0.2")],
     }
     with page() as p:
         p.set_viewport_size({"width": width, "height": 900})
@@ -470,7 +470,9 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
         box = curves.locator("svg.plot").bounding_box()
         assert box
         p.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
-        assert "At budget ε 0.5, the strongest attacker is the paper's" in curves.locator(".verdict").inner_text()
+        verdict = curves.locator(".verdict").inner_text()
+        assert verdict.startswith("Budget ε: 0.5. Share that evades: 12.0")
+        assert verdict.endswith(" for the paper's.")
         assert "not measured here" in curves.locator("table").inner_text()
         assert p.evaluate("document.documentElement.scrollWidth") <= width
         assert not p.outside

@@ -47,6 +47,7 @@ function render({ model, el }) {
   };
   for (const type of ["pointermove", "pointerdown"]) chart.root.addEventListener(type, point);
 
+  const capital = (text) => text[0].toUpperCase() + text.slice(1);
   const rate = (p) => (p === 0 || p === 1 ? String(100 * p) : (100 * p).toFixed(1));
   const said = ({ share, low, high }) => `${rate(share)}\u00a0% (${rate(low)} to ${rate(high)}\u00a0%)`;
   function draw() {
@@ -59,8 +60,8 @@ function render({ model, el }) {
     });
     const measured = found.map((f, k) => [f, curves[k].name]).filter(([f]) => f);
     const [best, name] = measured.reduce((a, b) => (b[0].share > a[0].share ? b : a), measured[0] ?? [null, ""]);
-    say(best ? `At ${labelX} ${show(now)}, the strongest ${measured.length > 1 ? `of ${measured.length} attackers` : "attacker"} is ` +
-      `${name}: ${labelY} ${said(best)}.` : `Nothing was measured at ${labelX} ${show(now)}.`);
+    const whose = measured.length > 1 ? ` for the strongest of ${measured.length} attackers, ${name}` : curves.length > 1 ? ` for ${name}` : "";
+    say(`${capital(labelX)}: ${show(now)}. ` + (best ? `${capital(labelY)}: ${said(best)}${whose}.` : "Nothing was measured here."));
     model.set("shares", found.map((f) => f && f.share));
     model.save_changes();
   }

@@ -425,7 +425,8 @@ class EvasionCurve(Figure):
             for curve, at in zip(self.curves, self.computed(), strict=True)
             if at is not None
         ]
-        return f"At {self.label_x} {self.budget:.4g}, {self.label_y}: {'; '.join(told) or 'nothing measured'}."
+        named = [label[:1].upper() + label[1:] for label in (self.label_x, self.label_y)]
+        return f"{named[0]}: {self.budget:.4g}. {named[1]}: {'; '.join(told) or 'nothing measured'}."
 
     def still(self) -> Picture:
         picture = Picture(figsize=(6.0, 3.2), layout="constrained")

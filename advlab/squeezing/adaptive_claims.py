@@ -16,7 +16,7 @@ from .. import attacks, data, evaluate, zoo
 from ..data import eight_bits
 from ..results import Measurement, claim
 from . import adaptive, examples
-from .claims import NAMES, clean, network, share, shipped, threshold
+from .claims import NAMES, halves, network, share, shipped, threshold
 from .detector import SqueezingDetector
 from .features import ChannelDrop, FeatureBits, features, hidden_layers, output_distance, response, with_layer
 from .squeezers import JOINT, SQUEEZERS, Squeezer, median_filter, reduce_bit_depth
@@ -27,8 +27,7 @@ ADAPTIVE = "Xu et al. (2018), section V-D"
 @functools.cache
 def level(dataset: str, n: int | None = None) -> float:
     """The joint detector's threshold at 5 % false positives, from the clean images that set it."""
-    x, _ = clean(dataset, n)
-    return SqueezingDetector(network(dataset), JOINT[dataset]).fit(x[len(x) // 2 :]).threshold_
+    return SqueezingDetector(network(dataset), JOINT[dataset]).fit(halves(dataset, n)[0]).threshold_
 
 
 def judge(dataset: str, x_adv: Tensor, y: Tensor, targets: Tensor | None, at: float) -> tuple[Tensor, Tensor]:
@@ -107,9 +106,9 @@ _KINDS = {
 _GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
 _PAPER = {"any": 0.68, "next": 0.44, "LL": 0.24}
 _RUNS = [
-    ("mnist", "paper", "any", 50),
+    ("mnist", "paper", "any", 100),
     ("mnist", "paper", "next", 20),
-    ("mnist", "soft", "any", 50),
+    ("mnist", "soft", "any", 100),
     ("mnist", "soft", "next", 20),
     ("mnist", "straight-through", "any", 20),
     ("mnist", "identity", "any", 20),
@@ -147,7 +146,7 @@ for _run in _RUNS:
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def evasion_distance_mnist(n: int = 50) -> Measurement:
+def evasion_distance_mnist(n: int = 100) -> Measurement:
     made = run("mnist", "soft", "any", n)
     median, low, high = evaluate.median_interval(torch.where(made.evades, made.l2, torch.inf))
     return Measurement(median, n, (low, high))
@@ -164,7 +163,7 @@ def _clipped(eps: float, printed: float) -> None:
         tier="laptop",
         networks=["mnist_cnn7"],
     )
-    def measure(n: int = 50) -> Measurement:
+    def measure(n: int = 100) -> Measurement:
         return share(run("mnist", "paper", "any", n).clipped(eps))
 
 
@@ -220,7 +219,7 @@ def _bounded_claim(dataset: str, gradient: str, place: int, seeds: int) -> None:
         return Measurement(found.value, found.n, found.interval, series=_curve(curves, LINF_BUDGETS[dataset]))
 
 
-_bounded_claim("mnist", "soft", 2, 30)
+_bounded_claim("mnist", "soft", 2, 50)
 _bounded_claim("cifar10", "straight-through", 3, 15)
 
 KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
@@ -234,7 +233,7 @@ KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def confidence_evades_mnist(n: int = 30) -> Measurement:
+def confidence_evades_mnist(n: int = 50) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     evading, lengths = [], []
@@ -261,7 +260,7 @@ CUTOFFS = (0.4, 0.5, 0.6)
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def random_cutoff_mnist(n: int = 20) -> Measurement:
+def random_cutoff_mnist(n: int = 50) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     views = {f"cutoff {c}": functools.partial(adaptive.binary_filter, cutoff=c, gradient="soft") for c in CUTOFFS}
@@ -362,13 +361,12 @@ SHARES = (0.25, 0.5, 0.75)
 
 @functools.cache
 def _inside(n: int | None) -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
-    """The MNIST network, clean images that set thresholds (5,000), held-out seeds, and successful adversarial images."""
+    """The MNIST network, clean images that set thresholds (2,000), the seeds, and successful adversarial images."""
     model = network("mnist")
     assert isinstance(model, nn.Sequential)
-    x, _ = clean("mnist", n)
     found, successful = shipped("mnist")
     attacked = torch.cat([images[:n][successful[name][:n]] for name, images in found.adversarial.items()])
-    return model, x[len(x) // 2 :][:2000], found.x[:n], attacked
+    return model, halves("mnist", n)[0][:2000], found.x[:n], attacked
 
 
 def _response(n: int | None, squeezer: str) -> Measurement:

@@ -101,6 +101,20 @@ def seeds(dataset: str, n: int = SHIPPED_SEEDS) -> tuple[Tensor, Tensor]:
     return first_correct(model, x, y, n)
 
 
+def clean_halves(dataset: str, n: int | None = None, *, full: bool = False) -> tuple[Tensor, Tensor]:
+    """Clean test images (m, c, h, w) that set thresholds, and about as many others on which rates are measured.
+
+    They are random halves, the same at every call, of the test images that ship, of the first ``n`` of them, or with
+    ``full`` of all 10,000, without the ninth that holds the seeds. MNIST's test set, which ships whole, has to be shuffled:
+    its first 5,000 images were written by other people than the rest.
+    Raises ValueError for an unknown data set, :class:`advlab.data.DataError` where the full set is not there.
+    """
+    x, _ = data.mnist(n=n) if known(dataset) == "mnist" else data.cifar10(full=full, n=n)
+    rest = x[len(x) // 9 :]
+    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))
+    return rest[order[: len(rest) // 2]], rest[order[len(rest) // 2 :]]
+
+
 def targets(model: nn.Module, x: Tensor, y: Tensor, attack: str) -> Tensor | None:
     """The labels (n,) that ``attack`` aims at: the class after ``y`` ("... next"), the least likely ("... LL"), or None."""
     if not attack.endswith((" next", " LL")):

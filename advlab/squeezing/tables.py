@@ -51,7 +51,7 @@ def _plain(v: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{_percent(low)} to {_percent(high)}"
+    return "" if math.isnan(low) else f"{_percent(low)}–{_percent(high)}"
 
 
 def attacks_table(dataset: str) -> Grid:
@@ -82,8 +82,8 @@ def accuracy_table(dataset: str) -> Grid:
     for name in paper.TABLE_3[dataset]:
         entry = results.get(f"feature_squeezing.squeezed_{dataset}_{slug(name)}")
         *cells, legitimate = _cells(entry)
-        rows.append((name, (*cells, _overall(entry), legitimate)))
-    return Grid(f"{NAMES[dataset]}, accuracy %", (*paper.TABLE_2[dataset], "all", "clean"), tuple(rows))
+        rows.append((name, (_overall(entry), legitimate, *cells)))
+    return Grid(f"{NAMES[dataset]}, accuracy %", ("all", "clean", *paper.TABLE_2[dataset]), tuple(rows))
 
 
 def detection_table(dataset: str) -> Grid:
@@ -92,5 +92,5 @@ def detection_table(dataset: str) -> Grid:
     for name in paper.TABLE_4[dataset]:
         entry = results.get(f"feature_squeezing.detected_{dataset}_{slug(name)}")
         level = (f"{entry.series['threshold'][0]:.4f}", "", f"{entry.series['paper_threshold'][0]:.4f}")
-        rows.append((name, (level, *_cells(entry), _overall(entry))))
-    return Grid(f"{NAMES[dataset]}, detected %", ("threshold", *paper.TABLE_2[dataset], "all"), tuple(rows))
+        rows.append((name, (_overall(entry), level, *_cells(entry))))
+    return Grid(f"{NAMES[dataset]}, detected %", ("all", "threshold", *paper.TABLE_2[dataset]), tuple(rows))
