@@ -36,7 +36,7 @@ class Grid:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
         body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
         return (
-            '<div style="overflow-x: auto"><table class="advlab-results grid">'
+            '<div style="overflow-x: auto"><table class="advlab-results cells">'
             f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
