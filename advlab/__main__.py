@@ -1,4 +1,4 @@
-"""Command line:  python -m advlab data|train|reproduce|examples|detect|zoo ..."""
+"""Command line:  python -m advlab data|train|reproduce|examples|detect|verify|zoo ..."""
 
 import argparse
 import json
@@ -33,11 +33,20 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--network", required=True, metavar="MODULE:FUNCTION", help="returns a network from [0, 1] to logits")
     p.add_argument("--size", type=int, default=224, help="side of the network's input (default: 224)")
     p.add_argument("--n", type=int, help="take so many images (default: all)")
+    p = commands.add_parser("verify", help="chapter 3's exact verifier on a network's test images; run again to go on")
+    p.add_argument("name", help="a network of the zoo")
+    p.add_argument("--eps", type=float, required=True, help="the budget in linf, such as 0.1")
+    p.add_argument("--images", type=int, default=100, help="the first so many test images (default: 100)")
+    p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
+    p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.jsonl)")
+    p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
+    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
         run = {"data": _data, "train": _train, "reproduce": _reproduce}
-        run |= {"examples": _examples, "detect": _detect, "zoo": _zoo}
+        run |= {"examples": _examples, "detect": _detect, "verify": _verify, "zoo": _zoo}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -105,6 +114,39 @@ def _detect(args: argparse.Namespace) -> int:
     model = folder.network(args.network)
     for name, value in folder.report(model, *folder.load(args.folder, args.size, args.n)).items():
         print(f"{name:26} {value:.4f}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    import contextlib
+
+    import torch
+
+    from . import zoo
+    from .stability import verify_dataset, worker_pool
+
+    torch.set_num_threads(1)
+    net = zoo.load(args.name, args.folder)
+    x, y = (t[: args.images] for t in zoo.recipe(args.name).test())
+    store = args.store or f"runs/{args.name}-{args.eps:g}.jsonl"
+    with contextlib.ExitStack() as stack:
+        executor = None
+        if args.scheduler:
+            try:
+                from distributed import Client
+            except ImportError as e:
+                raise RuntimeError("a scheduler needs Dask: pip install 'advlab[cluster]'") from e
+            executor = stack.enter_context(Client(args.scheduler)).get_executor()
+        elif args.workers > 1:
+            executor = stack.enter_context(worker_pool(args.workers))
+        found = verify_dataset(net, x, y, args.eps, executor=executor, store=store, time_limit=args.time_limit)
+    seconds = found.seconds()
+    low, high = found.interval
+    print(f"{args.name}, linf {args.eps:g}, {len(found)} images: {found.provable:.2%} proved robust ({low:.2%} to {high:.2%}),")
+    print(f"{found.upper:.2%} not broken; {found.count('unknown')} unknown. Decided by: {found.stages}")
+    if len(seconds):
+        print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
+        print(f"most {seconds.max():.2f}. The verdicts are in {store}")
     return 0
 
 

@@ -145,3 +145,83 @@ def test_a_recipe_of_the_paper_trains_on_a_slice(tmp_path):
     assert len(list(stability.interval_bounds(net, x, 0.1))) == 4
     assert sum(int(u.sum()) for u in stability.unstable(stability.interval_bounds(untrained, x, 0.1))) > 0
     assert zoo.card("mnist_01_rs", tmp_path)["epochs"] == 1
+
+
+def test_small_weights_go_and_the_rest_stays():
+    net = small()
+    pruned = stability.prune_small_weights(net, 0.05)
+    for old, new, last in ((net[0], pruned[0], False), (net[2][1], pruned[2][1], False), (net[4], pruned[4], True)):
+        expected = old.weight if last else torch.where(old.weight.abs() < 0.05, 0.0, old.weight)
+        assert torch.equal(new.weight, expected)
+        assert torch.equal(new.bias, old.bias)
+    assert (net[2][1].weight.abs() < 0.05).any(), "the network itself keeps them"
+    assert (net[2][1].weight == 0).sum() == 0
+    with pytest.raises(ValueError, match="threshold"):
+        stability.prune_small_weights(net, -1.0)
+
+
+def test_relus_that_hardly_switch_become_linear_or_zero():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 40), nn.ReLU(), nn.Linear(40, 2)).eval()
+    with torch.no_grad():
+        net[0].bias.copy_(torch.linspace(-1.5, 1.5, 40))
+    x = torch.rand(500, 3)
+    pruned = stability.prune_relus(net, x, 0.1, batch_size=64)
+    share = (net[0](x) > 0).double().mean(0)
+    mask = pruned[1].mask
+    assert torch.equal(mask == 1, share >= 0.9)
+    assert torch.equal(mask == -1, share <= 0.1)
+    assert {-1, 0, 1} == set(mask.tolist())
+    z = net[0](x).detach()
+    expected = torch.where(mask == 0, z.clamp_min(0), torch.where(mask == 1, z, 0.0))
+    assert torch.allclose(pruned(x), net[2](expected), atol=1e-6)
+    assert torch.equal(stability.prune_relus(net, x, 0.0)(x), net(x)), "units that never switch on x change nothing there"
+    for bad in (-0.1, 0.5):
+        with pytest.raises(ValueError, match="fraction"):
+            stability.prune_relus(net, x, bad)
+    with pytest.raises(ValueError, match="no inputs"):
+        stability.prune_relus(net, x[:0])
+
+
+def test_pruned_networks_have_bounds_a_normal_form_and_verdicts():
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
+    x = torch.rand(200, 1, 3, 3)
+    pruned = stability.prune_relus(net, x, 0.3)
+    assert 0 < int((pruned[2].mask == 0).sum()) < 30
+    rounds = stability.normal_form(pruned, (1, 3, 3))
+    assert rounds.hidden[0].units == int((pruned[2].mask == 0).sum())
+    np.testing.assert_allclose(rounds(x.double().flatten(1).numpy()), pruned(x).detach().numpy(), atol=1e-5)
+    low, high = stability.interval_bounds(pruned, x[:4], 0.1)[-1]
+    for _ in range(50):
+        logits = pruned((x[:4] + 0.1 * (2 * torch.rand(4, 1, 3, 3) - 1)).clamp(0, 1))
+        assert (logits >= low - 1e-5).all()
+        assert (logits <= high + 1e-5).all()
+    y = int(pruned(x[:1]).argmax())
+    assert stability.verify(pruned, x[0], y, 0.0).status == "robust"
+    assert stability.verify(pruned, x[0], y, 1.0).status == "counterexample"
+
+
+@pytest.mark.parametrize("method", ["naive", "improved", "crown"])
+def test_units_are_counted_and_constant_ones_named(method):
+    net = small().eval()
+    with torch.no_grad():
+        net[0].weight[1] = 0  # 9 constant units
+        net[2][1].weight[:, :9] = 0
+        net[2][1].weight[4, 18:] = 0  # reads constant units only
+    x = torch.rand(6, 1, 6, 6, dtype=torch.float64)
+    counts = stability.count_units(net, x, 0.1, method)
+    assert counts.units == (27, 7)
+    assert counts.constant == (9, 1)
+    for k in range(2):
+        whole = counts.unstable[k] + counts.active[k] + counts.inactive[k] + counts.constant[k]
+        assert whole == pytest.approx(counts.units[k])
+    bounds = stability.unstable(stability.interval_bounds(net, x, 0.1, method))
+    assert sum(counts.unstable) == pytest.approx(sum(float(u.flatten(1).sum(1).double().mean()) for u in bounds))
+    assert counts.share_unstable == pytest.approx(sum(counts.unstable) / 34)
+    assert counts.share_unstable_of_live == pytest.approx(sum(counts.unstable) / 24)
+    assert stability.count_units(net, x, 0.0, method).unstable == (0.0, 0.0)
+    with pytest.raises(ValueError, match="method"):
+        stability.count_units(net, x, 0.1, "exact")
+    with pytest.raises(ValueError, match="no inputs"):
+        stability.count_units(net, x[:0], 0.1)

@@ -1,6 +1,28 @@
 """ReLU stability (Xiao et al. 2019): bounds, the paper's levers, and exact verification. Chapter 3."""
 
-from .bounds import interval_bounds, unstable
-from .levers import rs_loss, sparsity_loss
+from .affine import MaskedReLU, normal_form
+from .bounds import UnitCounts, count_units, interval_bounds, unstable
+from .dataset import Store, StoreError, Verdicts, verify_dataset, worker_pool
+from .levers import prune_relus, prune_small_weights, rs_loss, sparsity_loss
+from .verifier import Verdict, network_hash, verify
 
-__all__ = ["interval_bounds", "rs_loss", "sparsity_loss", "unstable"]
+__all__ = [
+    "MaskedReLU",
+    "Store",
+    "StoreError",
+    "UnitCounts",
+    "Verdict",
+    "Verdicts",
+    "count_units",
+    "interval_bounds",
+    "network_hash",
+    "normal_form",
+    "prune_relus",
+    "prune_small_weights",
+    "rs_loss",
+    "sparsity_loss",
+    "unstable",
+    "verify",
+    "verify_dataset",
+    "worker_pool",
+]

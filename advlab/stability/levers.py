@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
+from .affine import MaskedReLU
 from .bounds import Bounds, interval_bounds, layers
 
 REDUCTIONS = ("sum", "mean")
@@ -79,6 +81,50 @@ def _input_size(stages: list[nn.Linear | nn.Conv2d]) -> tuple[int, ...]:
         if fitting:
             return fitting[-1]
     raise ValueError("the input's size cannot be read off the layers: give shape=(c, h, w)")
+
+
+def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
+    """A copy of ``net`` without the weights below ``threshold`` in size, in all layers but the last; biases stay (section 3.2).
+
+    Raises ValueError for a negative threshold.
+    """
+    if threshold < 0:
+        raise ValueError(f"threshold is {threshold}; it must be at least 0")
+    pruned = copy.deepcopy(net)
+    stages = [layer for layer in layers(pruned) if isinstance(layer, nn.Linear | nn.Conv2d)]
+    with torch.no_grad():
+        for layer in stages[:-1]:
+            layer.weight[layer.weight.abs() < threshold] = 0
+    return pruned
+
+
+def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size: int = 500) -> nn.Module:
+    """A copy of ``net`` in which ReLUs that hardly ever switch are replaced by what they nearly always do (section 3.2).
+
+    Counted on inputs ``x`` (n, ...), for which the paper takes the attacked training set: a unit with a positive input for
+    at most ``fraction`` of them becomes zero, one with a positive input for at least 1 - ``fraction`` becomes the identity.
+    The layers of the copy are :class:`MaskedReLU`. It is another function: measure its accuracy anew.
+    Raises ValueError for a fraction outside of [0, 0.5) or no inputs.
+    """
+    if not 0 <= fraction < 0.5:
+        raise ValueError(f"fraction is {fraction}; it must be from 0 to below 0.5")
+    if not len(x):
+        raise ValueError("there are no inputs to count on")
+    counts: dict[int, Tensor] = {}
+    with torch.no_grad():
+        for part in x.split(batch_size):
+            for k, layer in enumerate(layers(net)):
+                if isinstance(layer, nn.ReLU):
+                    counts[k] = counts.get(k, 0) + (part > 0).sum(0)
+                part = layer(part)
+    few, many = fraction * len(x), (1 - fraction) * len(x)
+    kept = []
+    for k, layer in enumerate(layers(copy.deepcopy(net))):
+        if k in counts:
+            kept.append(MaskedReLU((counts[k] >= many).to(torch.int8) - (counts[k] <= few).to(torch.int8)))
+        else:
+            kept.append(layer)
+    return nn.Sequential(*kept).train(net.training)
 
 
 def pgd_pairs(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, step_size: float, steps: int = 8) -> Tensor:

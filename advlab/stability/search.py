@@ -1,0 +1,232 @@
+"""Complete search: branch and bound over the signs of unstable ReLUs, and a mixed-integer program with HiGHS."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import highspy
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor
+
+from .affine import Array
+from .reduced import Problem, Relaxed, Stage, optimised
+
+#: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
+Check = Callable[[Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The end of a search for one margin: "robust" with a bound, "counterexample" with a witness, or "unknown"."""
+
+    status: str
+    bound: float
+    witness: Tensor | None = field(default=None, repr=False)
+    nodes: int = 0
+
+
+@dataclass(order=True)
+class _Node:
+    bound: float
+    order: int
+    splits: Tensor = field(compare=False)  #: (units,) int8
+    slopes: Tensor = field(compare=False)
+    multipliers: Tensor = field(compare=False)
+    unit: int = field(compare=False, default=-1)  #: the unit to split next, -1 if none is left
+
+
+def branch_and_bound(
+    problem: Problem, index: int, check: Check, *, enough: float, deadline: float, slopes: Tensor | None = None, batch: int = 32
+) -> Found:
+    """Prove that margin ``index`` exceeds ``enough`` on the box, or find a counterexample, or give up at ``deadline``.
+
+    ``deadline`` is in :func:`time.process_time`. Each node assumes signs of some units; its bound is optimised over slopes
+    and multipliers (Wang et al. 2021). The unit to split is the one whose relaxation costs most (Bunel et al. 2020). A node
+    with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts.
+    Guarantee: "robust" means that every leaf's bound exceeds ``enough``, in float64.
+    """
+    if slopes is None:
+        slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
+    blank = torch.zeros(problem.units, dtype=torch.int8)
+    heap: list[_Node] = []
+    count, closed = 0, float("inf")  # closed: the least bound of the leaves that are done
+    fresh = [(blank, slopes, torch.zeros(problem.units).double())]
+    while fresh:
+        splits, starts, weights = (torch.stack(parts) for parts in zip(*fresh, strict=True))
+        made, found, kept = _bounded(problem, index, splits, starts, weights, enough, first=count == 0)
+        count += len(fresh)
+        if (witness := check(_minimisers(problem, made))) is not None:
+            return Found("counterexample", float(made.bound.min()), witness, count)
+        units = _costliest(problem, made, splits, found)
+        for i, bound in enumerate(made.bound.tolist()):
+            if bound > enough:
+                closed = min(closed, bound)
+            elif units[i] < 0:
+                bound, point = _leaf(problem, index, splits[i])
+                if point is not None and (witness := check(point[None])) is not None:
+                    return Found("counterexample", bound, witness, count)
+                if bound <= enough:
+                    return Found("unknown", bound, None, count)  # the minimum is a near tie
+                closed = min(closed, bound)
+            else:
+                heapq.heappush(heap, _Node(bound, count + i, splits[i], found[i], kept[i], int(units[i])))
+        fresh = []
+        if heap and time.process_time() > deadline:
+            return Found("unknown", min(closed, heap[0].bound), None, count)
+        for _ in range(min(batch, len(heap))):
+            node = heapq.heappop(heap)
+            for side in (1, -1):
+                child = node.splits.clone()
+                child[node.unit] = side
+                fresh.append((child, node.slopes, node.multipliers))
+    return Found("robust", closed, None, count)
+
+
+def _bounded(
+    problem: Problem, index: int, splits: Tensor, slopes: Tensor, multipliers: Tensor, enough: float, *, first: bool
+) -> tuple[Relaxed, Tensor, Tensor]:
+    """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them."""
+    rows, const = problem.rows[index].expand(len(splits), -1), problem.const[index].expand(len(splits))
+    parts = [_by_stage(problem.stages, t) for t in (slopes, splits, multipliers)]
+    made, found, kept = optimised(
+        problem.stages, (problem.low, problem.high), rows, const, *parts, steps=20 if first else 10, enough=enough
+    )
+    if not problem.units:
+        return made, slopes, multipliers
+    return made, torch.cat(found, 1), torch.cat(kept, 1)
+
+
+def _by_stage(stages: tuple[Stage, ...], t: Tensor) -> list[Tensor]:
+    return list(t.split([stage.units for stage in stages], 1))
+
+
+def _minimisers(problem: Problem, made: Relaxed) -> Tensor:
+    """Where the linear bounds are least: corners of the box, (n, inputs)."""
+    return torch.where(made.inputs > 0, problem.low, problem.high)
+
+
+def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
+    """For each node the unit whose relaxation lowers the bound most, or -1 where every sign is assumed, (n,)."""
+    if not problem.units:
+        return torch.full((len(splits),), -1)
+    costs = []
+    for stage, use, slope in zip(problem.stages, made.uses, _by_stage(problem.stages, slopes), strict=True):
+        over = (-use).clamp_min(0) * (-stage.low * stage.high / (stage.high - stage.low))
+        under = use.clamp_min(0) * torch.maximum(-slope * stage.low, (1 - slope) * stage.high)
+        costs.append(over + under)
+    cost = torch.where(splits == 0, torch.cat(costs, 1), -1.0)
+    most = cost.max(1)
+    return torch.where(most.values < 0, -1, most.indices)
+
+
+def _leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
+    """The exact minimum of the margin where all signs are assumed, and where it is; infinity if no input has these signs."""
+    above, below = _substituted(problem, index, splits)
+    objective, shift = above
+    matrix, limit = below
+    ends = torch.stack([problem.low, problem.high], 1).numpy()
+    solved = linprog(objective, matrix, limit, bounds=ends, method="highs")
+    if solved.status == 2:
+        return float("inf"), None
+    if solved.status != 0:
+        return -float("inf"), None
+    return float(solved.fun) + shift, torch.from_numpy(np.clip(solved.x, ends[:, 0], ends[:, 1]))
+
+
+def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Array, float], tuple[Array, Array]]:
+    """The margin as an affine function of the inputs, and the signs as inequalities matrix @ x <= limit."""
+    inputs = len(problem.low)
+    units, shifts = torch.zeros(problem.units, inputs).double(), torch.zeros(problem.units).double()
+    matrix, limit = [], []
+    done = 0
+    for stage in problem.stages:
+        rows = stage.rows[:, :inputs] + stage.rows[:, inputs:] @ units[:done]
+        const = stage.const + stage.rows[:, inputs:] @ shifts[:done]
+        side = splits[done : done + stage.units].double()
+        matrix.append(-side[:, None] * rows)
+        limit.append(side * const)
+        units[done : done + stage.units] = (side > 0)[:, None] * rows
+        shifts[done : done + stage.units] = (side > 0) * const
+        done += stage.units
+    row = problem.rows[index]
+    objective = row[:inputs] + row[inputs:] @ units
+    shift = float(problem.const[index] + row[inputs:] @ shifts)
+    return (objective.numpy(), shift), (torch.cat(matrix).numpy(), torch.cat(limit).numpy())
+
+
+def mixed_integer(problem: Problem, index: int, check: Check, *, enough: float, seconds: float) -> Found:
+    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), with HiGHS, in ``seconds`` (wall).
+
+    One binary variable for each unstable unit. Rows ask for margin <= ``enough``, and the margin is also the objective, so
+    that the search stops at the first input below 0. Only HiGHS's own word "infeasible" counts as a proof; it works with
+    tolerances of 1e-9 here, so that a proof rests on its floating point too.
+    """
+    inputs, units = len(problem.low), problem.units
+    solver = highspy.Highs()
+    for name, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("time_limit", float(seconds)),
+        ("presolve", "off"),
+        ("primal_feasibility_tolerance", 1e-9),
+        ("mip_feasibility_tolerance", 1e-9),
+        ("objective_target", -1e-9),
+    ):
+        if solver.setOptionValue(name, value) == highspy.HighsStatus.kError:
+            return Found("unknown", -float("inf"))
+    highs = torch.cat([stage.high for stage in problem.stages]).numpy() if units else np.zeros(0)
+    model = highspy.HighsLp()
+    model.num_col_ = inputs + 2 * units  # inputs, outputs of the units, their signs
+    objective = torch.cat([problem.rows[index], torch.zeros(units).double()]).numpy()
+    model.col_cost_, model.offset_ = objective, float(problem.const[index])
+    model.col_lower_ = np.concatenate([problem.low.numpy(), np.zeros(2 * units)])
+    model.col_upper_ = np.concatenate([problem.high.numpy(), highs, np.ones(units)])
+    model.integrality_ = [highspy.HighsVarType.kContinuous] * (inputs + units) + [highspy.HighsVarType.kInteger] * units
+    matrix, least, most = _big_m(problem)
+    matrix = np.concatenate([matrix, objective[None]])
+    least, most = np.append(least, -np.inf), np.append(most, enough - float(problem.const[index]))
+    model.num_row_ = len(matrix)
+    model.row_lower_, model.row_upper_ = least, most
+    rows, columns = np.nonzero(matrix)
+    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(matrix)))])
+    model.a_matrix_.index_, model.a_matrix_.value_ = columns, matrix[rows, columns]
+    if solver.passModel(model) == highspy.HighsStatus.kError or solver.run() == highspy.HighsStatus.kError:
+        return Found("unknown", -float("inf"))
+    status = solver.getModelStatus()
+    if status == highspy.HighsModelStatus.kInfeasible:
+        return Found("robust", enough)
+    values = np.asarray(solver.getSolution().col_value)
+    if len(values) == model.num_col_:
+        point = torch.from_numpy(values[:inputs]).clamp(problem.low, problem.high)
+        if (witness := check(point[None])) is not None:
+            return Found("counterexample", float(solver.getInfo().objective_function_value), witness)
+    return Found("unknown", -float("inf"))
+
+
+def _big_m(problem: Problem) -> tuple[Array, Array, Array]:
+    """The rows of all unstable units: a >= z, a <= z - l (1 - s), a <= u s; as least <= matrix @ variables <= most."""
+    inputs, units = len(problem.low), problem.units
+    blocks, least, most = [], [], []
+    done = 0
+    for stage in problem.stages:
+        n = stage.units
+        unit = np.zeros((n, inputs + 2 * units))
+        unit[np.arange(n), inputs + done + np.arange(n)] = 1
+        sign = np.zeros_like(unit)
+        sign[np.arange(n), inputs + units + done + np.arange(n)] = 1
+        before = np.zeros_like(unit)
+        before[:, : stage.start] = stage.rows.numpy()
+        low, high, const = stage.low.numpy(), stage.high.numpy(), stage.const.numpy()
+        blocks += [unit - before, unit - before - low[:, None] * sign, unit - high[:, None] * sign]
+        least += [const, np.full(n, -np.inf), np.full(n, -np.inf)]
+        most += [np.full(n, np.inf), const - low, np.zeros(n)]
+        done += n
+    if not blocks:
+        return np.zeros((0, inputs)), np.zeros(0), np.zeros(0)
+    return np.concatenate(blocks), np.concatenate(least), np.concatenate(most)

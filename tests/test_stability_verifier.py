@@ -1,0 +1,300 @@
+"""Chapter 3's exact verifier: against brute force over all activation patterns, engine against engine, and bad input."""
+
+import copy
+import functools
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+from torch import nn
+
+from advlab import data, models, stability, zoo
+from advlab.stability import reduced, search, verifier
+
+EPS = 0.1
+
+
+def tiny(seed):
+    """Four inputs, two hidden layers of 4 and 3, three classes; weights of both signs, an input and a budget."""
+    generator = torch.Generator().manual_seed(seed)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3)).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    x = torch.rand(1, 2, 2, generator=generator)
+    return net, x, int(net(x[None]).argmax()), float(torch.rand((), generator=generator) * 0.5)
+
+
+def least_margin(net, x, y, eps):
+    """The exact minimum over the box of the margin of ``y``: one linear program for each activation pattern and class."""
+    maps = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy()) for m in net if isinstance(m, nn.Linear)]
+    x = x.double().flatten().numpy()
+    ends = np.stack([np.clip(x - eps, 0, 1), np.clip(x + eps, 0, 1)], 1)
+    widths = [len(b) for _, b in maps[:-1]]
+    least = np.inf
+    for pattern in itertools.product([0, 1], repeat=sum(widths)):
+        on = np.split(np.array(pattern), np.cumsum(widths)[:-1])
+        matrix, const, rows, limits = np.eye(len(x)), np.zeros(len(x)), [], []
+        for (weight, bias), s in zip(maps[:-1], on, strict=True):
+            z, shift = weight @ matrix, weight @ const + bias
+            rows.append(np.where(s[:, None], -z, z))
+            limits.append(np.where(s, shift, -shift))
+            matrix, const = s[:, None] * z, s * shift
+        logits, shift = maps[-1][0] @ matrix, maps[-1][0] @ const + maps[-1][1]
+        for j in set(range(len(shift))) - {y}:
+            found = linprog(logits[y] - logits[j], np.concatenate(rows), np.concatenate(limits), bounds=ends, method="highs")
+            if found.status == 0:
+                least = min(least, found.fun + shift[y] - shift[j])
+    return least
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_verdicts_are_those_of_brute_force(seed):
+    net, x, y, eps = tiny(seed)
+    truth = least_margin(net, x, y, eps)
+    verdict = stability.verify(net, x, y, eps)
+    assert verdict.status == ("robust" if truth > 1e-6 else "counterexample")
+    if verdict.status == "robust":
+        assert verdict.bound <= truth + 1e-7
+        assert verdict.witness is None
+    else:
+        assert truth - 1e-7 <= verdict.bound < 0
+        assert verdict.witness is not None
+        assert (verdict.witness.double() - x.double()).abs().max() <= eps
+        assert 0 <= verdict.witness.min() <= verdict.witness.max() <= 1
+        assert int(copy.deepcopy(net).double()(verdict.witness[None].double()).argmax()) != y
+
+
+def problem_of(seed):
+    net, x, y, eps = tiny(seed)
+    low, high = (x.double().flatten() - eps).clamp(0, 1), (x.double().flatten() + eps).clamp(0, 1)
+    problem = reduced.reduce(stability.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), y)
+    replay = functools.partial(verifier._replayed, copy.deepcopy(net).double(), x, y, low, high)
+    return problem, replay, least_margin(net, x, y, eps)
+
+
+@pytest.mark.parametrize("seed", range(25, 40))
+def test_branch_and_bound_and_highs_agree_with_brute_force(seed):
+    problem, check, truth = problem_of(seed)
+    expected = "robust" if truth > 1e-6 else "counterexample"
+    for engine in (
+        lambda k: search.branch_and_bound(problem, k, check, enough=1e-6, deadline=time.process_time() + 60),
+        lambda k: search.mixed_integer(problem, k, check, enough=1e-6, seconds=60),
+    ):
+        statuses = {engine(k).status for k in range(len(problem.others))}
+        assert statuses <= {"robust", "counterexample"}
+        assert ("counterexample" in statuses) == (expected == "counterexample")
+
+
+@pytest.mark.parametrize("seed", range(40, 50))
+def test_branch_and_bound_finds_the_minimum_itself(seed):
+    """Asked for a bound just under and just over the true minimum, with no witness to stop it, it says yes and no."""
+    problem, _, truth = problem_of(seed)
+
+    def proved(enough):
+        def prove(k):
+            return search.branch_and_bound(
+                problem, k, lambda points: None, enough=enough, deadline=time.process_time() + 60, batch=4
+            )
+
+        return all(prove(k).status == "robust" for k in range(len(problem.others)))
+
+    assert proved(truth - 1e-6)
+    assert not proved(truth + 1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.floats(0.0, 0.5), st.sampled_from(["naive", "improved", "crown"]))
+def test_no_input_of_the_ball_leaves_any_bounds(seed, eps, method):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3)),
+    )
+    net.double().eval()
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    bounds = stability.interval_bounds(net, x, eps, method)
+    naive = stability.interval_bounds(net, x, eps)
+    for (low, high), (loose_low, loose_high) in zip(bounds, naive, strict=True):
+        assert (low.flatten(1) >= loose_low.flatten(1) - 1e-9).all()
+        assert (high.flatten(1) <= loose_high.flatten(1) + 1e-9).all()
+    signs = torch.randint(-1, 2, (300, *x.shape)).double()
+    seen = []
+    hooks = [m.register_forward_pre_hook(lambda _, i: seen.append(i[0])) for m in net if isinstance(m, nn.ReLU)]
+    for moved in (x + eps * signs).clamp(0, 1):
+        seen.clear()
+        logits = net(moved)
+        for values, (low, high) in zip([*seen, logits], bounds, strict=True):
+            assert (values.flatten(1) >= low.flatten(1) - 1e-9).all()
+            assert (values.flatten(1) <= high.flatten(1) + 1e-9).all()
+    for hook in hooks:
+        hook.remove()
+
+
+def test_improved_bounds_are_exact_where_every_unit_is_on():
+    """With no unstable unit the network is affine on the box: naive bounds lose, improved and CROWN bounds do not."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
+    with torch.no_grad():
+        net[0].bias.fill_(10.0)
+    x = torch.full((1, 3), 0.5, dtype=torch.float64)
+    matrix = net[2].weight @ net[0].weight
+    const = net[2].weight @ net[0].bias + net[2].bias
+    exact = matrix @ x[0] + const - 0.2 * matrix.abs().sum(1)
+    for method in ("improved", "crown"):
+        assert torch.allclose(stability.interval_bounds(net, x, 0.2, method)[-1][0][0], exact, atol=1e-12)
+    assert (stability.interval_bounds(net, x, 0.2)[-1][0][0] < exact - 0.01).all()
+
+
+class Residual(nn.Module):
+    """A sum of two branches that torch.fx follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU())
+        self.branch = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.Conv2d(4, 4, 1))
+        self.short = nn.Conv2d(2, 4, 1, stride=2)
+        self.head = nn.Linear(4, 3)
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(self.branch(x) + self.short(x))
+        return self.head(torch.flatten(self.pool(x), 1))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape"),
+    [
+        (models.stability_cnn(), (1, 28, 28)),
+        (nn.Sequential(models.Normalize([0.5], [0.25]), nn.Flatten(), nn.Dropout(), nn.Linear(9, 2)), (1, 3, 3)),
+        (nn.Sequential(nn.Conv2d(1, 2, 2, dilation=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)), (1, 5, 4)),
+        (Residual(), (1, 4, 4)),
+    ],
+    ids=["paper", "normalised", "pooled", "residual"],
+)
+def test_the_normal_form_is_the_network(net, shape):
+    torch.manual_seed(0)
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+            m.running_var.uniform_(0.5, 2)
+            m.weight.data.normal_()
+    rounds = stability.normal_form(net.eval(), shape)
+    x = torch.rand(6, *shape, dtype=torch.float64)
+    ours = rounds(x.flatten(1).numpy())
+    np.testing.assert_allclose(ours, net.double()(x).detach().numpy(), atol=1e-12)
+    net.float()
+
+
+def test_a_residual_network_is_verified():
+    torch.manual_seed(1)
+    net = Residual().eval()
+    x = torch.rand(1, 4, 4)
+    y = int(net(x[None]).argmax())
+    assert stability.verify(net, x, y, 0.0).status == "robust"
+    budgets = [0.01, 0.05, 0.2, 0.8]
+    found = [stability.verify(net, x, y, eps) for eps in budgets]
+    assert all(v.status in ("robust", "counterexample") for v in found)
+    robust = [v.status == "robust" for v in found]
+    assert robust == sorted(robust, reverse=True), "a larger ball cannot be safer"
+    generator = torch.Generator().manual_seed(0)
+    for eps, v in zip(budgets, found, strict=True):
+        if v.status == "robust":
+            noise = (2 * torch.rand(5000, 1, 4, 4, generator=generator) - 1) * eps
+            assert (net((x + noise).clamp(0, 1)).argmax(1) == y).all()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return zoo.load("mnist_adversarial"), *data.mnist(n=30)
+
+
+def test_digits_are_decided_and_attacks_never_contradict(trained):
+    net, x, y = trained
+    for i in range(6):
+        verdict = stability.verify(net, x[i], int(y[i]), EPS)
+        assert verdict.status == "robust"
+        assert verdict.bound > 1e-6
+        assert len(verdict.unstable) == 3
+    beaten = stability.verify(zoo.load("mnist_adversarial"), x[0], int(y[0]), 0.6, last_stage="pgd")
+    assert beaten.status == "counterexample"
+    assert beaten.stage == "pgd"
+    assert beaten.witness is not None
+    assert beaten.witness.dtype == torch.float32
+
+
+def test_a_misclassified_input_is_its_own_counterexample(trained):
+    net, x, y = trained
+    wrong = (int(y[0]) + 1) % 10
+    verdict = stability.verify(net, x[0], wrong, EPS)
+    assert (verdict.status, verdict.stage) == ("counterexample", "prediction")
+    assert torch.equal(verdict.witness, x[0])
+    assert verdict.bound < 0
+
+
+def test_out_of_time_is_unknown_and_says_how_far_it_got():
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(20, 60), nn.ReLU(), nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 3)).eval()
+    x = torch.full((20,), 0.5)
+    y = int(net(x[None]).argmax())
+    with torch.no_grad():
+        net[-1].bias[y] += 0.4  # hard: attacks fail and bounds are far from it
+    verdict = stability.verify(net, x, y, 0.5, time_limit=0.3)
+    assert verdict.status == "unknown"
+    assert verdict.witness is None
+    assert np.isfinite(verdict.bound)
+    assert verdict.bound <= 1e-6
+    assert verdict.seconds < 20
+
+
+def test_a_margin_of_zero_is_never_called_robust():
+    """A tie on the border of the ball: the least margin is 0, so there is no proof and no witness."""
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2)).double().eval()
+    with torch.no_grad():
+        for p, value in zip(net.parameters(), ([[1.0]], [0.0], [[1.0], [0.0]], [-0.25, 0.0]), strict=True):
+            p.copy_(torch.tensor(value))
+    x = torch.tensor([0.5], dtype=torch.float64)
+    assert stability.verify(net, x, 0, 0.25).status == "unknown"
+    assert stability.verify(net, x, 0, 0.25 - 1e-5).status == "robust"
+    assert stability.verify(net, x, 0, 0.25 + 1e-5).status == "counterexample"
+    assert stability.verify(net, x, 0, 0.2, margin=0.1).status == "unknown", "a stated margin that is not reached"
+
+
+def test_bad_input_is_named(trained):
+    net, x, y = trained
+    with pytest.raises(ValueError, match="training mode"):
+        stability.verify(models.stability_cnn(), x[0], 0, EPS)
+    with pytest.raises(ValueError, match="classes"):
+        stability.verify(net, x[0], 10, EPS)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        stability.verify(net, x[0] * 255, int(y[0]), EPS)
+    with pytest.raises(ValueError, match="eps"):
+        stability.verify(net, x[0], int(y[0]), -EPS)
+    with pytest.raises(ValueError, match="last_stage"):
+        stability.verify(net, x[0], int(y[0]), EPS, last_stage="guess")
+    with pytest.raises(ValueError, match="time_limit"):
+        stability.verify(net, x[0], int(y[0]), EPS, time_limit=0)
+    with pytest.raises(TypeError, match="Tanh"):
+        stability.verify(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Tanh()).eval(), x[0], 0, EPS)
+    with pytest.raises(TypeError, match="MaxPool2d"):
+        stability.verify(zoo.load("mnist_cnn7"), x[0], 0, EPS)
+    broken = models.stability_cnn().eval()
+    with torch.no_grad():
+        broken[0].bias[0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        stability.verify(broken, x[0], 0, EPS)
+
+
+def test_the_hash_tells_networks_apart(trained):
+    net, _, _ = trained
+    same = zoo.load("mnist_adversarial")
+    assert stability.network_hash(net, (1, 28, 28)) == stability.network_hash(same, (1, 28, 28))
+    with torch.no_grad():
+        same[0].bias[0] += 1e-3
+    assert stability.network_hash(net, (1, 28, 28)) != stability.network_hash(same, (1, 28, 28))
+    assert stability.network_hash(net, (1, 28, 28)) != stability.network_hash(net, (784,))
