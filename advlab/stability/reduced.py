@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from ..attacks import _Adam
 from .affine import Array, Index, Round, Rounds
 
 
@@ -236,17 +237,17 @@ def optimised(
 
     Returns the best pass of each function, with its slopes and multipliers.
     """
-    slopes = [s.clone().requires_grad_() for s in slopes]
-    multipliers = [m.clone().requires_grad_() for m in multipliers or []]
-    optimiser = torch.optim.Adam(
-        [{"params": slopes, "lr": rate}, *([{"params": multipliers, "lr": rate / 2}] if splits else [])]
-    )
+    free = [s.clone() for s in (*slopes, *(multipliers or []))]
+    count = len(slopes)
+    movers = [_Adam(t, rate if k < count else rate / 2) for k, t in enumerate(free)]
     best: Relaxed | None = None
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in range(steps):
-        found = relaxed(stages, box, rows, const, slopes, splits, multipliers if splits is not None else None)
+        for t in free:
+            t.requires_grad_()
+        found = relaxed(stages, box, rows, const, free[:count], splits, free[count:] if splits is not None else None)
         now = Relaxed(found.bound.detach(), found.inputs.detach(), [u.detach() for u in found.uses])
-        state = ([s.detach().clone() for s in slopes], [m.detach().clone() for m in multipliers])
+        state = ([s.detach() for s in free[:count]], [m.detach() for m in free[count:]])
         if best is None:
             best, kept = now, state
         else:
@@ -266,15 +267,10 @@ def optimised(
         open_ = best.bound <= enough
         if not open_.any() or step == steps - 1:
             break
-        optimiser.zero_grad()
-        (-found.bound[open_].sum()).backward()
-        optimiser.step()
-        with torch.no_grad():
-            for s in slopes:
-                s.clamp_(0, 1)
-            for m in multipliers:
-                m.clamp_min_(0)
-        for group in optimiser.param_groups:
-            group["lr"] *= 0.97
+        gradients = torch.autograd.grad(-found.bound[open_].sum(), free, allow_unused=True, materialize_grads=True)
+        for k, (mover, gradient) in enumerate(zip(movers, gradients, strict=True)):
+            moved = mover.move(free[k].detach(), gradient)
+            free[k] = moved.clamp(0, 1) if k < count else moved.clamp_min(0)
+            mover.rate *= 0.97
     assert best is not None
     return best, *kept

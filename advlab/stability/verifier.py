@@ -22,6 +22,9 @@ from .search import branch_and_bound, mixed_integer
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 
 
+MANY_UNITS = 800  #: from here on branch and bound has half of the time, below a second for each margin
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What :func:`verify` found about one input."""
@@ -144,7 +147,9 @@ def _search(problem, bounds, open_, starts, replay, verdict, deadline, margin, s
         if bounds[index] > margin:
             continue
         now = time.process_time()
-        share = (deadline - now) / (len(order) - k) / (2 if complete else 1)
+        share = (deadline - now) / (len(order) - k)
+        if complete:  # HiGHS is the faster of the two once a problem is hard, unless it has very many units
+            share = min(share, 1.0) if problem.units < MANY_UNITS else share / 2
         found = branch_and_bound(problem, index, replay, enough=margin, deadline=now + share, slopes=starts[place])
         if found.status == "counterexample":
             return verdict("counterexample", "branch and bound", found.bound, found.witness)
