@@ -85,7 +85,9 @@ def test_threshold_rule_and_the_promised_rate(values, percent, seed):
     allowed = math.floor(len(x) * Fraction(percent, 100))
     assert detector.threshold_ in scores.tolist()
     assert detector.predict(x).sum() <= allowed
-    assert (scores >= detector.threshold_).sum() > allowed  # the least score that keeps the promise
+    rank = math.ceil(len(x) * (1 - rate))  # as documented; n (1 - rate) may round up, never to more false positives
+    assert detector.threshold_ == sorted(scores.tolist())[rank - 1]
+    assert (scores >= detector.threshold_).sum() >= allowed
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     assert clone(detector).fit(x[order]).threshold_ == detector.threshold_
 

@@ -73,8 +73,10 @@ def test_verdicts_are_those_of_brute_force(seed):
 def problem_of(seed):
     net, x, y, eps = tiny(seed)
     low, high = (x.double().flatten() - eps).clamp(0, 1), (x.double().flatten() + eps).clamp(0, 1)
-    problem = reduced.reduce(stability.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), y)
-    replay = functools.partial(verifier._replayed, copy.deepcopy(net).double(), x, y, low, high)
+    margins = reduced.class_margins(y, 3)
+    problem = reduced.reduce(stability.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), *margins)
+    values = functools.partial(verifier._least, copy.deepcopy(net).double(), *map(torch.from_numpy, margins))
+    replay = functools.partial(verifier._replayed, values, x, low, high)
     return problem, replay, least_margin(net, x, y, eps)
 
 
@@ -86,7 +88,7 @@ def test_branch_and_bound_and_highs_agree_with_brute_force(seed):
         lambda k: search.branch_and_bound(problem, k, check, enough=1e-6, deadline=time.process_time() + 60),
         lambda k: search.mixed_integer(problem, k, check, enough=1e-6, seconds=60),
     ):
-        statuses = {engine(k).status for k in range(len(problem.others))}
+        statuses = {engine(k).status for k in range(len(problem.const))}
         assert statuses <= {"robust", "counterexample"}
         assert ("counterexample" in statuses) == (expected == "counterexample")
 
@@ -102,7 +104,7 @@ def test_branch_and_bound_finds_the_minimum_itself(seed):
                 problem, k, lambda points: None, enough=enough, deadline=time.process_time() + 60, batch=4
             )
 
-        return all(prove(k).status == "robust" for k in range(len(problem.others)))
+        return all(prove(k).status == "robust" for k in range(len(problem.const)))
 
     assert proved(truth - 1e-6)
     assert not proved(truth + 1e-6)

@@ -120,6 +120,7 @@ def test_the_figures_of_a_chapter_move_with_no_kernel_and_no_network(chapter, co
     with page() as p:
         p.goto((HTML / "notebooks" / f"{chapter}.html").as_uri())
         p.wait_for_selector(".advlab-live .verdict")
+        p.wait_for_function("n => document.querySelectorAll('.advlab-live .verdict').length >= n", arg=count)
         figures = p.locator(".advlab-live")
         assert figures.count() == count
         for i in range(count):

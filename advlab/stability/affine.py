@@ -43,6 +43,24 @@ class MaskedReLU(nn.Module):
         return f"relu={counts[0]}, identity={counts[1]}, zero={counts[2]}"
 
 
+class Elementwise(nn.Module):
+    """scale * x + shift, for each value of an input on its own; both have a shape that broadcasts to one input's.
+
+    Kept in float64, and taken in the dtype of the input.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.double())
+        self.register_buffer("shift", shift.double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.to(x) * x + self.shift.to(x)
+
+
 @dataclass(frozen=True)
 class Round:
     """The inputs of one ReLU layer, or the logits: sum over sources of matrix @ source, plus bias.
@@ -247,6 +265,11 @@ def _normalize(layer: Normalize, value: _Value) -> _Value:
     return value.scaled(1 / std, -mean / std)
 
 
+def _elementwise(layer: Elementwise, value: _Value) -> _Value:
+    scale, shift = (np.broadcast_to(_array(t), value.shape).ravel() for t in (layer.scale, layer.shift))
+    return value.through(_diagonal(scale), shift, value.shape)
+
+
 def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: _Value) -> _Value:
     channels, height, width = value.shape
     kernel: Any
@@ -272,6 +295,7 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, _Value], _Value]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalize: _normalize,
+    Elementwise: _elementwise,
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _average,
     nn.Flatten: lambda _, value: _flat(value),

@@ -47,7 +47,6 @@ class Problem:
     stages: tuple[Stage, ...]
     rows: Tensor = field(repr=False)  #: (margins, variables)
     const: Tensor = field(repr=False)  #: (margins,)
-    others: tuple[int, ...]  #: the class of each margin: logit of the label minus logit of this class
     interval_unstable: tuple[int, ...]  #: units of each layer that interval arithmetic could not fix
 
     @property
@@ -113,15 +112,20 @@ def bounded(net: Rounds, low: Array, high: Array, method: str = "crown") -> Boun
     raise AssertionError("the logits come last")
 
 
-def reduce(net: Rounds, low: Array, high: Array, label: int) -> Problem:
-    """The problem of one box (inputs,), with every unit's bounds tightened by CROWN as its layer is reached.
+def reduce(net: Rounds, low: Array, high: Array, rows: Array, const: Array) -> Problem:
+    """The problem of margins rows @ logits + const, (m, classes) and (m,), on a box (inputs,); units tightened by CROWN.
 
     Guarantee: on the box the margins are those of the network, up to rounding in float64.
     """
     found = bounded(net, low, high)
-    others = tuple(c for c in range(net.logits.units) if c != label)
-    rows, const = found.logits[label] - found.logits[list(others)], found.const[label] - found.const[list(others)]
-    return Problem(*found.box, found.stages, rows, const, others, found.loose)
+    onto = torch.from_numpy(rows)
+    return Problem(*found.box, found.stages, onto @ found.logits, onto @ found.const + torch.from_numpy(const), found.loose)
+
+
+def class_margins(label: int, classes: int) -> tuple[Array, Array]:
+    """The margins of a label over every other class, as ``rows`` and ``const`` of :func:`reduce`."""
+    rows = np.delete(np.eye(classes)[label] - np.eye(classes), label, 0)
+    return rows, np.zeros(classes - 1)
 
 
 def _ends(stages: list[Stage], box: tuple[Tensor, Tensor], rows: Tensor, const: Tensor, method: str) -> tuple[Tensor, Tensor]:

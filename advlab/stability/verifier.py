@@ -8,6 +8,7 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import Rounds, normal_form
-from .reduced import crown, optimised, reduce
-from .search import branch_and_bound, mixed_integer
+from .affine import Array, Rounds, normal_form
+from .reduced import Problem, class_margins, crown, optimised, reduce
+from .search import Check, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 
@@ -95,82 +96,134 @@ def verify(
     classes = prepared.rounds.logits.units
     if not 0 <= int(y) < classes:
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
-    y = int(y)
     centre = x.detach().double().flatten().cpu()
-    low, high = (centre - eps).clamp(0, 1), (centre + eps).clamp(0, 1)
-    replay = functools.partial(_replayed, prepared.double, x, y, low, high)
+    box = (centre - eps).clamp(0, 1), (centre + eps).clamp(0, 1)
+    label = torch.tensor([int(y)], device=x.device)
+    generator = torch.Generator(x.device).manual_seed(0)
+
+    def attack() -> Tensor:
+        dtype = next((p.dtype for p in net.parameters()), x.dtype)
+        found = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
+        return found.double().flatten(1).cpu()
+
+    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage))
+    return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
+
+
+def verify_property(
+    net: nn.Module,
+    low: Tensor,
+    high: Tensor,
+    rows: Tensor,
+    const: Tensor,
+    *,
+    time_limit: float = 120.0,
+    margin: float = 1e-6,
+    last_stage: str = STAGES[-1],
+) -> Verdict:
+    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``? Both have one input's shape.
+
+    ``rows`` is (m, classes), ``const`` (m,); the box may lie anywhere. Stages, guarantee and errors are those of
+    :func:`verify`, without PGD: "robust" means that the property holds. The middle of the box stands for the prediction.
+    """
+    start = time.process_time()
+    if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
+        raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
+    _check_limits(time_limit, margin, last_stage)
+    prepared = _prepare(net, tuple(low.shape))
+    if rows.shape != (len(const), prepared.rounds.logits.units):
+        raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.rounds.logits.units})")
+    ends = low.double().flatten(), high.double().flatten()
+    middle = ((low.double() + high.double()) / 2).to(low.dtype)
+    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage))
+    return _decide(prepared, middle, ends, (rows.double().numpy(), const.double().numpy()), None, start, budget)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    deadline: float  #: in time.process_time()
+    margin: float
+    stop: int  #: the place of the last stage
+
+
+_Outcome = tuple[str, str, float, Tensor | None]
+
+
+def _decide(
+    prepared: _Prepared,
+    x: Tensor,
+    box: tuple[Tensor, Tensor],
+    margins: tuple[Array, Array],
+    attack: Callable[[], Tensor] | None,
+    start: float,
+    budget: _Budget,
+) -> Verdict:
+    """The stages, one after the other, for any margins on any box around ``x``."""
+    values = functools.partial(_least, prepared.double, torch.from_numpy(margins[0]), torch.from_numpy(margins[1]))
     unstable: tuple[int, ...] = ()
+    if values(x[None].double()).item() < 0:
+        outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
+    elif budget.stop < STAGES.index("crown"):
+        outcome = ("unknown", "prediction", -math.inf, None)
+    else:
+        problem = reduce(prepared.rounds, box[0].numpy(), box[1].numpy(), *margins)
+        unstable = tuple(stage.units for stage in problem.stages)
+        outcome = _bounds(problem, functools.partial(_replayed, values, x, *box), attack, budget)
+    status, stage, bound, witness = outcome
+    if witness is not None:
+        bound = values(witness[None].double()).item()
+    return Verdict(status, stage, bound, time.process_time() - start, unstable, witness)
 
-    def verdict(status: str, stage: str, bound: float, witness: Tensor | None = None) -> Verdict:
-        if witness is not None:
-            bound = _margins(prepared.double, witness[None].double(), y).item()
-        return Verdict(status, stage, bound, time.process_time() - start, unstable, witness)
 
-    if _margins(prepared.double, x[None].double(), y).item() < 0:
-        return verdict("counterexample", "prediction", 0.0, x.detach().clone())
-    stop = STAGES.index(last_stage)
-    if stop < STAGES.index("crown"):
-        return verdict("unknown", "prediction", -math.inf)
-    problem = reduce(prepared.rounds, low.numpy(), high.numpy(), y)
-    unstable = tuple(stage.units for stage in problem.stages)
-    box = problem.low, problem.high
+def _bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: _Budget) -> _Outcome:
+    """CROWN, the attack, optimised slopes, and then the search."""
+    box, margin, stop = (problem.low, problem.high), budget.margin, budget.stop
     bounds = crown(problem.stages, box, problem.rows, problem.const)
     if bounds.min() > margin:
-        return verdict("robust", "crown", float(bounds.min()))
-    if stop >= STAGES.index("pgd") and eps > 0:
-        label = torch.tensor([y], device=x.device)
-        generator = torch.Generator(x.device).manual_seed(0)
-        attacked = pgd(net, x[None].detach(), label, eps=eps, steps=40, loss="margin", generator=generator)
-        if (witness := replay(attacked.double().flatten(1).cpu())) is not None:
-            return verdict("counterexample", "pgd", 0.0, witness)
-    open_ = (bounds <= margin).nonzero()[:, 0]
+        return "robust", "crown", float(bounds.min()), None
+    attacks = attack is not None and stop >= STAGES.index("pgd") and bool((problem.high > problem.low).any())
+    if attack is not None and attacks and (witness := check(attack())) is not None:
+        return "counterexample", "pgd", 0.0, witness
     if stop < STAGES.index("alpha-crown"):
-        return verdict("unknown", last_stage, float(bounds.min()))
+        return "unknown", STAGES[stop], float(bounds.min()), None
+    open_ = (bounds <= margin).nonzero()[:, 0]
     slopes = [(stage.high > -stage.low).double().expand(len(open_), -1) for stage in problem.stages]
     best, slopes, _ = optimised(problem.stages, box, problem.rows[open_], problem.const[open_], slopes, steps=30, enough=margin)
     bounds[open_] = torch.maximum(bounds[open_], best.bound)
     if bounds.min() > margin:
-        return verdict("robust", "alpha-crown", float(bounds.min()))
+        return "robust", "alpha-crown", float(bounds.min()), None
     if stop < STAGES.index("branch and bound"):
-        return verdict("unknown", "alpha-crown", float(bounds.min()))
-    starts = torch.cat(slopes, 1) if slopes else torch.zeros(len(open_), 0).double()
-    return _search(problem, bounds, open_, starts, replay, verdict, start + time_limit, margin, stop)
+        return "unknown", "alpha-crown", float(bounds.min()), None
+    return _search(problem, bounds, dict(zip(open_.tolist(), torch.cat(slopes, 1), strict=True)), check, budget)
 
 
-def _search(problem, bounds, open_, starts, replay, verdict, deadline, margin, stop) -> Verdict:
+def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: _Budget) -> _Outcome:
     """Branch and bound for each margin that is open, the least first; then HiGHS for those that ran out of time."""
-    order = bounds[open_].argsort()
-    complete = stop >= STAGES.index("mixed-integer")
+    margin, complete = budget.margin, budget.stop >= STAGES.index("mixed-integer")
+    todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
     left: list[int] = []
-    for k, place in enumerate(order.tolist()):
-        index = int(open_[place])
-        if bounds[index] > margin:
-            continue
+    for done, k in enumerate(todo):
         now = time.process_time()
-        share = (deadline - now) / (len(order) - k)
+        share = (budget.deadline - now) / (len(todo) - done)
         if complete:  # HiGHS is the faster of the two once a problem is hard, unless it has very many units
             share = min(share, 1.0) if problem.units < MANY_UNITS else share / 2
-        found = branch_and_bound(problem, index, replay, enough=margin, deadline=now + share, slopes=starts[place])
+        found = branch_and_bound(problem, k, check, enough=margin, deadline=now + share, slopes=slopes[k])
         if found.status == "counterexample":
-            return verdict("counterexample", "branch and bound", found.bound, found.witness)
-        bounds[index] = max(float(bounds[index]), found.bound)
+            return "counterexample", "branch and bound", found.bound, found.witness
+        bounds[k] = max(float(bounds[k]), found.bound)
         if found.status == "unknown":
-            left.append(index)
-    if not left:
-        return verdict("robust", "branch and bound", float(bounds.min()))
-    if not complete:
-        return verdict("unknown", "branch and bound", float(bounds.min()))
-    for k, index in enumerate(left):
-        share = (deadline - time.process_time()) / (len(left) - k)
+            left.append(k)
+    if not left or not complete:
+        return "unknown" if left else "robust", "branch and bound", float(bounds.min()), None
+    for done, k in enumerate(left):
+        share = (budget.deadline - time.process_time()) / (len(left) - done)
         if share <= 0:
-            return verdict("unknown", "mixed-integer", float(bounds.min()))
-        found = mixed_integer(problem, index, replay, enough=margin, seconds=share)
-        if found.status == "counterexample":
-            return verdict("counterexample", "mixed-integer", found.bound, found.witness)
-        if found.status == "unknown":
-            return verdict("unknown", "mixed-integer", float(bounds.min()))
-        bounds[index] = max(float(bounds[index]), found.bound)
-    return verdict("robust", "mixed-integer", float(bounds.min()))
+            return "unknown", "mixed-integer", float(bounds.min()), None
+        found = mixed_integer(problem, k, check, enough=margin, seconds=share)
+        if found.status != "robust":
+            return found.status, "mixed-integer", float(bounds.min()), found.witness
+        bounds[k] = max(float(bounds[k]), found.bound)
+    return "robust", "mixed-integer", float(bounds.min()), None
 
 
 def _check(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str) -> None:
@@ -178,28 +231,29 @@ def _check(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: 
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps is {eps}; it must be a number from 0 on")
+    _check_limits(time_limit, margin, last_stage)
+
+
+def _check_limits(time_limit: float, margin: float, last_stage: str) -> None:
     if not time_limit > 0 or not margin > 0:
         raise ValueError(f"time_limit is {time_limit} and margin {margin}; both must be above 0")
     if last_stage not in STAGES:
         raise ValueError(f"last_stage is {last_stage!r}; it must be one of {', '.join(map(repr, STAGES))}")
 
 
-def _margins(net: nn.Module, x: Tensor, y: int) -> Tensor:
-    """The logit of ``y`` minus the greatest other, (n,), in the dtype of ``x``."""
+def _least(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:
+    """The least of the margins at each of ``x`` (n, ...), (n,), in float64."""
     with torch.no_grad():
-        logits = net(x)
-    others = logits.clone()
-    others[:, y] = -math.inf
-    return logits[:, y] - others.amax(1)
+        return (net(x).cpu() @ rows.T + const).amin(1)
 
 
-def _replayed(net: nn.Module, x: Tensor, y: int, low: Tensor, high: Tensor, points: Tensor) -> Tensor | None:
-    """The first of ``points`` (n, inputs) that is a counterexample once it is rounded to the dtype of ``x`` inside the ball."""
+def _replayed(values: Callable[[Tensor], Tensor], x: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor | None:
+    """The first of ``points`` (n, inputs) that is a counterexample once it is rounded to the dtype of ``x`` inside the box."""
     rounded = points.clamp(low, high).to(x.dtype)
     if x.dtype != torch.float64:
         up, down = (torch.tensor(v, dtype=x.dtype) for v in (np.inf, -np.inf))
         rounded = torch.where(rounded.double() < low, rounded.nextafter(up), rounded)
         rounded = torch.where(rounded.double() > high, rounded.nextafter(down), rounded)
-    shaped = rounded.view(-1, *x.shape)
-    broken = (_margins(net, shaped.double(), y) < 0).nonzero()[:, 0]
-    return shaped[broken[0]].to(x.device) if len(broken) else None
+    shaped = rounded.view(-1, *x.shape).to(x.device)
+    broken = (values(shaped.double()) < 0).nonzero()[:, 0]
+    return shaped[broken[0]] if len(broken) else None
