@@ -110,6 +110,20 @@ def test_branch_and_bound_finds_the_minimum_itself(seed):
     assert not proved(truth + 1e-6)
 
 
+@pytest.mark.parametrize("seed", range(50, 56))
+def test_leaves_give_the_minimum_between_them(seed):
+    """Over all signs and margins the least bound is the true minimum; signs that no input has give infinity."""
+    problem, _, truth = problem_of(seed)
+    bounds = [
+        search._leaf(problem, k, torch.tensor(signs, dtype=torch.int8))
+        for k in range(len(problem.const))
+        for signs in itertools.product([-1, 1], repeat=problem.units)
+    ]
+    assert min(bound for bound, _ in bounds) == pytest.approx(truth, abs=1e-7)
+    assert all((point is None) == (bound == np.inf) for bound, point in bounds)
+    assert truth - 1e-7 <= min(bound for bound, _ in bounds) <= truth + 1e-9
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0.0, 0.5), st.sampled_from(["naive", "improved", "crown"]))
 def test_no_input_of_the_ball_leaves_any_bounds(seed, eps, method):

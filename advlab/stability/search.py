@@ -125,17 +125,34 @@ def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) 
 
 
 def _leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
-    """The exact minimum of the margin where all signs are assumed, and where it is; infinity if no input has these signs."""
-    above, below = _substituted(problem, index, splits)
-    objective, shift = above
-    matrix, limit = below
+    """A lower bound of the margin where all signs are assumed, tight but for rounding, and where it is reached.
+
+    Infinity where no input has these signs. Both are checked in float64 by the linear program's own multipliers: any
+    multipliers >= 0 of the inequalities give a bound, so that a solver's tolerance cannot make a wrong proof.
+    """
+    (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
     ends = torch.stack([problem.low, problem.high], 1).numpy()
+
+    def least(cost: Array, marginals: Array) -> float:
+        weights = np.maximum(-marginals, 0)
+        slope = cost + weights @ matrix
+        return float(np.where(slope > 0, slope * ends[:, 0], slope * ends[:, 1]).sum() - weights @ limit)
+
     solved = linprog(objective, matrix, limit, bounds=ends, method="highs")
-    if solved.status == 2:
+    if solved.status == 0:
+        point = torch.from_numpy(np.clip(solved.x, ends[:, 0], ends[:, 1]))
+        return least(objective, solved.ineqlin.marginals) + shift, point
+    # by how much must the inequalities be loosened? More than 0 proves that there is no such input
+    loosened = linprog(
+        np.append(np.zeros(len(ends)), 1.0),
+        np.column_stack([matrix, -np.ones(len(matrix))]),
+        limit,
+        bounds=[*map(tuple, ends), (0, None)],
+        method="highs",
+    )
+    if loosened.status == 0 and least(np.zeros(len(ends)), loosened.ineqlin.marginals) > 1e-9:
         return float("inf"), None
-    if solved.status != 0:
-        return -float("inf"), None
-    return float(solved.fun) + shift, torch.from_numpy(np.clip(solved.x, ends[:, 0], ends[:, 1]))
+    return -float("inf"), None
 
 
 def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Array, float], tuple[Array, Array]]:
