@@ -53,7 +53,7 @@ def mnist_cnn7(dropout: float = 0.5) -> nn.Sequential:
 class HalvingConv2d(nn.Conv2d):
     """A convolution of stride 2, computed as one of stride 1 on the four interleaved quarters of the image.
 
-    The same function as ``nn.Conv2d(..., stride=2)``; on a CPU its gradients take two thirds of the time. For even padding
+    The same function as ``nn.Conv2d(..., stride=2)``; on a CPU its gradients are faster. For even padding
     and no dilation or groups; inputs of odd size go the ordinary way.
     """
 

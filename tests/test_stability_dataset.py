@@ -159,6 +159,11 @@ def test_bad_calls_are_named_before_any_work(tmp_path):
         stability.verify_dataset(net, x, y[:3], EPS, store=store)
     with pytest.raises(TypeError, match="Tanh"):
         stability.verify_dataset(nn.Sequential(nn.Linear(6, 3), nn.Tanh()).eval(), x, y, EPS, store=store)
+    for executor in (None, ThreadPoolExecutor(1)):
+        with pytest.raises(ValueError, match=r"\[0, 1\]"):
+            stability.verify_dataset(net, x * 3, y, EPS, executor=executor, store=store)
+        with pytest.raises(ValueError, match="classes"):
+            stability.verify_dataset(net, x, y + 1, EPS, executor=executor, store=store)
     assert not store.exists()
 
 

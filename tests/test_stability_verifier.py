@@ -314,3 +314,76 @@ def test_the_hash_tells_networks_apart(trained):
         same[0].bias[0] += 1e-3
     assert stability.network_hash(net, (1, 28, 28)) != stability.network_hash(same, (1, 28, 28))
     assert stability.network_hash(net, (1, 28, 28)) != stability.network_hash(net, (784,))
+
+
+class Forked(nn.Module):
+    """Two networks with the same layers and weights that compute different things."""
+
+    def __init__(self, both):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.both = both
+
+    def forward(self, x):
+        return self.first(x) + self.second(x) if self.both else self.first(x)
+
+
+class Negative(nn.Linear):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+class Switching(nn.Linear):
+    pass
+
+
+def test_networks_that_differ_in_their_calls_or_settings_only_are_told_apart():
+    torch.manual_seed(0)
+    both, one = Forked(True).eval(), Forked(False).eval()
+    one.load_state_dict(both.state_dict())
+    assert stability.network_hash(both, (2,)) != stability.network_hash(one, (2,))
+    pools = [nn.Sequential(nn.AvgPool2d(2, ceil_mode=mode), nn.Flatten(), nn.Linear(1, 2)).eval() for mode in (False, True)]
+    pools[1].load_state_dict(pools[0].state_dict())
+    assert stability.network_hash(pools[0], (1, 3, 3)) != stability.network_hash(pools[1], (1, 3, 3))
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused():
+    """Its weights say one thing and it does another: no proof may rest on them."""
+    net = nn.Sequential(Negative(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    with pytest.raises(TypeError, match="forward"):
+        stability.verify(net, torch.rand(2), 0, 0.1)
+    fine = nn.Sequential(Switching(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    x = torch.rand(2)
+    assert stability.verify(fine, x, int(fine(x[None]).argmax()), 0.0).status == "robust"
+
+
+def test_a_network_whose_calls_depend_on_its_input_is_refused():
+    class Fickle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.layer(x) if x.sum() > 0 else -self.layer(x)
+
+    hooked = nn.Sequential(nn.Linear(2, 2)).eval()
+    hooked[0].register_forward_hook(lambda module, args, output: -output)
+    with pytest.raises(TypeError, match="hook"):
+        stability.verify(hooked, torch.rand(2), 0, 0.1)
+    with pytest.raises(TypeError, match="depend on its input"):
+        stability.verify(Fickle().eval(), torch.rand(2), 0, 0.1)
+
+
+def test_a_problem_without_an_unstable_unit_is_answered():
+    """Nothing is left to optimise: the first bound is exact."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(2))
+        net[0].bias.fill_(1.0)
+        net[2].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        net[2].bias.zero_()
+    x = torch.tensor([0.6, 0.5])
+    assert stability.verify(net, x, 0, 0.04).status == "robust"
+    for stage in verifier.STAGES:
+        assert stability.verify(net, x, 0, 0.06, last_stage=stage).status in ("counterexample", "unknown")
+    assert stability.verify(net, x, 0, 0.06).status == "counterexample"

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 
 from ..models import Normalize
 
@@ -141,6 +142,22 @@ class _Tracer(fx.Tracer):
         return known or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
 
 
+def traced(net: nn.Module) -> fx.Graph:
+    """The calls of a network, down to the layers that :func:`normal_form` knows.
+
+    Raises TypeError where torch.fx cannot follow: calls that depend on the input, hooks, a forward set on one object.
+    """
+    for name, m in net.named_modules():
+        if "forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks:
+            raise TypeError(
+                f"layer {name or 'network'} has a hook or a forward of its own object: it cannot be read; remove it"
+            )
+    try:
+        return _Tracer().trace(net)
+    except (TraceError, RuntimeError) as e:
+        raise TypeError(f"the network has no normal form, because its calls depend on its input: {e}") from e
+
+
 def normal_form(net: nn.Module, shape: tuple[int, ...]) -> Rounds:
     """The network in eval mode as :class:`Rounds`, for inputs of ``shape`` (without the batch), in float64.
 
@@ -154,7 +171,7 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> Rounds:
         raise ValueError("the network is in training mode: call net.eval() first")
     if not all(bool(p.isfinite().all()) for p in net.parameters()):
         raise ValueError("the network has weights that are not finite")
-    graph = _Tracer().trace(net)
+    graph = traced(net)
     hidden: list[Round] = []
     values: dict[fx.Node, Any] = {}
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from ..evaluate import clopper_pearson
 from .affine import normal_form
-from .verifier import STAGES, Verdict, network_hash, verify
+from .verifier import STAGES, Verdict, check_inputs, network_hash, verify
 
 
 def worker_pool(workers: int | None = None) -> ProcessPoolExecutor:
@@ -100,12 +100,16 @@ def verify_dataset(
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} inputs and y {len(y)} labels; they must be equally many")
     shape = tuple(x.shape[1:])
-    normal_form(net, shape)  # a network or a shape that cannot be verified is named here
+    rounds = normal_form(net, shape)  # a network or a shape that cannot be verified is named here
+    if len(x):
+        check_inputs(x, eps, time_limit, margin, last_stage)
+        if not 0 <= int(y.min()) <= int(y.max()) < rounds.logits.units:
+            raise ValueError(f"the labels are {int(y.min())} to {int(y.max())}; the network has {rounds.logits.units} classes")
     options = {"time_limit": time_limit, "margin": margin, "last_stage": last_stage}
     book = Store(store) if store is not None else None
     network = network_hash(net, shape)
     keys = [_key(network, x[i], int(y[i]), eps, margin) for i in range(len(x))]
-    verdicts: list[Verdict | None] = [book.get(key, time_limit, last_stage) if book else None for key in keys]
+    verdicts = [book.get(key, time_limit, last_stage) if book is not None else None for key in keys]
     todo = [i for i, v in enumerate(verdicts) if v is None]
     if hardest_first:
         gaps = _gaps(net, x, y)
@@ -157,6 +161,8 @@ def _spread(jobs: dict[int, _Job], executor: Executor) -> Iterable[tuple[int, Ve
                 i = out.pop(future)
                 try:
                     yield i, future.result()
+                except (TypeError, ValueError):  # about the call, not about the worker
+                    raise
                 except Exception as e:
                     broken |= isinstance(e, BrokenExecutor)
                     if alone:

@@ -269,7 +269,7 @@ def optimised(
                 ),
             )
         open_ = best.bound <= enough
-        if not open_.any() or step == steps - 1:
+        if not free or not open_.any() or step == steps - 1:
             break
         gradients = torch.autograd.grad(-found.bound[open_].sum(), free, allow_unused=True, materialize_grads=True)
         for k, (mover, gradient) in enumerate(zip(movers, gradients, strict=True)):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import Array, Rounds, normal_form
+from .affine import Array, Rounds, normal_form, traced
 from .reduced import Problem, class_margins, crown, optimised, reduce
 from .search import Check, branch_and_bound, mixed_integer
 
@@ -48,21 +48,40 @@ _prepared: OrderedDict[str, _Prepared] = OrderedDict()
 
 
 def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """The SHA-256 of a network's layers, weights and input shape: the key under which verdicts are stored."""
-    digest = hashlib.sha256(repr((str(net), tuple(shape))).encode())
-    for name, value in net.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    """The SHA-256 of what a network computes: its traced calls, layers, settings, weights and input shape.
+
+    Verdicts are stored under it. Raises TypeError for a network that cannot be traced.
+    """
+    graph = traced(net)
+    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in graph.nodes]
+    digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
+    for name, layer in net.named_modules():
+        settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
+        digest.update(repr((name, type(layer).__qualname__, sorted(settings.items()))).encode())
+    for name, value in (*net.named_parameters(), *net.named_buffers()):
+        digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
-    """The normal form, kept for the last networks seen."""
+    """The normal form, checked against the network itself, and kept for the last networks seen."""
     key = network_hash(net, shape)
     if key not in _prepared:
-        _prepared[key] = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
+        made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
+        _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
+        _prepared[key] = made
         while len(_prepared) > 4:
             _prepared.popitem(last=False)
     return _prepared[key]
+
+
+def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raises TypeError where the normal form is another function: a layer with a forward of its own, say."""
+    x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = prepared.double(x.to(device)).cpu().numpy()
+    if not np.allclose(prepared.rounds(x.flatten(1).numpy()), expected, rtol=1e-6, atol=1e-6):
+        raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")
 
 
 def verify(
@@ -84,14 +103,15 @@ def verify(
 
     Guarantee: "robust" means that a lower bound of all margins, computed in float64, exceeds ``margin`` (logits), which is
     far above its rounding; "counterexample" comes with a ``witness`` in the ball, in the dtype of ``x``, that the network
-    misclassifies when it is run in float64; all else is "unknown". A misclassified ``x`` is its own witness.
+    misclassifies when it is run in float64; all else is "unknown". A misclassified ``x`` is its own witness. "robust" by the
+    last stage rests on HiGHS's word that no input has a margin up to ``margin``, at a tolerance of 1e-9.
     The proof is of the network in real arithmetic. Run in float32 its logits may differ in the sixth digit, so that an input
     whose margin is smaller than that can go either way (Jia and Rinard 2021); raise ``margin`` to rule that out.
     Raises ValueError for a bad input, label, eps or stage, TypeError for a network without a normal form.
     """
     start = time.process_time()
     x = torch.as_tensor(x)
-    _check(x, eps, time_limit, margin, last_stage)
+    check_inputs(x, eps, time_limit, margin, last_stage)
     prepared = _prepare(net, tuple(x.shape))
     classes = prepared.rounds.logits.units
     if not 0 <= int(y) < classes:
@@ -226,7 +246,8 @@ def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: 
     return "robust", "mixed-integer", float(bounds.min()), None
 
 
-def _check(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str) -> None:
+def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str) -> None:
+    """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take."""
     if not x.is_floating_point() or not x.numel() or not (x.min() >= 0 and x.max() <= 1):
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
