@@ -88,6 +88,17 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     )
 
 
+def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
+    """:func:`stability_cnn` with layers whose ReLUs can be pruned (:class:`advlab.stability.MaskedReLU`); none is yet."""
+    from .stability.affine import MaskedReLU  # only here: that package imports this module
+
+    layers, x = [], torch.zeros(1, channels, size, size)
+    for layer in stability_cnn(channels, size):
+        x = layer(x)
+        layers.append(MaskedReLU(torch.zeros(x.shape[1:])) if isinstance(layer, nn.ReLU) else layer)
+    return nn.Sequential(*layers)
+
+
 #: Mean and deviation of CIFAR-10's training images, by channel (RGB).
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

@@ -14,7 +14,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from . import data, models
 from .attacks import pgd
 from .evaluate import clopper_pearson, predict
 from .spheres import concentric_spheres
-from .stability.levers import pgd_pairs, stability_loss
+from .stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
 from .training import binary_cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
 
 Split = Callable[[], tuple[Tensor, Tensor]]
@@ -53,6 +53,8 @@ class Recipe:
 
     ``build`` is a plain function or a functools.partial of one. With ``half`` the weights are stored in half precision,
     and the accuracy on the card is that of the stored weights. ``prepare`` may set weights from the training inputs.
+    With ``start`` the training begins with the weights of that network of the zoo, and ``finish`` makes the network that is
+    stored of the trained one; with both and no epochs, a recipe is only what is done to a trained network.
     """
 
     build: Callable[[], nn.Module]
@@ -67,6 +69,8 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)  #: further arguments of training.fit or fit_online
     half: bool = False
     prepare: Callable[[nn.Module, Tensor], None] | None = None  #: called with the network and the training inputs first
+    start: str | None = None
+    finish: Callable[[nn.Module, Tensor, Tensor], nn.Module] | None = None  #: network, training inputs, labels -> network
 
 
 def _mnist_without_validation() -> tuple[Tensor, Tensor]:
@@ -149,6 +153,38 @@ def _stability_recipe(
     )
 
 
+def _small_weights(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+    return prune_small_weights(model)
+
+
+def _prune(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, step_size: float) -> nn.Module:
+    """Both prunings of Xiao et al. (2019): small weights, then ReLUs counted on the attacked training images."""
+    small = prune_small_weights(model)
+    generator = torch.Generator().manual_seed(0)
+    attack = functools.partial(pgd, small, eps=eps, steps=8, step_size=step_size, active_set=False, generator=generator)
+    return prune_relus(small, torch.cat([attack(a, b) for a, b in zip(x.split(500), y.split(500), strict=True)]))
+
+
+def _pruned_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
+    """Both prunings of a network that is trained already."""
+    base = _stability_recipe("MNIST", eps, step_size, 0, says)
+    return replace(
+        base,
+        build=models.pruned_stability_cnn,
+        says=base.says
+        | {"optimizer": "no training: weights below 0.001 removed, then ReLUs that switch on less than 10 % of the images"},
+        start=start,
+        finish=functools.partial(_prune, eps=eps, step_size=step_size),
+    )
+
+
+def _small_weights_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
+    base = _stability_recipe("MNIST", eps, step_size, 0, says)
+    return replace(
+        base, says=base.says | {"optimizer": "no training: weights below 0.001 removed"}, start=start, finish=_small_weights
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     "mnist_cnn7": Recipe(
         build=models.mnist_cnn7,
@@ -203,6 +239,9 @@ RECIPES: dict[str, Recipe] = {
     "mnist_01_adversarial": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only"),
     "mnist_01_l1": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1", l1=2e-5),
     "mnist_01_rs": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1 + RS loss", l1=2e-5, rs=8e-4),
+    "mnist_01_l1_small": _small_weights_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights pruned"),
+    "mnist_01_l1_pruned": _pruned_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights and ReLUs pruned"),
+    "mnist_01_rs_pruned": _pruned_recipe("mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),
@@ -300,9 +339,10 @@ def train(
         raise ValueError(f"epochs is {epochs} and n {n}; a trial needs at least 1 of each")
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
+    origin = folder if (folder / f"{r.start}.json").exists() else None  # else the one that ships
     with torch.random.fork_rng():
         torch.manual_seed(r.seed)
-        model = r.build()
+        model = r.build() if r.start is None else load(r.start, origin)
     unfinished = folder / f"{name}.unfinished.safetensors"
     resumed = unfinished.exists()
     commit = _commit()  # of the code that trains, whatever is committed meanwhile
@@ -325,7 +365,10 @@ def train(
         samples = len(x)
         if r.prepare is not None:
             r.prepare(model, x)
-        fit(model, x, y, **settings)
+        if settings["epochs"]:
+            fit(model, x, y, **settings)
+        if r.finish is not None:
+            model = r.finish(model.eval(), x, y)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     weights = {key: t.contiguous() for key, t in model.state_dict().items()}
     if r.half:
@@ -338,6 +381,7 @@ def train(
         "name": name,
         "sha256": hashlib.sha256(raw).hexdigest(),
         **r.says,
+        **({"start": {"name": r.start, "sha256": card(r.start, origin)["sha256"]}} if r.start is not None else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": epochs or r.epochs,
         "batch_size": r.batch_size,

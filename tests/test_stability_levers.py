@@ -147,6 +147,22 @@ def test_a_recipe_of_the_paper_trains_on_a_slice(tmp_path):
     assert zoo.card("mnist_01_rs", tmp_path)["epochs"] == 1
 
 
+def test_recipes_that_prune_start_with_the_trained_network(tmp_path):
+    zoo.train("mnist_01_l1", tmp_path, epochs=1, n=256, progress=False)
+    for name in ("mnist_01_l1_small", "mnist_01_l1_pruned"):
+        zoo.train(name, tmp_path, n=256, progress=False)
+    first, small, pruned = (zoo.load(f"mnist_01_l1{end}", tmp_path) for end in ("", "_small", "_pruned"))
+    assert zoo.card("mnist_01_l1_small", tmp_path)["start"]["sha256"] == zoo.card("mnist_01_l1", tmp_path)["sha256"]
+    expected = stability.prune_small_weights(first)
+    for key, value in expected.state_dict().items():
+        assert torch.equal(small.state_dict()[key], value)
+        assert torch.equal(pruned.state_dict()[key], value)
+    assert not torch.equal(small[5].weight, first[5].weight)
+    masks = [layer.mask for layer in pruned if isinstance(layer, stability.MaskedReLU)]
+    assert [tuple(m.shape) for m in masks] == [(16, 14, 14), (32, 7, 7), (100,)]
+    assert all(bool((m != 0).any()) for m in masks[:2])
+
+
 def test_small_weights_go_and_the_rest_stays():
     net = small()
     pruned = stability.prune_small_weights(net, 0.05)

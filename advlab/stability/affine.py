@@ -6,6 +6,7 @@ That is all the verifier knows of a network. Residual connections, batch norm, a
 from __future__ import annotations
 
 import functools
+import hashlib
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,6 +97,20 @@ class Rounds:
         for k, layer in enumerate(self.hidden, 1):
             sources[k] = np.maximum(_affine(layer, sources), 0)
         return _affine(self.logits, sources).T
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all maps: two networks with the same one are the same function."""
+        digest = hashlib.sha256(str(self.inputs).encode())
+        for layer in (*self.hidden, self.logits):
+            digest.update(repr((layer.units, sorted(layer.matrices))).encode() + layer.bias.tobytes())
+            for source in sorted(layer.matrices):
+                matrix = layer.matrices[source].copy()
+                matrix.sum_duplicates()
+                matrix.eliminate_zeros()
+                digest.update(matrix.indptr.astype(np.int64).tobytes() + matrix.indices.astype(np.int64).tobytes())
+                digest.update(matrix.data.tobytes())
+        return digest.hexdigest()
 
 
 def _affine(layer: Round, sources: dict[int, Array]) -> Array:

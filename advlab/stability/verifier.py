@@ -48,12 +48,16 @@ _prepared: OrderedDict[str, _Prepared] = OrderedDict()
 
 
 def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """The SHA-256 of what a network computes: its traced calls, layers, settings, weights and input shape.
+    """The SHA-256 of the function that a network is on inputs of ``shape``: of its affine maps in float64.
 
-    Verdicts are stored under it. Raises TypeError for a network that cannot be traced.
+    Verdicts are stored under it. Raises what :func:`normal_form` raises.
     """
-    graph = traced(net)
-    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in graph.nodes]
+    return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).rounds.sha256}".encode()).hexdigest()
+
+
+def _what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
+    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in traced(net).nodes]
     digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
     for name, layer in net.named_modules():
         settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
@@ -65,7 +69,7 @@ def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
 
 def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     """The normal form, checked against the network itself, and kept for the last networks seen."""
-    key = network_hash(net, shape)
+    key = _what_is_read(net, shape)
     if key not in _prepared:
         made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
         _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
