@@ -134,7 +134,7 @@ def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") ->
         raise ValueError("there are no inputs to count units on")
     rounds = normal_form(net, tuple(x.shape[1:]))
     ends = [t.double().flatten(1).numpy() for t in box(x, eps)]
-    dead = _constant(rounds)
+    dead = constant_units(rounds)
     totals = np.zeros((3, len(rounds.hidden)))
     if method == "naive":
         sources = {0: (ends[0].T, ends[1].T)}
@@ -158,7 +158,7 @@ def _states(low: Array, high: Array, dead: NDArray[np.bool_]) -> tuple[float, fl
     return tuple(float(part.sum(1).mean()) for part in (both, on, off))  # type: ignore[return-value]
 
 
-def _constant(rounds: Rounds) -> list[NDArray[np.bool_]]:
+def constant_units(rounds: Rounds) -> list[NDArray[np.bool_]]:
     """The units of each layer that no input reaches through weights that are not zero."""
     live = {0: np.ones(rounds.inputs, bool)}
     for k, layer in enumerate(rounds.hidden, 1):
