@@ -11,9 +11,11 @@ from .gallery import DigitAttack, LinearShift, linear_shift
 from .network import pack_network
 from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
 from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
+from .stability import BoxAnswer, Race, SettlingUnits, StabilityLoss, TwoInputs
 
 __all__ = [
     "AlphaSpectrum",
+    "BoxAnswer",
     "CapTradeoff",
     "ColourSqueeze",
     "Concentration",
@@ -23,9 +25,13 @@ __all__ = [
     "Figure",
     "IgnoredInputs",
     "LinearShift",
+    "Race",
+    "SettlingUnits",
     "SplittingAnimation",
     "SqueezeDigit",
+    "StabilityLoss",
     "Still",
+    "TwoInputs",
     "linear_shift",
     "pack_network",
     "with_kernel",

@@ -1,0 +1,57 @@
+// Who decides how many inputs within how many CPU seconds: step curves, read off by a slider.
+
+// how many inputs each curve has decided by then
+const compute = ({ curves, seconds }) => curves.map(({ at, count, n }) => {
+  const i = at.findLastIndex((t) => t <= seconds * (1 + 1e-12)), decided = i < 0 ? 0 : count[i];
+  return { decided, share: decided / n };
+});
+
+const time = (t, digits = 2) => `${+t.toPrecision(digits)}\u00a0s`;
+const rate = (share) => `${share === 0 || share === 1 ? 100 * share : (100 * share).toFixed(1)}\u00a0%`;
+
+function render({ model, el }) {
+  const curves = model.get("curves"), stops = model.get("stops"), log = Math.log10;
+  const link = traits(model, ["seconds"], () => draw()), from = log(stops[0]), to = log(stops.at(-1));
+  const seconds = slider("CPU time", { values: stops, show: (t) => time(t, 3) }, link.set("seconds"));
+  const sides = { left: 48, right: 18, top: 26, bottom: 38 }, chart = plot({ height: 290, ...sides });
+  const decades = Array.from({ length: Math.floor(to + 1e-9) - Math.ceil(from - 1e-9) + 1 }, (_, i) => Math.ceil(from - 1e-9) + i);
+  chart.axes(
+    { from, to, ticks: [...decades.map((d) => [d, String(+(10 ** d).toPrecision(1))]), ...(to - Math.floor(to + 1e-9) > 0.15 ? [[to, String(+stops.at(-1).toPrecision(3))]] : [])], title: "CPU seconds" },
+    { from: 0, to: 1, ticks: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, `${100 * v}\u00a0%`]), title: "" },
+  );
+  chart.note()(from, 1, "inputs decided", { dx: -sides.left + 4, dy: -13, name: "title" });
+  const here = chart.strokes("margin"), dots = curves.map(({ at, count, n }, k) => {
+    const steps = at.flatMap((t, i) => [[log(t), i ? count[i - 1] / n : 0], [log(t), count[i] / n]]);
+    chart.curve(`line ${HUES[k]}`)([[from, 0], ...steps, [to, (count.at(-1) ?? 0) / n]]);
+    return chart.dot(`dot ${HUES[k]}`, 5);
+  });
+  const rows = curves.map((c, k) => {
+    const read = make("span", {});
+    const told = `median\u00a0${c.median === null ? "not\u00a0reached" : time(c.median)}, mean\u00a0${time(c.mean)}`;
+    return { read, root: make("tr", {}, make("td", { class: "legend" }, make("span", { class: HUES[k] }, c.name)), make("td", { class: "name" }, read, make("br"), told)) };
+  });
+  const table = make("table", { class: "readout" }, make("tbody", {}, ...rows.map((r) => r.root)));
+  const say = stage(model, el, "race", [seconds], chart.root, table);
+  pointing(chart.root, sides, (x) => {
+    const v = from + x * (to - from), nearest = stops.reduce((best, s) => (Math.abs(log(s) - v) < Math.abs(log(best) - v) ? s : best));
+    link.set("seconds")(nearest);
+  });
+
+  function draw() {
+    const now = model.get("seconds"), found = compute({ curves, seconds: now });
+    seconds.write(now);
+    here([[log(now), 0, log(now), 1]]);
+    const said = found.map(({ decided, share }, k) => `${rate(share)} (${whole(decided)} of ${whole(curves[k].n)})`);
+    found.forEach(({ share }, k) => { dots[k](log(now), share); rows[k].read.textContent = said[k]; });
+    const order = found.map((_, k) => k).sort((a, b) => found[b].share - found[a].share), [first, last] = [order[0], order.at(-1)];
+    say(`Within ${time(now, 3)}, ` + (curves.length > 1 ? `most inputs are decided by ${curves[first].name}: ${said[first]}; fewest by ${curves[last].name}: ${said[last]}.`
+      : `${curves[0].name} has decided ${said[0]}.`));
+    model.set("shares", found.map((f) => f.share));
+    model.save_changes();
+  }
+  draw();
+  return link.off;
+}
+
+export { compute };
+export default { render };
