@@ -373,6 +373,38 @@ def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
     return Table(tuple(entries.values()) if ids is None else tuple(get(id) for id in ids))
 
 
+Cell = tuple[str, str, str]  #: ours, the interval, the paper's
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's)."""
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        lines = [(self.corner, *self.columns)]
+        lines += [(name, *(f"{ours} ({theirs})" if theirs else ours for ours, _, theirs in cells)) for name, cells in self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        def shown(cell: Cell) -> str:
+            ours, interval, theirs = map(html.escape, cell)
+            small = [interval] * bool(interval) + [f"<i>{theirs}</i>"] * bool(theirs)
+            return f"<td><b>{ours}</b>{''.join(f'<br><small>{text}</small>' for text in small)}</td>"
+
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
+        body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
+        return (
+            '<div style="overflow-x: auto"><table class="advlab-results cells">'
+            f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+
 # ---------------------------------------------------------------------------------------------- code version
 
 #: Where digests stop, so that a new chapter or network leaves the entries of the others current: the zoo's recipes and

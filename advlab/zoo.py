@@ -239,6 +239,12 @@ RECIPES: dict[str, Recipe] = {
     "mnist_01_adversarial": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only"),
     "mnist_01_l1": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1", l1=2e-5),
     "mnist_01_rs": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1 + RS loss", l1=2e-5, rs=8e-4),
+    "mnist_01_narrow": replace(
+        _stability_recipe(
+            "MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only; our control: as narrow as + RS ends up"
+        ),
+        build=models.narrow_stability_cnn,
+    ),
     "mnist_01_l1_small": _small_weights_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights pruned"),
     "mnist_01_l1_pruned": _pruned_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights and ReLUs pruned"),
     "mnist_01_rs_pruned": _pruned_recipe("mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"),

@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
-from dataclasses import dataclass, field
 
 from .. import results
+from ..results import Cell, Grid
 from . import paper
 from .claims import MEASURES, NAMES, slug
-
-Cell = tuple[str, str, str]  #: ours, the interval, the paper's
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's)."""
-
-    corner: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(repr=False)
-
-    def __repr__(self) -> str:
-        lines = [(self.corner, *self.columns)]
-        lines += [(name, *(f"{ours} ({theirs})" if theirs else ours for ours, _, theirs in cells)) for name, cells in self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        def shown(cell: Cell) -> str:
-            ours, interval, theirs = map(html.escape, cell)
-            small = "<br><small>{}</small>"
-            return f"<td><b>{ours}</b>{small.format(interval) if interval else ''}{small.format(f'<i>{theirs}</i>')}</td>"
-
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
-        body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
-        return (
-            '<div style="overflow-x: auto"><table class="advlab-results cells">'
-            f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
 
 
 def _percent(v: float) -> str:

@@ -112,12 +112,13 @@ def bounded(net: Rounds, low: Array, high: Array, method: str = "crown") -> Boun
     raise AssertionError("the logits come last")
 
 
-def reduce(net: Rounds, low: Array, high: Array, rows: Array, const: Array) -> Problem:
-    """The problem of margins rows @ logits + const, (m, classes) and (m,), on a box (inputs,); units tightened by CROWN.
+def reduce(net: Rounds, low: Array, high: Array, rows: Array, const: Array, method: str = "crown") -> Problem:
+    """The problem of margins rows @ logits + const, (m, classes) and (m,), on a box (inputs,).
 
-    Guarantee: on the box the margins are those of the network, up to rounding in float64.
+    Units are tightened by ``method``, one of :func:`bounded`. Guarantee: on the box the margins are those of the network, up
+    to rounding in float64.
     """
-    found = bounded(net, low, high)
+    found = bounded(net, low, high, method)
     onto = torch.from_numpy(rows)
     return Problem(*found.box, found.stages, onto @ found.logits, onto @ found.const + torch.from_numpy(const), found.loose)
 
