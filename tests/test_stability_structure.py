@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -93,6 +93,7 @@ def test_kernel_energy():
     assert (np.abs(np.fft.fft2(weight.numpy(), (32, 32))) ** 2).sum((1, 2, 3)) / 1024 == pytest.approx(energy, rel=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.floats(-0.8, 0.8))
 def test_the_slant_of_a_sheared_stroke_grows_by_the_shear(seed, shear):
     """Moving each row sideways by shear * row adds shear to the slant, and leaves the ink as it is."""

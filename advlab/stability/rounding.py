@@ -82,7 +82,8 @@ def _lead(logits: Tensor, y: Tensor) -> Tensor:
 def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
     """``x_adv`` moved into the linf ball of radius ``eps`` around ``x``, and rounded to float32 such that it stays inside.
 
-    Guarantee: abs(result - x) <= eps and 0 <= result <= 1, both exactly, for ``x`` in float32 and in [0, 1].
+    Guarantee: 0 <= result <= 1, and abs(result - x) <= eps up to one rounding of x - eps in float64, for ``x`` in float32
+    and in [0, 1].
     """
     centre = x.double()
     low, high = (centre - eps).clamp_min(0), (centre + eps).clamp_max(1)
