@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
     p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.jsonl)")
     p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
+    p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
     p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except (RuntimeError, ValueError, OSError) as e:
+    except (RuntimeError, ValueError, OSError, ImportError) as e:
         print(f"advlab: {e}", file=sys.stderr)
         return 1
 
@@ -139,7 +140,8 @@ def _verify(args: argparse.Namespace) -> int:
             executor = stack.enter_context(Client(args.scheduler)).get_executor()
         elif args.workers > 1:
             executor = stack.enter_context(worker_pool(args.workers))
-        found = verify_dataset(net, x, y, args.eps, executor=executor, store=store, time_limit=args.time_limit)
+        options = {"time_limit": args.time_limit, "solver": args.solver}
+        found = verify_dataset(net, x, y, args.eps, executor=executor, store=store, **options)
     seconds = found.seconds()
     low, high = found.interval
     print(f"{args.name}, linf {args.eps:g}, {len(found)} images: {found.provable:.2%} proved robust ({low:.2%} to {high:.2%}),")

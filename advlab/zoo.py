@@ -165,12 +165,13 @@ def _prune(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, step_size: flo
     return prune_relus(small, torch.cat([attack(a, b) for a, b in zip(x.split(500), y.split(500), strict=True)]))
 
 
-def _pruned_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
+def _pruned_recipe(dataset: str, start: str, eps: float, step_size: float, says: str) -> Recipe:
     """Both prunings of a network that is trained already."""
-    base = _stability_recipe("MNIST", eps, step_size, 0, says)
+    base = _stability_recipe(dataset, eps, step_size, 0, says)
+    mnist = dataset == "MNIST"
     return replace(
         base,
-        build=models.pruned_stability_cnn,
+        build=models.pruned_stability_cnn if mnist else functools.partial(models.pruned_stability_cnn, 3, 32),
         says=base.says
         | {"optimizer": "no training: weights below 0.001 removed, then ReLUs that switch on less than 10 % of the images"},
         start=start,
@@ -246,8 +247,22 @@ RECIPES: dict[str, Recipe] = {
         build=models.narrow_stability_cnn,
     ),
     "mnist_01_l1_small": _small_weights_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights pruned"),
-    "mnist_01_l1_pruned": _pruned_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights and ReLUs pruned"),
-    "mnist_01_rs_pruned": _pruned_recipe("mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"),
+    "mnist_01_l1_pruned": _pruned_recipe("MNIST", "mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights and ReLUs pruned"),
+    "mnist_01_rs_pruned": _pruned_recipe(
+        "MNIST", "mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"
+    ),
+    "mnist_02_rs": _stability_recipe("MNIST", 0.2, 0.03, 10, "linf 0.2, + L1 + RS loss; 10 epochs, not 70", l1=2e-5, rs=8e-4),
+    "mnist_02_rs_pruned": _pruned_recipe("MNIST", "mnist_02_rs", 0.2, 0.03, "linf 0.2, + L1 + RS loss, pruned"),
+    "mnist_03_rs": _stability_recipe("MNIST", 0.3, 0.03, 20, "linf 0.3, + L1 + RS loss; 20 epochs, not 70", l1=2e-5, rs=8e-4),
+    "mnist_03_rs_pruned": _pruned_recipe("MNIST", "mnist_03_rs", 0.3, 0.03, "linf 0.3, + L1 + RS loss, pruned"),
+    "cifar_2_rs": _stability_recipe(
+        "CIFAR-10", 2 / 255, 0.6 / 255, 20, "linf 2/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=1e-3
+    ),
+    "cifar_2_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_2_rs", 2 / 255, 0.6 / 255, "linf 2/255, + L1 + RS loss, pruned"),
+    "cifar_8_rs": _stability_recipe(
+        "CIFAR-10", 8 / 255, 2 / 255, 20, "linf 8/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=2e-3
+    ),
+    "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..models import Normalize
+from ..models import HalvingConv2d, Normalize
 from .affine import Array, MaskedReLU, Rounds, normal_form
 from .reduced import bounded, interval
 
@@ -73,24 +73,28 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
         elif isinstance(layer, nn.Flatten | Normalize):
             low, high = layer(low), layer(high)
         else:
-            centre, radius = (low + high) / 2, (high - low) / 2
-            centre, radius = _apply(layer, centre), _apply_magnitude(layer, radius)
-            low, high = centre - radius, centre + radius
+            weight, bias = _weights(layer)
+            half = weight * 0.5  # halves are exact, so that sum and difference need not be: large batches wait for memory
+            centre, radius = _through(layer, low + high, half, bias), _through(layer, high - low, half.abs(), None)
+            low, high = centre - radius, centre.add_(radius)
     return [*found, (low, high)]
 
 
-def _apply(layer: nn.Module, x: Tensor) -> Tensor:
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise TypeError(f"there are no bounds for a layer {layer}; known are linear layers, convolutions, ReLU and flatten")
-    return layer(x)
+    return layer.weight, layer.bias
 
 
-def _apply_magnitude(layer: nn.Module, radius: Tensor) -> Tensor:
-    """The layer with the absolute values of its weights and no bias."""
+def _through(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer with other weights. HalvingConv2d has the faster gradients, but where none is asked for it is the slower."""
     if isinstance(layer, nn.Linear):
-        return nn.functional.linear(radius, layer.weight.abs())
+        return nn.functional.linear(x, weight, bias)
     assert isinstance(layer, nn.Conv2d)
-    return layer._conv_forward(radius, layer.weight.abs(), None)
+    gradients = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if isinstance(layer, HalvingConv2d) and not gradients:
+        return super(HalvingConv2d, layer)._conv_forward(x, weight, bias)
+    return layer._conv_forward(x, weight, bias)
 
 
 def unstable(bounds: Bounds) -> list[Tensor]:

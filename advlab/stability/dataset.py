@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..evaluate import clopper_pearson
 from .affine import normal_form
+from .search import Solver
 from .verifier import STAGES, Verdict, check_inputs, network_hash, verify
 
 
@@ -82,6 +83,7 @@ def verify_dataset(
     time_limit: float = 120.0,
     margin: float = 1e-6,
     last_stage: str = STAGES[-1],
+    solver: Solver = "highs",
     hardest_first: bool = False,
     progress: bool = True,
 ) -> Verdicts:
@@ -91,7 +93,7 @@ def verify_dataset(
     cluster; None works in this process. Workers use one thread each. ``store`` is a file to which each verdict is
     appended as it comes, keyed by network, input, label, eps and margin. A call that finds some there takes them over, so
     that a run which was killed at any moment goes on where it stopped; "unknown" is asked again only of a longer
-    ``time_limit`` or a later ``last_stage``. ``hardest_first`` begins with the smallest margins.
+    ``time_limit`` or a later ``last_stage``, not of another ``solver``. ``hardest_first`` begins with the smallest margins.
 
     An input whose worker dies is tried once more, alone, and then is "unknown" with the stage "worker died".
     Guarantee: as :func:`verify`, input by input. Raises its errors before any work is given out, ValueError for labels that
@@ -102,10 +104,10 @@ def verify_dataset(
     shape = tuple(x.shape[1:])
     rounds = normal_form(net, shape)  # a network or a shape that cannot be verified is named here
     if len(x):
-        check_inputs(x, eps, time_limit, margin, last_stage)
+        check_inputs(x, eps, time_limit, margin, last_stage, solver)
         if not 0 <= int(y.min()) <= int(y.max()) < rounds.logits.units:
             raise ValueError(f"the labels are {int(y.min())} to {int(y.max())}; the network has {rounds.logits.units} classes")
-    options = {"time_limit": time_limit, "margin": margin, "last_stage": last_stage}
+    options = {"time_limit": time_limit, "margin": margin, "last_stage": last_stage, "solver": solver}
     book = Store(store) if store is not None else None
     network = network_hash(net, shape)
     keys = [_key(network, x[i], int(y[i]), eps, margin) for i in range(len(x))]
@@ -120,7 +122,8 @@ def verify_dataset(
         for i, verdict in done:
             verdicts[i] = verdict
             if book is not None and verdict.stage != DIED:
-                book.add(keys[i], verdict, time_limit, last_stage)
+                # where a solver's licence was too small, the last stage is still to come
+                book.add(keys[i], verdict, time_limit, verdict.stage if verdict.status == "unknown" else last_stage)
             bar.update()
     return Verdicts(tuple(v for v in verdicts if v is not None))
 
@@ -161,7 +164,7 @@ def _spread(jobs: dict[int, _Job], executor: Executor) -> Iterable[tuple[int, Ve
                 i = out.pop(future)
                 try:
                     yield i, future.result()
-                except (TypeError, ValueError):  # about the call, not about the worker
+                except (TypeError, ValueError, ImportError):  # about the call, not about the worker
                     raise
                 except Exception as e:
                     broken |= isinstance(e, BrokenExecutor)

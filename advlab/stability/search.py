@@ -1,15 +1,19 @@
-"""Complete search: branch and bound over the signs of unstable ReLUs, and a mixed-integer program with HiGHS."""
+"""Complete search: branch and bound over the signs of unstable ReLUs, and a mixed-integer program with HiGHS or Gurobi."""
 
 from __future__ import annotations
 
 import heapq
+import importlib
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import highspy
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -18,6 +22,10 @@ from .reduced import Problem, Relaxed, Stage, optimised
 
 #: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
 Check = Callable[[Tensor], Tensor | None]
+
+#: The solver of mixed-integer programs: HiGHS comes with the library, Gurobi is the reader's own.
+Solver = Literal["highs", "gurobi"]
+SOLVERS: tuple[str, ...] = get_args(Solver)
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Found:
     bound: float
     witness: Tensor | None = field(default=None, repr=False)
     nodes: int = 0
+    refused: bool = False  #: the solver could not begin
 
 
 @dataclass(order=True)
@@ -176,54 +185,146 @@ def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Ar
     return (objective.numpy(), shift), (torch.cat(matrix).numpy(), torch.cat(limit).numpy())
 
 
-def mixed_integer(problem: Problem, index: int, check: Check, *, enough: float, seconds: float) -> Found:
-    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), with HiGHS, in ``seconds`` (wall).
+def check_solver(solver: str) -> None:
+    """Raises ValueError for a solver that is not known, ImportError for one that is not installed."""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}; it must be one of {', '.join(map(repr, SOLVERS))}")
+    if solver == "gurobi":
+        _gurobipy()
+
+
+def mixed_integer(
+    problem: Problem, index: int, check: Check, *, enough: float, seconds: float, solver: Solver = "highs"
+) -> Found:
+    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (wall).
 
     One binary variable for each unstable unit. Rows ask for margin <= ``enough``, and the margin is also the objective, so
-    that the search stops at the first input below 0. Only HiGHS's own word "infeasible" counts as a proof; it works with
-    tolerances of 1e-9 here, so that a proof rests on its floating point too.
+    that the search stops at the first input below 0. Only the solver's own word "infeasible" counts as a proof; it works with
+    tolerances of 1e-9 here, so that a proof rests on its floating point too. Where it cannot even begin, as Gurobi with a
+    model too large for its licence, a RuntimeWarning says why and the end is "unknown", ``refused``.
+    Raises what :func:`check_solver` raises.
     """
-    inputs, units = len(problem.low), problem.units
+    check_solver(solver)
+    program = _program(problem, index, enough)
+    infeasible, values, why = (_gurobi if solver == "gurobi" else _highs)(program, float(seconds))
+    if why:
+        warnings.warn(f'{why}. The verdict is "unknown".', RuntimeWarning, stacklevel=2)
+        return Found("unknown", -float("inf"), refused=True)
+    if infeasible:
+        return Found("robust", enough)
+    if values is not None:
+        point = torch.from_numpy(values[: len(problem.low)]).clamp(problem.low, problem.high)
+        if (witness := check(point[None])) is not None:
+            return Found("counterexample", float(program.cost @ values) + program.offset, witness)
+    return Found("unknown", -float("inf"))
+
+
+@dataclass(frozen=True)
+class _Program:
+    """Minimise cost @ v + offset where least <= matrix @ v <= most and low <= v <= high, the last ``binary`` of v 0 or 1."""
+
+    cost: Array
+    offset: float
+    low: Array
+    high: Array
+    matrix: Array
+    least: Array
+    most: Array
+    binary: int
+
+
+def _program(problem: Problem, index: int, enough: float) -> _Program:
+    """The inputs, the outputs of the units and their signs, for margin ``index`` at most ``enough``."""
+    units = problem.units
+    highs = torch.cat([stage.high for stage in problem.stages]).numpy() if units else np.zeros(0)
+    cost, offset = torch.cat([problem.rows[index], torch.zeros(units).double()]).numpy(), float(problem.const[index])
+    matrix, least, most = _big_m(problem)
+    return _Program(
+        cost,
+        offset,
+        np.concatenate([problem.low.numpy(), np.zeros(2 * units)]),
+        np.concatenate([problem.high.numpy(), highs, np.ones(units)]),
+        np.concatenate([matrix, cost[None]]),
+        np.append(least, -np.inf),
+        np.append(most, enough - offset),
+        units,
+    )
+
+
+#: Is the program infeasible for certain? A point, if there is one; and why the solver could not begin, "" if it could.
+_Answer = tuple[bool, Array | None, str]
+
+
+def _highs(program: _Program, seconds: float) -> _Answer:
     solver = highspy.Highs()
     for name, value in (
         ("output_flag", False),
         ("threads", 1),
-        ("time_limit", float(seconds)),
+        ("time_limit", seconds),
         ("presolve", "off"),
         ("primal_feasibility_tolerance", 1e-9),
         ("mip_feasibility_tolerance", 1e-9),
         ("objective_target", -1e-9),
     ):
         if solver.setOptionValue(name, value) == highspy.HighsStatus.kError:
-            return Found("unknown", -float("inf"))
-    highs = torch.cat([stage.high for stage in problem.stages]).numpy() if units else np.zeros(0)
+            return False, None, ""
     model = highspy.HighsLp()
-    model.num_col_ = inputs + 2 * units  # inputs, outputs of the units, their signs
-    objective = torch.cat([problem.rows[index], torch.zeros(units).double()]).numpy()
-    model.col_cost_, model.offset_ = objective, float(problem.const[index])
-    model.col_lower_ = np.concatenate([problem.low.numpy(), np.zeros(2 * units)])
-    model.col_upper_ = np.concatenate([problem.high.numpy(), highs, np.ones(units)])
-    model.integrality_ = [highspy.HighsVarType.kContinuous] * (inputs + units) + [highspy.HighsVarType.kInteger] * units
-    matrix, least, most = _big_m(problem)
-    matrix = np.concatenate([matrix, objective[None]])
-    least, most = np.append(least, -np.inf), np.append(most, enough - float(problem.const[index]))
-    model.num_row_ = len(matrix)
-    model.row_lower_, model.row_upper_ = least, most
-    rows, columns = np.nonzero(matrix)
+    model.num_row_, model.num_col_ = program.matrix.shape
+    model.col_cost_, model.offset_ = program.cost, program.offset
+    model.col_lower_, model.col_upper_ = program.low, program.high
+    kinds = highspy.HighsVarType
+    model.integrality_ = [kinds.kContinuous] * (model.num_col_ - program.binary) + [kinds.kInteger] * program.binary
+    model.row_lower_, model.row_upper_ = program.least, program.most
+    rows, columns = np.nonzero(program.matrix)
     model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(matrix)))])
-    model.a_matrix_.index_, model.a_matrix_.value_ = columns, matrix[rows, columns]
+    model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=model.num_row_))])
+    model.a_matrix_.index_, model.a_matrix_.value_ = columns, program.matrix[rows, columns]
     if solver.passModel(model) == highspy.HighsStatus.kError or solver.run() == highspy.HighsStatus.kError:
-        return Found("unknown", -float("inf"))
-    status = solver.getModelStatus()
-    if status == highspy.HighsModelStatus.kInfeasible:
-        return Found("robust", enough)
+        return False, None, ""
     values = np.asarray(solver.getSolution().col_value)
-    if len(values) == model.num_col_:
-        point = torch.from_numpy(values[:inputs]).clamp(problem.low, problem.high)
-        if (witness := check(point[None])) is not None:
-            return Found("counterexample", float(solver.getInfo().objective_function_value), witness)
-    return Found("unknown", -float("inf"))
+    infeasible = solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible
+    return infeasible, values if len(values) == model.num_col_ else None, ""
+
+
+def _gurobipy() -> Any:
+    try:
+        return importlib.import_module("gurobipy")
+    except ImportError as e:
+        raise ImportError(
+            "solver='gurobi' needs gurobipy: pip install gurobipy, whose licence comes with it, for at most 2,000 variables"
+        ) from e
+
+
+def _gurobi(program: _Program, seconds: float) -> _Answer:
+    """An environment of its own for each program: models of one may not be solved in two threads."""
+    gp = _gurobipy()
+    try:
+        with gp.Env(empty=True) as environment:
+            environment.setParam("OutputFlag", 0)  # before it starts, or it announces its licence
+            environment.start()
+            with gp.Model(env=environment) as model:
+                for name, value in (
+                    ("Threads", 1),
+                    ("TimeLimit", seconds),
+                    ("DualReductions", 0),  # "infeasible or unbounded" is no proof: make it say which
+                    ("FeasibilityTol", 1e-9),
+                    ("IntFeasTol", 1e-9),
+                    ("OptimalityTol", 1e-9),
+                    ("BestObjStop", -1e-9),
+                ):
+                    model.setParam(name, value)
+                kinds = np.repeat(["C", "B"], [len(program.cost) - program.binary, program.binary])
+                v = model.addMVar(len(program.cost), lb=program.low, ub=program.high, obj=program.cost, vtype=kinds)
+                model.ObjCon = program.offset
+                for sense, limit in ((">", program.least), ("<", program.most)):
+                    rows = np.isfinite(limit)
+                    model.addMConstr(sparse.csr_array(program.matrix[rows]), v, sense, limit[rows])
+                model.optimize()
+                if model.Status == gp.GRB.INTERRUPTED:  # it swallows Ctrl-C
+                    raise KeyboardInterrupt
+                return model.Status == gp.GRB.INFEASIBLE, v.X if model.SolCount else None, ""
+    except gp.GurobiError as e:
+        return False, None, f"Gurobi cannot take the problem ({e}); take solver='highs', or another licence of Gurobi's"
 
 
 def _big_m(problem: Problem) -> tuple[Array, Array, Array]:

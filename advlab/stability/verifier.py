@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..attacks import pgd
 from .affine import Array, Rounds, normal_form, traced
 from .reduced import Problem, class_margins, crown, optimised, reduce
-from .search import Check, branch_and_bound, mixed_integer
+from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 
@@ -97,25 +97,28 @@ def verify(
     time_limit: float = 120.0,
     margin: float = 1e-6,
     last_stage: str = STAGES[-1],
+    solver: Solver = "highs",
 ) -> Verdict:
     """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``? ``x`` is one input, no batch dimension.
 
     ``net`` is in eval mode, of the layers that :func:`normal_form` takes. The stages, each only if those before did not
     decide: the prediction; CROWN bounds on the problem that is left when stable units are eliminated; PGD; optimised slopes;
-    branch and bound; a mixed-integer program with HiGHS. ``last_stage`` stops earlier.
-    ``time_limit`` is in CPU seconds.
+    branch and bound; a mixed-integer program with ``solver``, which is "highs" or, where gurobipy is installed, "gurobi".
+    ``last_stage`` stops earlier. ``time_limit`` is in CPU seconds.
 
     Guarantee: "robust" means that a lower bound of all margins, computed in float64, exceeds ``margin`` (logits), which is
     far above its rounding; "counterexample" comes with a ``witness`` in the ball, in the dtype of ``x``, that the network
     misclassifies when it is run in float64; all else is "unknown". A misclassified ``x`` is its own witness. "robust" by the
-    last stage rests on HiGHS's word that no input has a margin up to ``margin``, at a tolerance of 1e-9.
+    last stage rests on the solver's word that no input has a margin up to ``margin``, at a tolerance of 1e-9. Where Gurobi's
+    licence does not allow for the problem, a RuntimeWarning says so and the verdict is "unknown", at the stage before.
     The proof is of the network in real arithmetic. Run in float32 its logits may differ in the sixth digit, so that an input
     whose margin is smaller than that can go either way (Jia and Rinard 2021); raise ``margin`` to rule that out.
-    Raises ValueError for a bad input, label, eps or stage, TypeError for a network without a normal form.
+    Raises ValueError for a bad input, label, eps, stage or solver, TypeError for a network without a normal form, and
+    ImportError for a solver that is not installed.
     """
     start = time.process_time()
     x = torch.as_tensor(x)
-    check_inputs(x, eps, time_limit, margin, last_stage)
+    check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
     classes = prepared.rounds.logits.units
     if not 0 <= int(y) < classes:
@@ -130,7 +133,7 @@ def verify(
         found = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
         return found.double().flatten(1).cpu()
 
-    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage))
+    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage), solver)
     return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
 
 
@@ -144,6 +147,7 @@ def verify_property(
     time_limit: float = 120.0,
     margin: float = 1e-6,
     last_stage: str = STAGES[-1],
+    solver: Solver = "highs",
 ) -> Verdict:
     """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``? Both have one input's shape.
 
@@ -153,13 +157,13 @@ def verify_property(
     start = time.process_time()
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
-    _check_limits(time_limit, margin, last_stage)
+    _check_limits(time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(low.shape))
     if rows.shape != (len(const), prepared.rounds.logits.units):
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.rounds.logits.units})")
     ends = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage))
+    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage), solver)
     return _decide(prepared, middle, ends, (rows.double().numpy(), const.double().numpy()), None, start, budget)
 
 
@@ -168,6 +172,7 @@ class _Budget:
     deadline: float  #: in time.process_time()
     margin: float
     stop: int  #: the place of the last stage
+    solver: Solver
 
 
 _Outcome = tuple[str, str, float, Tensor | None]
@@ -222,7 +227,7 @@ def _bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None,
 
 
 def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: _Budget) -> _Outcome:
-    """Branch and bound for each margin that is open, the least first; then HiGHS for those that ran out of time."""
+    """Branch and bound for each margin that is open, the least first; then the solver for those that ran out of time."""
     margin, complete = budget.margin, budget.stop >= STAGES.index("mixed-integer")
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
     left: list[int] = []
@@ -243,27 +248,30 @@ def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: 
         share = (budget.deadline - time.process_time()) / (len(left) - done)
         if share <= 0:
             return "unknown", "mixed-integer", float(bounds.min()), None
-        found = mixed_integer(problem, k, check, enough=margin, seconds=share)
+        found = mixed_integer(problem, k, check, enough=margin, seconds=share, solver=budget.solver)
+        if found.refused:
+            return "unknown", "branch and bound", float(bounds.min()), None
         if found.status != "robust":
             return found.status, "mixed-integer", float(bounds.min()), found.witness
         bounds[k] = max(float(bounds[k]), found.bound)
     return "robust", "mixed-integer", float(bounds.min()), None
 
 
-def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str) -> None:
-    """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take."""
+def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str) -> None:
+    """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take, ImportError for a missing solver."""
     if not x.is_floating_point() or not x.numel() or not (x.min() >= 0 and x.max() <= 1):
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps is {eps}; it must be a number from 0 on")
-    _check_limits(time_limit, margin, last_stage)
+    _check_limits(time_limit, margin, last_stage, solver)
 
 
-def _check_limits(time_limit: float, margin: float, last_stage: str) -> None:
+def _check_limits(time_limit: float, margin: float, last_stage: str, solver: str) -> None:
     if not time_limit > 0 or not margin > 0:
         raise ValueError(f"time_limit is {time_limit} and margin {margin}; both must be above 0")
     if last_stage not in STAGES:
         raise ValueError(f"last_stage is {last_stage!r}; it must be one of {', '.join(map(repr, STAGES))}")
+    check_solver(solver)
 
 
 def _least(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:

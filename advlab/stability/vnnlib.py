@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .affine import Elementwise
+from .search import Solver
 from .verifier import Verdict, verify_property
 
 # ---------------------------------------------------------------------------------------------- ONNX
@@ -295,7 +296,14 @@ def _affine(term: Any, inputs: int, outputs: int) -> tuple[np.ndarray, float]:
     raise TypeError(f"the property uses ({kind} ...), which is no affine term")
 
 
-def verify_files(network: str | Path, specification: str | Path, *, time_limit: float = 120.0, margin: float = 1e-6) -> Verdict:
+def verify_files(
+    network: str | Path,
+    specification: str | Path,
+    *,
+    time_limit: float = 120.0,
+    margin: float = 1e-6,
+    solver: Solver = "highs",
+) -> Verdict:
     """:func:`verify_property` on an ONNX network and a VNN-LIB property: "robust" says that it holds.
 
     ``time_limit`` is for all of its parts together. Raises what :func:`read_onnx` and :func:`read_vnnlib` raise.
@@ -304,7 +312,8 @@ def verify_files(network: str | Path, specification: str | Path, *, time_limit: 
     left, verdict, least, seconds = time_limit, None, float("inf"), 0.0
     for part in read_vnnlib(specification):
         box = part.low.view(shape), part.high.view(shape)
-        verdict = verify_property(net, *box, part.rows, part.const, time_limit=max(left, 0.01), margin=margin)
+        budget = max(left, 0.01)
+        verdict = verify_property(net, *box, part.rows, part.const, time_limit=budget, margin=margin, solver=solver)
         left, seconds, least = left - verdict.seconds, seconds + verdict.seconds, min(least, verdict.bound)
         if verdict.status != "robust":
             break
