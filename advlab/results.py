@@ -140,6 +140,7 @@ CHAPTERS = {
     "start_here": "advlab.start_here",
     "adversarial_spheres": "advlab.spheres.claims",
     "feature_squeezing": "advlab.squeezing.claims",
+    "relu_stability": "advlab.stability.claims",
 }
 
 
