@@ -3,7 +3,9 @@
 import copy
 import functools
 import itertools
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -388,3 +390,39 @@ def test_a_problem_without_an_unstable_unit_is_answered():
     for stage in verifier.STAGES:
         assert stability.verify(net, x, 0, 0.06, last_stage=stage).status in ("counterexample", "unknown")
     assert stability.verify(net, x, 0, 0.06).status == "counterexample"
+
+
+def test_threads_and_no_grad_change_nothing():
+    """Twelve networks in four threads, beside one that runs a network of its own all the time."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 3))).eval() for _ in range(12)]
+    x = torch.rand(12, 3)
+    cases = [(net, one, int(net(one[None]).argmax())) for net, one in zip(nets, x, strict=True)] * 3
+    expected = [stability.verify(*case, 0.15).status for case in cases]
+    assert len(set(expected)) == 2
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            nets[0](x)
+        return "done"
+
+    with ThreadPoolExecutor(5) as pool:
+        other = pool.submit(busy)
+        verifier._prepared.clear()
+        found = [f.result().status for f in [pool.submit(stability.verify, *case, 0.15) for case in cases]]
+        stop.set()
+        assert other.result() == "done"
+    assert found == expected
+    with torch.no_grad():
+        assert [stability.verify(*case, 0.15).status for case in cases] == expected
+
+
+def test_a_layer_that_is_used_twice_counts_twice():
+    torch.manual_seed(0)
+    layer, relu = nn.Linear(3, 3), nn.ReLU()
+    net = nn.Sequential(layer, relu, layer, relu, nn.Linear(3, 2)).eval()
+    x = torch.rand(5, 3)
+    found = stability.normal_form(net, (3,))
+    assert [r.units for r in found.hidden] == [3, 3]
+    assert found(x.double().numpy()) == pytest.approx(net.double()(x.double()).detach().numpy())

@@ -157,8 +157,29 @@ class _Tracer(fx.Tracer):
         return known or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
 
 
+def _chain(net: nn.Module) -> fx.Graph | None:
+    """The calls of nested ``nn.Sequential`` of layers, without torch.fx's tracer; None for any other network."""
+    graph = fx.Graph()
+    value = graph.placeholder("input")
+    todo = [("", net)]
+    while todo:
+        name, layer = todo.pop()
+        if type(layer) is nn.Sequential:
+            inner = [(f"{name}.{child}" if name else child, m) for child, m in layer._modules.items() if m is not None]
+            todo += reversed(inner)  # named_children would leave out a layer's second use
+        elif name and _Tracer().is_leaf_module(layer, name):
+            value = graph.call_module(name, (value,))
+        else:
+            return None
+    graph.output(value)
+    return graph
+
+
 def traced(net: nn.Module) -> fx.Graph:
     """The calls of a network, down to the layers that :func:`normal_form` knows.
+
+    torch.fx, which is asked where a network is no ``nn.Sequential``, changes how *all* modules are called for the moment of
+    the trace: no other thread may run one then.
 
     Raises TypeError where torch.fx cannot follow: calls that depend on the input, hooks, a forward set on one object.
     """
@@ -167,6 +188,8 @@ def traced(net: nn.Module) -> fx.Graph:
             raise TypeError(
                 f"layer {name or 'network'} has a hook or a forward of its own object: it cannot be read; remove it"
             )
+    if (plain := _chain(net)) is not None:
+        return plain
     try:
         return _Tracer().trace(net)
     except (TraceError, RuntimeError) as e:

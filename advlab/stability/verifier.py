@@ -6,6 +6,7 @@ import copy
 import functools
 import hashlib
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class _Prepared:
 
 
 _prepared: OrderedDict[str, _Prepared] = OrderedDict()
+_lock = threading.Lock()
 
 
 def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
@@ -70,6 +72,11 @@ def _what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
 def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     """The normal form, checked against the network itself, and kept for the last networks seen."""
     key = _what_is_read(net, shape)
+    with _lock:
+        return _kept(key, net, shape)
+
+
+def _kept(key: str, net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     if key not in _prepared:
         made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
         _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
@@ -197,7 +204,8 @@ def _decide(
     else:
         problem = reduce(prepared.rounds, box[0].numpy(), box[1].numpy(), *margins)
         unstable = tuple(stage.units for stage in problem.stages)
-        outcome = _bounds(problem, functools.partial(_replayed, values, x, *box), attack, budget)
+        with torch.enable_grad():  # slopes are optimised, whatever the caller's mode
+            outcome = _bounds(problem, functools.partial(_replayed, values, x, *box), attack, budget)
     status, stage, bound, witness = outcome
     if witness is not None:
         bound = values(witness[None].double()).item()
