@@ -1,0 +1,357 @@
+"""The claims of chapter 3. ``python -m advlab reproduce relu_stability --tier laptop`` measures them.
+
+Verdicts of whole test sets take minutes to hours. They are kept, one file a network, in the manifest's folder ``verdicts``,
+keyed by what they are about: a claim takes those that are there, and asks the verifier for the others. A verdict is a
+proof or a witness, so that it outlives the code that found it; its seconds are those of the day it was found.
+"""
+
+from __future__ import annotations
+
+import functools
+import lzma
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import data, evaluate, results, zoo
+from ..attacks import pgd
+from ..results import Measurement, claim
+from . import paper
+from .affine import normal_form
+from .bounds import box, count_units, interval_bounds
+from .dataset import Store, StoreError, Verdicts, verify_dataset
+from .reduced import class_margins, reduce
+from .search import mixed_integer
+from .verifier import STAGES
+
+TIME_LIMIT = 120.0  #: CPU seconds an image, the paper's
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network of the ablation, and the paper's numbers for it."""
+
+    label: str
+    network: str
+    paper: paper.Row
+    where: str
+    eps: float = 0.1
+    images: int = 10_000  #: that are verified
+
+
+ROWS = {
+    "adversarial": Row("adversarial training", "mnist_01_adversarial", paper.ABLATION["adversarial"], paper.RECALLED),
+    "l1": Row("+ L1", "mnist_01_l1", paper.ABLATION["l1"], paper.RECALLED),
+    "small": Row("+ small weights pruned", "mnist_01_l1_small", paper.ABLATION["small"], paper.RECALLED),
+    "control": Row("+ ReLUs pruned", "mnist_01_l1_pruned", paper.ABLATION["control"], paper.RECALLED),
+    "rs": Row("+ RS loss", "mnist_01_rs_pruned", paper.ABLATION["rs"], paper.QUOTED),
+    "narrow": Row("adversarial training, narrow", "mnist_01_narrow", paper.NOTHING, ""),
+}
+
+
+@functools.cache
+def network(name: str) -> nn.Module:
+    return zoo.load(name).requires_grad_(False)
+
+
+def share(hits: Tensor) -> Measurement:
+    k, n = int(hits.sum()), len(hits)
+    return Measurement(k / n if n else math.nan, n, evaluate.clopper_pearson(k, n))
+
+
+# ---------------------------------------------------------------------------------------------- verdicts
+
+
+def packed(name: str, eps: float) -> Path:
+    """Where the verdicts of a network are kept."""
+    return results.folder() / "verdicts" / f"{name}-{eps:g}.jsonl.xz"
+
+
+@functools.cache
+def verdicts(key: str, n: int | None = None) -> Verdicts:
+    """The verdicts of a row: all that it asks for, from the store and the verifier; of ``n`` images from the verifier alone."""
+    row = ROWS[key]
+    x, y = data.mnist(n=n or row.images)
+    call = functools.partial(verify_dataset, network(row.network), x, y, row.eps, time_limit=TIME_LIMIT)
+    if n is not None:
+        return call(progress=False)
+    kept = packed(row.network, row.eps)
+    if kept.exists():
+        try:
+            return call(store=kept, progress=False)
+        except StoreError:  # some are not there, and this file is to be read only
+            pass
+    working = data.data_directory() / "verdicts" / kept.stem
+    if kept.exists() and not working.exists():
+        working.parent.mkdir(parents=True, exist_ok=True)
+        working.write_bytes(lzma.decompress(kept.read_bytes()))
+    found = call(store=working)
+    kept.parent.mkdir(exist_ok=True)
+    Store(working).pack(kept)
+    return found
+
+
+def _mean(values: np.ndarray, draws: int = 2000) -> Measurement:
+    """A mean with a 95 % interval by the bootstrap."""
+    rng = np.random.default_rng(0)
+    means = [rng.choice(values, len(values)).mean() for _ in range(draws)]
+    return Measurement(float(values.mean()), len(values), (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))))
+
+
+QUANTILES = tuple(np.round(np.linspace(0, 1, 201), 4).tolist())
+
+
+def _provable(key: str, n: int | None) -> Measurement:
+    """The share proved robust; the series counts the verdicts of each stage, in the order of :data:`STAGES`."""
+    found = verdicts(key, n)
+    series = {
+        status: [float(sum(v.status == status and v.stage == stage for v in found.verdicts)) for stage in STAGES]
+        for status in ("robust", "counterexample", "unknown")
+    }
+    return Measurement(found.provable, len(found), found.interval, series=series)
+
+
+def _seconds(key: str, n: int | None) -> Measurement:
+    """Mean CPU seconds of correctly classified images; the series has quantiles, undecided images counted as infinite."""
+    right = [v for v in verdicts(key, n).verdicts if v.stage != "prediction"]
+    spent = np.array([v.seconds for v in right])
+    decided = np.sort([v.seconds if v.status != "unknown" else math.inf for v in right])
+    at = [decided[min(len(decided) - 1, math.ceil(q * len(decided)) - 1 if q else 0)] for q in QUANTILES]
+    found = _mean(spent)
+    return Measurement(found.value, found.n, found.interval, series={"quantile": list(QUANTILES), "seconds": at})
+
+
+def _units(key: str, method: str, n: int) -> Measurement:
+    row = ROWS[key]
+    counts = count_units(network(row.network), data.mnist(n=n)[0], row.eps, method)
+    columns = ("units", "constant", "unstable", "active", "inactive")
+    return Measurement(sum(counts.unstable), n, series={c: [float(v) for v in getattr(counts, c)] for c in columns})
+
+
+def _interval(key: str, n: int | None) -> Measurement:
+    """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
+    row = ROWS[key]
+    x, y = data.mnist(n=n or row.images)
+    proved = []
+    with torch.no_grad():
+        for a, b in zip(x.double().split(500), y.split(500), strict=True):
+            low, high = interval_bounds(network(row.network).double(), a, row.eps)[-1]
+            proved.append(low.gather(1, b[:, None])[:, 0] > high.scatter(1, b[:, None], -math.inf).amax(1))
+    network(row.network).float()
+    return share(torch.cat(proved))
+
+
+def _attacked(key: str, n: int | None) -> Measurement:
+    """PGD of 40 steps of a tenth of the budget from one random start, the paper's evaluation."""
+    row, model = ROWS[key], network(ROWS[key].network)
+    x, y = data.mnist(n=n or row.images)
+    generator = torch.Generator().manual_seed(0)
+    attack = functools.partial(pgd, model, eps=row.eps, steps=40, step_size=row.eps / 10, generator=generator)
+    attacked = torch.cat([attack(a, b) for a, b in zip(x.split(500), y.split(500), strict=True)])
+    return share(evaluate.predict(model, attacked) == y)
+
+
+def _row(key: str) -> None:
+    row = ROWS[key]
+    start, title = f"relu_stability.{key}", f"MNIST, linf {row.eps:g}, {row.label}"
+    networks = [row.network]
+
+    def printed(value: float | None) -> dict[str, Any]:
+        return {"paper": value, "where": None if value is None else row.where, "networks": networks}
+
+    @claim(f"{start}_test", f"{title}: accuracy on the test set", **printed(row.paper.test), digits=2)
+    def test(n: int | None = None) -> Measurement:
+        x, y = data.mnist(n=n)
+        return share(evaluate.predict(network(row.network), x) == y)
+
+    @claim(
+        f"{start}_pgd",
+        f"{title}: accuracy under PGD",
+        **printed(row.paper.pgd),
+        digits=2,
+        tier="laptop",
+        note="40 steps of a tenth of the budget, one random start. An upper bound of the robust accuracy.",
+    )
+    def attacked(n: int | None = None) -> Measurement:
+        return _attacked(key, n)
+
+    @claim(
+        f"{start}_provable",
+        f"{title}: provable accuracy",
+        **printed(row.paper.provable),
+        digits=2,
+        tier="laptop",
+        note="Right, and proved right in the whole ball. Time-out 120 CPU seconds of one thread.",
+    )
+    def provable(n: int | None = None) -> Measurement:
+        return _provable(key, n)
+
+    @claim(
+        f"{start}_seconds",
+        f"{title}: mean time to verify an image",
+        **printed(row.paper.seconds),
+        unit="s",
+        digits=3,
+        note="Ours: CPU seconds of one thread, everything counted. The paper: seconds of Gurobi on many threads, without "
+        "building its model. Images that are classified right.",
+        tier="laptop",
+    )
+    def seconds(n: int | None = None) -> Measurement:
+        return _seconds(key, n)
+
+    @claim(
+        f"{start}_interval",
+        f"{title}: accuracy provable by naive interval bounds",
+        digits=2,
+        networks=networks,
+        note="Without looking further: what training for stability alone gives to the simplest proof.",
+    )
+    def interval(n: int | None = None) -> Measurement:
+        return _interval(key, n)
+
+    @claim(
+        f"{start}_unstable",
+        f"{title}: unstable ReLUs of an image by naive interval bounds",
+        unit="",
+        digits=0,
+        note="Mean over 1,000 images. Constant units, which do not depend on the input, are listed in the series.",
+        networks=networks,
+    )
+    def naive(n: int | None = None) -> Measurement:
+        return _units(key, "naive", n or 1000)
+
+    @claim(
+        f"{start}_unstable_crown",
+        f"{title}: unstable ReLUs of an image by CROWN bounds",
+        unit="",
+        digits=0,
+        note="Mean over 200 images: the number that the search has to deal with.",
+        tier="laptop",
+        networks=networks,
+    )
+    def tight(n: int | None = None) -> Measurement:
+        return _units(key, "crown", n or 200)
+
+
+for _key in ROWS:
+    _row(_key)
+
+
+# ---------------------------------------------------------------------------------------------- the ratio of times
+
+
+def _ratio(slow: str, fast: str, n: int | None) -> Measurement:
+    """The ratio of mean times over the images that both networks classify right, with an interval by the bootstrap."""
+    pairs = [
+        (a.seconds, b.seconds)
+        for a, b in zip(verdicts(slow, n).verdicts, verdicts(fast, n).verdicts, strict=True)
+        if "prediction" not in (a.stage, b.stage)
+    ]
+    times, rng = np.array(pairs), np.random.default_rng(0)
+    ratios = []
+    for _ in range(2000):
+        drawn = times[rng.integers(len(times), size=len(times))].mean(0)
+        ratios.append(drawn[0] / drawn[1])
+    mean = times.mean(0)
+    interval = (float(np.quantile(ratios, 0.025)), float(np.quantile(ratios, 0.975)))
+    return Measurement(float(mean[0] / mean[1]), len(times), interval)
+
+
+def _ratio_claim(slow: str) -> None:
+    ours, theirs = paper.ABLATION[slow].seconds, paper.ABLATION["rs"].seconds
+    assert ours is not None
+    assert theirs is not None
+
+    @claim(
+        f"relu_stability.ratio_{slow}",
+        f"MNIST, linf 0.1: mean time of the row {ROWS[slow].label} over that of the row {ROWS['rs'].label}",
+        paper=ours / theirs,
+        where=paper.RECALLED,
+        unit="times",
+        digits=1,
+        note="The same images, all classified right by both networks. How far training speeds verification depends on the "
+        "verifier: one that eliminates stable units has less to gain.",
+        tier="laptop",
+        networks=[ROWS[slow].network, ROWS["rs"].network],
+    )
+    def ratio(n: int | None = None) -> Measurement:
+        return _ratio(slow, "rs", n)
+
+
+for _slow in ("adversarial", "control"):
+    _ratio_claim(_slow)
+
+
+# ---------------------------------------------------------------------------------------------- the plain way
+
+PLAIN_LIMIT = 120.0
+
+
+def plain(net: nn.Module, x: Tensor, y: int, eps: float, time_limit: float = PLAIN_LIMIT) -> tuple[str, float]:
+    """One image the plain way: interval bounds (the paper's), then a mixed-integer program with all ReLUs that they leave open.
+
+    HiGHS gets one program for each wrong class. Returns the status and the CPU seconds, which the time limit cuts off.
+    """
+    start = time.process_time()
+    rounds = normal_form(net, tuple(x.shape))
+    low, high = (t.double().flatten().numpy() for t in box(x, eps))
+    problem = reduce(rounds, low, high, *class_margins(y, rounds.logits.units), method="improved")
+
+    def check(points: Tensor) -> Tensor | None:
+        wrong = rounds(points.numpy()).argmax(1) != y
+        return points[torch.from_numpy(wrong)][0] if wrong.any() else None
+
+    for k in range(len(problem.rows)):
+        left = time_limit - (time.process_time() - start)
+        if left <= 0:
+            return "unknown", time_limit
+        found = mixed_integer(problem, k, check, enough=1e-6, seconds=left)
+        if found.status != "robust":
+            return found.status, min(time.process_time() - start, time_limit)
+    return "robust", time.process_time() - start
+
+
+def _plain(key: str, n: int) -> Measurement:
+    """The first images that the network classifies right; the series has both ways' seconds and whether they decided."""
+    row, model = ROWS[key], network(ROWS[key].network)
+    x, y = evaluate.first_correct(model, *data.mnist(n=10 * n), n)
+    ends = [plain(model, a, int(b), row.eps) for a, b in zip(x, y, strict=True)]
+    ours = verify_dataset(model, x, y, row.eps, progress=False, time_limit=PLAIN_LIMIT)
+    spent = np.array([seconds for _, seconds in ends])
+    series = {
+        "plain": spent.tolist(),
+        "decided": [float(status != "unknown") for status, _ in ends],
+        "cascade": [v.seconds for v in ours.verdicts],
+    }
+    for (status, _), verdict in zip(ends, ours.verdicts, strict=True):
+        assert {status, verdict.status} != {"robust", "counterexample"}, "the two ways contradict each other"
+    found = _mean(spent)
+    return Measurement(found.value, found.n, found.interval, series=series)
+
+
+def _plain_claim(key: str) -> None:
+    @claim(
+        f"relu_stability.{key}_plain",
+        f"MNIST, linf 0.1, {ROWS[key].label}: mean time of interval bounds and HiGHS",
+        unit="s",
+        digits=1,
+        note="The first images that are classified right, cut off at 120 s each. The series has the seconds of our verifier "
+        "on the same images beside.",
+        tier="laptop",
+        networks=[ROWS[key].network],
+    )
+    def seconds(n: int | None = None) -> Measurement:
+        return _plain(key, min(n, 2) if n is not None else 20)
+
+
+for _key in ("adversarial", "rs"):
+    _plain_claim(_key)
+
+
+from . import inside_claims  # noqa: E402, F401  (registers its claims too)

@@ -1,0 +1,76 @@
+"""The chapter's tables: a row for each network, our numbers, their intervals and the paper's, all from the manifest."""
+
+from __future__ import annotations
+
+import math
+
+from .. import results
+from ..results import Cell, Grid
+from .claims import QUANTILES, ROWS
+from .inside_claims import NETWORKS
+
+LAYERS = ("convolution 1", "convolution 2", "dense")
+
+
+def _cell(id: str) -> Cell:
+    entry = results.get(f"relu_stability.{id}")
+    interval = "" if entry.interval is None else entry.show("interval")
+    return (entry.show(), interval, "" if entry.paper is None else entry.show("paper"))
+
+
+def _count(value: float) -> Cell:
+    return (f"{value:,.0f}", "", "")
+
+
+def accuracy_table(keys: tuple[str, ...] = ("adversarial", "l1", "small", "control", "rs")) -> Grid:
+    """Accuracy: on clean images, attacked, not broken, proved, proved by intervals alone. Raises KeyError if not measured."""
+    rows = []
+    for key in keys:
+        proof = results.get(f"relu_stability.{key}_provable")
+        assert proof.n is not None
+        broken = sum(proof.series["counterexample"]) / proof.n
+        printed = ROWS[key].paper.upper
+        upper = "" if printed is None else f"{100 * printed:.2f}\u00a0%"
+        cells = [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable", "interval")]
+        cells.insert(2, (f"{100 * (1 - broken):.2f}\u00a0%", "", upper))
+        rows.append((ROWS[key].label, tuple(cells)))
+    columns = ("clean", "attacked (PGD)", "not broken", "proved robust", "proved by intervals alone")
+    return Grid("MNIST, linf 0.1", columns, tuple(rows))
+
+
+def times_table(keys: tuple[str, ...] = ("adversarial", "l1", "small", "control", "rs")) -> Grid:
+    """CPU seconds an image, time-outs, and unstable ReLUs by two kinds of bounds."""
+    rows = []
+    for key in keys:
+        entry = results.get(f"relu_stability.{key}_seconds")
+        at = dict(zip(QUANTILES, entry.series["seconds"], strict=True))
+        proof = results.get(f"relu_stability.{key}_provable")
+        naive, tight = (results.get(f"relu_stability.{key}_unstable{end}") for end in ("", "_crown"))
+        seconds = [("never" if math.isinf(at[q]) else f"{at[q]:.3f}\u00a0s", "", "") for q in (0.5, 0.99)]
+        counts = (sum(proof.series["unknown"]), naive.value, tight.value, sum(naive.series["constant"]))
+        rows.append((ROWS[key].label, (_cell(f"{key}_seconds"), *seconds, *map(_count, counts))))
+    columns = ("mean time", "median", "99 of 100", "not decided", "unstable, intervals", "unstable, CROWN", "constant")
+    return Grid("MNIST, linf 0.1", columns, tuple(rows))
+
+
+def units_table() -> Grid:
+    """What the units of each network do, of 4,804 in the full width, and the channels that are alive."""
+    rows = []
+    for key, (label, _) in NETWORKS.items():
+        live, seen = (results.get(f"relu_stability.{key}_{name}") for name in ("live", "behaviour"))
+        channels = " + ".join(f"{v:.0f}" for v in live.series["channels"])
+        counts = [sum(seen.series[name]) for name in ("constant", "on", "off", "switching")]
+        switched = results.get(f"relu_stability.{key}_switched")
+        rows.append((label, ((channels, "", ""), *map(_count, counts), (f"{switched.value:.0f}", "", ""))))
+    columns = ("live channels", "constant", "always on", "always off", "switching", "switched by an attack")
+    return Grid("ReLUs over 1,000 images", columns, tuple(rows))
+
+
+def probes_table() -> Grid:
+    """What a linear map reads off the last ReLU layer: the digit, and the share explained of ink, slant and pixels."""
+    rows = []
+    for key, (label, _) in NETWORKS.items():
+        entry = results.get(f"relu_stability.{key}_probe")
+        shares = [(f"{100 * entry.series[name][-1]:.1f}\u00a0%", "", "") for name in ("ink", "slant", "image")]
+        rows.append((label, (_cell(f"{key}_probe"), *shares)))
+    return Grid("last ReLU layer", ("digit", "ink", "slant", "all pixels"), tuple(rows))
