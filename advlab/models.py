@@ -99,7 +99,7 @@ def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def narrow_stability_cnn(first: int = 3, second: int = 26, units: int = 82) -> nn.Sequential:
+def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> nn.Sequential:
     """:func:`stability_cnn` for MNIST with fewer filters and units: as many as training with the RS loss leaves alive."""
     return nn.Sequential(
         *(HalvingConv2d(1, first, 5, padding=2), nn.ReLU()),

@@ -42,6 +42,8 @@ from advlab import data
 from advlab.squeezing import median_filter, non_local_means
 from advlab.squeezing.denoising import bgr_of_lab, lab_of_bgr
 
+from .report import rounded
+
 ROOT = Path(__file__).parent
 MEANS = ((11, 3, 2.0), (11, 3, 4.0), (13, 3, 2.0), (13, 3, 4.0))
 
@@ -190,16 +192,8 @@ def main() -> None:
     if "means" in args.parts:
         whole["lab_differences"] = lab_differences()
         print(f"  colours of 2^24 that Lab converts otherwise: {whole['lab_differences']}")
-    args.out.write_text(json.dumps(_rounded(whole), indent=1) + "\n")
+    args.out.write_text(json.dumps(rounded(whole), indent=1) + "\n")
     print(f"\nWritten: {args.out}")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from advlab import data, stability, zoo
 from advlab.evaluate import predict
 
+from .report import rounded
 from .verifier_peers import Answer, Bounder, Bounds, Question, auto_lirpa, big_m, by_hand, marabou, plain, question
 
 ROOT = Path(__file__).parent
@@ -251,20 +252,12 @@ def main() -> None:
         if "verify" in args.parts:
             right = (predict(net, images) == labels).nonzero().squeeze(1)[: args.images]
             kept["verify"] = about | verdicts(net, images[right], labels[right], args.eps, args.time_limit, peers)
-        args.out.write_text(json.dumps(_rounded({"networks": results}), indent=1) + "\n")
+        args.out.write_text(json.dumps(rounded({"networks": results}), indent=1) + "\n")
     print(f"\nWritten: {args.out}")
 
 
 def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

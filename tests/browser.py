@@ -1,6 +1,7 @@
 """Chromium under Playwright, and a JupyterLab of its own, for the tests that look at what a reader sees."""
 
 import contextlib
+import html
 import json
 import os
 import shutil
@@ -88,3 +89,23 @@ def jupyterlab(folder):
     finally:
         server.terminate()
         server.wait(30)
+
+
+def page_of(figures, folder):
+    """The address of a page in ``folder`` with live ``figures``, name -> figure, run by the book's host."""
+    state = {
+        name: {"model_module": "anywidget", "state": {k: v for k, v in f.get_state().items() if k != "layout"}}
+        for name, f in figures.items()
+    }
+    kind = "application/vnd.jupyter.widget"
+    views = "".join(
+        f'<p>{html.escape(name)}</p><script type="{kind}-view+json">{json.dumps({"model_id": name})}</script>' for name in state
+    )
+    stored = json.dumps({"state": state}).replace("</", "<\\/")
+    host = (ROOT / "book" / "_static" / "live_host.js").as_uri()
+    path = folder / "page.html"
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>figures</title><body>{views}'
+        f'<script type="{kind}-state+json">{stored}</script><script src="{host}"></script></body></html>'
+    )
+    return path.as_uri()

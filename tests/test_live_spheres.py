@@ -1,13 +1,12 @@
 """The live figures of Adversarial Spheres: their JavaScript against advlab.spheres, what they say, and a look by Chromium."""
 
-import html
 import json
 import math
 
 import numpy as np
 import pytest
 import traitlets
-from browser import ROOT, needs_chromium, page
+from browser import needs_chromium, page, page_of
 from node import javascript, needs_node
 from scipy import stats
 from scipy.special import log_ndtr, ndtri_exp
@@ -327,23 +326,7 @@ def test_bad_runs_are_refused():
 
 @pytest.fixture(scope="module")
 def small_page(tmp_path_factory):
-    """The figures on a page of their own, run by the book's host."""
-    state = {
-        name: {"model_module": "anywidget", "state": {k: v for k, v in f.get_state().items() if k != "layout"}}
-        for name, f in figures().items()
-    }
-    kind = "application/vnd.jupyter.widget"
-    views = "".join(
-        f'<p>{html.escape(name)}</p><script type="{kind}-view+json">{json.dumps({"model_id": name})}</script>' for name in state
-    )
-    stored = json.dumps({"state": state}).replace("</", "<\\/")
-    host = (ROOT / "book" / "_static" / "live_host.js").as_uri()
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>figures</title><body>{views}'
-        f'<script type="{kind}-state+json">{stored}</script><script src="{host}"></script></body></html>'
-    )
-    return path.as_uri()
+    return page_of(figures(), tmp_path_factory.mktemp("page"))
 
 
 @needs_chromium

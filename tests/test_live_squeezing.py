@@ -1,7 +1,6 @@
 """The live figures of Feature Squeezing: their JavaScript against NumPy, SciPy, torch and scikit-learn, and what they say."""
 
 import base64
-import html
 import json
 import math
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from browser import ROOT, needs_chromium, page
+from browser import needs_chromium, page, page_of
 from node import javascript, needs_node
 from scipy.ndimage import median_filter
 from scipy.stats import binomtest
@@ -393,23 +392,7 @@ def test_bad_figures_are_refused(twins, colours):
 
 @pytest.fixture(scope="module")
 def small_page(figures, tmp_path_factory):
-    """The figures on a page of their own, run by the book's host."""
-    state = {
-        name: {"model_module": "anywidget", "state": {k: v for k, v in f.get_state().items() if k != "layout"}}
-        for name, f in figures.items()
-    }
-    kind = "application/vnd.jupyter.widget"
-    views = "".join(
-        f'<p>{html.escape(name)}</p><script type="{kind}-view+json">{json.dumps({"model_id": name})}</script>' for name in state
-    )
-    stored = json.dumps({"state": state}).replace("</", "<\\/")
-    host = (ROOT / "book" / "_static" / "live_host.js").as_uri()
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>figures</title><body>{views}'
-        f'<script type="{kind}-state+json">{stored}</script><script src="{host}"></script></body></html>'
-    )
-    return path.as_uri()
+    return page_of(figures, tmp_path_factory.mktemp("page"))
 
 
 @needs_chromium

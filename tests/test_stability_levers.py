@@ -76,6 +76,32 @@ def test_the_halving_convolution_is_the_ordinary_one():
         models.HalvingConv2d(1, 1, 3, padding=1)
 
 
+def test_bounds_do_not_depend_on_whether_gradients_are_kept():
+    """Without gradients the halving convolution goes the ordinary way."""
+    torch.manual_seed(0)
+    net, x = models.stability_cnn().eval(), torch.rand(5, 1, 28, 28)
+    with_gradients = stability.interval_bounds(net, x, 0.1)
+    with torch.no_grad():
+        without = stability.interval_bounds(net, x, 0.1)
+    assert with_gradients[-1][0].requires_grad
+    assert not without[-1][0].requires_grad
+    for (a, b), (c, d) in zip(with_gradients, without, strict=True):
+        torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(b, d, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["improved", "crown"])
+def test_bounds_in_float64_begin_with_a_box_in_float64(method):
+    """float32(x) - eps, rounded to float32, would be another box."""
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).eval()
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.zero_()
+    x = torch.tensor([[0.7]])
+    low, high = stability.interval_bounds(net, x, 0.1, method)[0]
+    assert (low.item(), high.item()) == pytest.approx((x.double().item() - 0.1, x.double().item() + 0.1), abs=1e-15)
+
+
 def test_rs_loss_is_its_formula():
     low = torch.tensor([[[[-1.0, 2.0]], [[-3.0, -1.0]]]])  # (1, 2, 1, 2)
     high = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]]])

@@ -156,6 +156,7 @@ def test_no_input_of_the_ball_leaves_any_bounds(seed, eps, method):
 
 def test_improved_bounds_are_exact_where_every_unit_is_on():
     """With no unstable unit the network is affine on the box: naive bounds lose, improved and CROWN bounds do not."""
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
     with torch.no_grad():
         net[0].bias.fill_(10.0)
@@ -353,11 +354,20 @@ def test_networks_that_differ_in_their_calls_or_settings_only_are_told_apart():
 def test_a_layer_with_a_forward_of_its_own_is_refused():
     """Its weights say one thing and it does another: no proof may rest on them."""
     net = nn.Sequential(Negative(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
-    with pytest.raises(TypeError, match="forward"):
-        stability.verify(net, torch.rand(2), 0, 0.1)
+    for call in (lambda: stability.verify(net, torch.rand(2), 0, 0.1), lambda: stability.normal_form(net, (2,))):
+        with pytest.raises(TypeError, match="forward"):
+            call()
     fine = nn.Sequential(Switching(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
     x = torch.rand(2)
     assert stability.verify(fine, x, int(fine(x[None]).argmax()), 0.0).status == "robust"
+
+
+@pytest.mark.parametrize("forward", [lambda self, x: self.layer(x) + 1.0, lambda self, x: torch.add(x, self.layer(x), alpha=2)])
+def test_sums_that_are_not_of_two_branches_are_refused(forward):
+    shifted = type("Shifted", (nn.Module,), {"forward": forward})()
+    shifted.layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="two branches"):
+        stability.normal_form(shifted.eval(), (2,))
 
 
 def test_a_network_whose_calls_depend_on_its_input_is_refused():

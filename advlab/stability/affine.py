@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from scipy import sparse
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
-from ..models import Normalize
+from ..models import HalvingConv2d, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -153,8 +154,18 @@ class _Tracer(fx.Tracer):
     """Follows a network down to the layers that :func:`normal_form` knows."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, (MaskedReLU, *_LAYERS))
-        return known or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
+        return isinstance(m, _known()) or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
+
+
+def _known() -> tuple[type[nn.Module], ...]:
+    """The layers that :func:`normal_form` reads."""
+    return (nn.ReLU, MaskedReLU, HalvingConv2d, *_LAYERS)
+
+
+def _overridden(kind: type[nn.Module]) -> bool:
+    """Does a class derived from a known layer compute in a way of its own?"""
+    own = itertools.takewhile(lambda c: c not in _known(), kind.__mro__)
+    return any(name in vars(c) for c in own for name in ("forward", "_conv_forward", "__call__", "_call_impl"))
 
 
 def _chain(net: nn.Module) -> fx.Graph | None:
@@ -187,6 +198,10 @@ def traced(net: nn.Module) -> fx.Graph:
         if "forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks:
             raise TypeError(
                 f"layer {name or 'network'} has a hook or a forward of its own object: it cannot be read; remove it"
+            )
+        if isinstance(m, _known()) and _overridden(type(m)):
+            raise TypeError(
+                f"layer {name or 'network'}, a {type(m).__name__}, has a forward of its own: its weights do not tell all"
             )
     if (plain := _chain(net)) is not None:
         return plain
@@ -240,6 +255,8 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> Rounds:
             else:
                 values[node] = _layer(layer, arguments[0])
         elif node.target in _SUMS:
+            if node.kwargs or not all(isinstance(a, _Value) for a in arguments):
+                raise TypeError(f"the network calls {node.format_node()}, which has no normal form; add two branches, plainly")
             values[node] = arguments[0].plus(arguments[1])
         elif node.target in _RELUS:
             values[node] = relu(arguments[0])

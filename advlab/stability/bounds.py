@@ -56,10 +56,10 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
-    low, high = box(x, eps)
+    low, high = box(x if method == "naive" else x.double(), eps)
     if method != "naive":
         rounds = normal_form(net, tuple(x.shape[1:]))
-        ends = (t.double().flatten(1).numpy() for t in (low, high))
+        ends = (t.flatten(1).numpy() for t in (low, high))
         each = [bounded(rounds, a, b, method).bounds for a, b in zip(*ends, strict=True)]
         return [
             tuple(torch.from_numpy(np.stack([bounds[k][side] for bounds in each])) for side in (0, 1))  # type: ignore[misc]
@@ -137,7 +137,7 @@ def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") ->
     if not len(x):
         raise ValueError("there are no inputs to count units on")
     rounds = normal_form(net, tuple(x.shape[1:]))
-    ends = [t.double().flatten(1).numpy() for t in box(x, eps)]
+    ends = [t.flatten(1).numpy() for t in box(x.double(), eps)]
     dead = constant_units(rounds)
     totals = np.zeros((3, len(rounds.hidden)))
     if method == "naive":

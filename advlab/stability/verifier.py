@@ -63,7 +63,8 @@ def _what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
     digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
     for name, layer in net.named_modules():
         settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
-        digest.update(repr((name, type(layer).__qualname__, sorted(settings.items()))).encode())
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        digest.update(repr((name, kind, sorted(settings.items()))).encode())
     for name, value in (*net.named_parameters(), *net.named_buffers()):
         digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
