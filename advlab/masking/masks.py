@@ -117,6 +117,7 @@ class RandomMask(Mask):
         return f"{super().extra_repr()}, drop={self.drop:g}, kind={self.kind!r}{size}, seed={int(self.seed)}"
 
 
+@torch.no_grad()
 def translation_error(
     function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: int = 32, generator: Generator | None = None
 ) -> Tensor:
