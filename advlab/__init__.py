@@ -7,7 +7,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import attacks, data, evaluate, live, models, results, spheres, squeezing, stability, start_here, training, zoo
+    from . import (
+        attacks,
+        data,
+        evaluate,
+        live,
+        masking,
+        models,
+        results,
+        spheres,
+        squeezing,
+        stability,
+        start_here,
+        training,
+        zoo,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,6 +29,7 @@ __all__ = [
     "data",
     "evaluate",
     "live",
+    "masking",
     "models",
     "results",
     "spheres",

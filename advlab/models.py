@@ -4,6 +4,7 @@ Each builder returns a freshly initialised network; trained ones come from :mod:
 layer of a network, never a step outside it, so that attacks always work on pixels.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import cast
 
@@ -178,13 +179,19 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
 
 
-class _BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+class _Block(nn.Module):
+    """A residual block, ``residual`` and ``shortcut`` added, then ReLU; ``kernels`` are the sizes of its convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, kernels: Sequence[int], inner: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            *(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()),
-            *(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)),
-        )
+        layers: list[nn.Module] = []
+        channels = [inputs, *[inner] * (len(kernels) - 1), outputs]
+        strided = kernels.index(3)
+        for i, kernel in enumerate(kernels):
+            step = stride if i == strided else 1
+            layers.append(nn.Conv2d(channels[i], channels[i + 1], kernel, step, kernel // 2, bias=False))
+            layers += [nn.BatchNorm2d(channels[i + 1]), nn.ReLU()]
+        self.residual = nn.Sequential(*layers[:-1])
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -193,19 +200,57 @@ class _BasicBlock(nn.Module):
         return torch.relu(self.residual(x) + self.shortcut(x))
 
 
-def resnet18(width: int = 64) -> nn.Sequential:
-    """ResNet-18 (He et al. 2016) in its CIFAR form: 3 x 3 stem, no first pooling; Random Mask's source network.
+def resnet_blocks(depth: int) -> tuple[int, ...]:
+    """How many blocks the stages of :func:`resnet` have. Raises ValueError for a depth that there is not."""
+    if depth not in (18, 34, 50) and (depth < 8 or (depth - 2) % 6):
+        raise ValueError(f"depth is {depth}; it must be 18, 34 or 50, or 6 k + 2: 8, 14, 20 and so on")
+    return {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}.get(depth, ((depth - 2) // 6,) * 3)
 
-    Four stages of two blocks with 1, 2, 4 and 8 times ``width`` channels. (n, 3, 32, 32) -> logits (n, 10).
+
+def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
+    """A residual network for CIFAR-10 (He et al. 2016): 3 x 3 stem, no first pooling. (n, 3, 32, 32) -> logits (n, 10).
+
+    Depths 18, 34 and 50 have four stages with 1, 2, 4 and 8 times ``width`` channels (50 with bottlenecks, and four times
+    the channels between its blocks); depths 8, 14, 20 and so on, 6 k + 2, have three stages of k blocks. ResNet-18 is Random
+    Mask's network. Its parts are named: ``stem``, then ``stage1`` onwards. ``width`` may also be a sequence, the channels of
+    the stem and of each stage. Raises ValueError for a depth that there is not, and a wrong number of widths.
     """
-    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD)]
-    layers += [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    inputs = width
-    for stage in range(4):
-        outputs = width * 2**stage
-        layers += [_BasicBlock(inputs, outputs, 2 if stage else 1), _BasicBlock(outputs, outputs, 1)]
-        inputs = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+    bottleneck, blocks = depth == 50, resnet_blocks(depth)
+    widths = [width, *(width * 2**k for k in range(len(blocks)))] if isinstance(width, int) else list(width)
+    if len(widths) != len(blocks) + 1 or min(widths) < 1:
+        raise ValueError(f"width is {width}; it must be a number above 0, or {len(blocks) + 1}: for the stem and each stage")
+    inputs = widths[0]
+    stem = nn.Sequential(nn.Conv2d(3, inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU())
+    parts: dict[str, nn.Module] = {"normalize": Normalize(CIFAR10_MEAN, CIFAR10_STD), "stem": stem}
+    for stage, (count, inner) in enumerate(zip(blocks, widths[1:], strict=True), 1):
+        outputs = 4 * inner if bottleneck else inner
+        made: list[nn.Module] = []
+        for i in range(count):
+            stride = 2 if stage > 1 and i == 0 else 1
+            made.append(_Block(inputs, outputs, stride, (1, 3, 1) if bottleneck else (3, 3), inner))
+            inputs = outputs
+        parts[f"stage{stage}"] = nn.Sequential(*made)
+    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(inputs, 10)}
+    return nn.Sequential(OrderedDict(parts))
+
+
+class Mask(nn.Module):
+    """Sets the values of its input, (n, *shape), to 0 wherever ``kept`` is False: a boolean buffer (1, *shape).
+
+    Made of ``kept`` without that 1. The buffer has it, so that ``.to(memory_format=...)`` reaches masks of feature maps.
+    """
+
+    kept: Tensor
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept.bool()[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.kept.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.kept.shape[1:])}, {int((~self.kept).sum())} of {self.kept.numel()} values are 0"
 
 
 def sphere_relu(d: int = 500, width: int = 1000, hidden: int = 2) -> nn.Sequential:

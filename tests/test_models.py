@@ -26,7 +26,9 @@ def relus(net, shape):
 def test_published_sizes():
     assert parameters(models.mnist_cnn7()) == 312_202  # models/README.md of the authors' code
     assert parameters(models.densenet()) == 1_019_722  # likewise
-    assert parameters(models.resnet18()) == 11_173_962  # the usual CIFAR ResNet-18
+    assert parameters(models.resnet()) == 11_173_962  # the usual CIFAR ResNet-18
+    assert parameters(models.resnet(50)) == 23_520_842  # the usual CIFAR ResNet-50
+    assert parameters(models.resnet(20, 16)) == 269_722 + 2_752  # He et al.'s 0.27 million, and shortcuts with weights
     assert relus(models.stability_cnn(), (1, 28, 28)) == 3136 + 1568 + 100
     assert relus(models.stability_cnn(3, 32), (3, 32, 32)) == 4096 + 2048 + 100
 
@@ -37,7 +39,9 @@ def test_published_sizes():
         (models.mnist_cnn7, (1, 28, 28)),
         (models.stability_cnn, (1, 28, 28)),
         (models.densenet, (3, 32, 32)),
-        (lambda: models.resnet18(8), (3, 32, 32)),
+        (lambda: models.resnet(18, 8), (3, 32, 32)),
+        (lambda: models.resnet(50, 4), (3, 32, 32)),
+        (lambda: models.resnet(8, (4, 6, 8, 10)), (3, 32, 32)),
         (models.cifar_cnn, (3, 32, 32)),
     ],
 )

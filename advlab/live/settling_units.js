@@ -24,8 +24,9 @@ const HUE = ["orange", "blue", "grey"];
 function render({ model, el }) {
   const [packed, sizes, steps, labels, reach] = ["packed", "sizes", "steps", "labels", "reach"].map((k) => model.get(k));
   const all = halvesOf(packed), n = steps.length, link = traits(model, ["record"], () => draw());
-  const record = slider("training step", { max: n - 1, show: (k) => whole(steps[k]) }, (k) => { pause(); link.set("record")(k); });
-  const button = make("button", { type: "button" }), still = globalThis.matchMedia?.("(prefers-reduced-motion: reduce)").matches;
+  const record = slider("training step", { max: n - 1, show: (k) => whole(steps[k]) }, (k) => { play.pause(); link.set("record")(k); });
+  const pace = Math.min(900, Math.max(100, 8000 / n));
+  const play = player(el, "step", { n, at: () => model.get("record"), move: link.set("record"), pause: pace });
   const ticks = round(-reach, reach, 5).map((v) => [v, minus(v)]);
   const charts = labels.map((label) => {
     const chart = plot({ height: labels.length > 2 ? 262 : 312, left: 34, right: 12, top: 24 });
@@ -39,24 +40,8 @@ function render({ model, el }) {
   const row = (label, i) => make("tr", {}, make("td", { class: "name" }, `${label} (${whole(sizes[i])})`), ...cells[i]);
   const head = make("tr", {}, ...["units", ...STATES].map((text) => make("th", { scope: "col" }, text)));
   const table = make("table", { class: "readout" }, make("thead", {}, head), make("tbody", {}, ...labels.map(row)));
-  const say = stage(model, el, "settling-units", [record, { root: button }], legend(STATES.map((s, i) => [HUE[i], s])),
+  const say = stage(model, el, "settling-units", [record, play], legend(STATES.map((s, i) => [HUE[i], s])),
     make("div", { class: "panels" }, ...charts.map((c) => c.root)), table);
-
-  let timer = null;
-  const name = () => { button.textContent = still ? "next step" : timer ? "pause" : "play"; };
-  const pause = () => { clearInterval(timer); timer = null; name(); };
-  const onward = () => {
-    const k = model.get("record");
-    if (!el.isConnected || k + 1 >= n) return pause();
-    link.set("record")(k + 1);
-    if (k + 2 >= n) pause();
-  };
-  button.addEventListener("click", () => {
-    if (timer) return pause();
-    if (model.get("record") + 1 >= n) link.set("record")(0);
-    else if (still) return onward();
-    if (!still && n > 1) { timer = setInterval(onward, Math.min(900, Math.max(100, 8000 / n))); name(); }
-  });
 
   const held = (v) => Math.min(reach, Math.max(-reach, v));
   function draw() {
@@ -73,9 +58,8 @@ function render({ model, el }) {
     model.set("counts", counts);
     model.save_changes();
   }
-  name();
   draw();
-  return () => { clearInterval(timer); link.off(); };
+  return () => { play.pause(); link.off(); };
 }
 
 export { compute };

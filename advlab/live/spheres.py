@@ -338,7 +338,7 @@ class SplittingAnimation(Figure):
     Raises ValueError for lists that do not fit together, and for a last level without an error.
     """
 
-    _esm = module("plot.js", "splitting.js")
+    _esm = module("plot.js", "player.js", "splitting.js")
     KEPT = 200
     levels = traitlets.List().tag(sync=True)
     scores = traitlets.List().tag(sync=True)

@@ -12,9 +12,8 @@ const PAUSE = 900; // milliseconds a level stays
 function render({ model, el }) {
   const [levels, scores, log10] = ["levels", "scores", "log10"].map((k) => model.get(k)), n = levels.length;
   const link = traits(model, ["level"], () => draw());
-  const still = globalThis.matchMedia?.("(prefers-reduced-motion: reduce)").matches;
-  const level = slider("level", { min: 1, max: n, step: 1, show: (v) => `${v} of ${n}` }, (v) => { pause(); link.set("level")(v - 1); });
-  const button = make("button", { type: "button" });
+  const level = slider("level", { min: 1, max: n, step: 1, show: (v) => `${v} of ${n}` }, (v) => { play.pause(); link.set("level")(v - 1); });
+  const play = player(el, "level", { n, at: () => model.get("level"), move: link.set("level"), pause: PAUSE });
   const row = Math.max(9, Math.min(36, 320 / n)), height = row * n;
   const chart = plot({ height: height + 62, left: 34, right: 66, top: 22, bottom: 40 });
   const all = scores.flat(), least = all.reduce((a, b) => Math.min(a, b)), most = all.reduce((a, b) => Math.max(a, b), 0);
@@ -30,23 +29,7 @@ function render({ model, el }) {
   const bars = chart.strokes("line ink");
   const labels = levels.map(() => chart.note());
   const names = legend([["grey", "given up"], ["blue", "lives on"], ["orange", "in the error set"]]);
-  const say = stage(model, el, "splitting", [level, { root: button }], names, chart.root);
-
-  let timer = null;
-  const pause = () => { clearInterval(timer); timer = null; name(); };
-  const onward = () => {
-    if (!el.isConnected) return pause();
-    const k = model.get("level");
-    if (k + 1 < n) link.set("level")(k + 1);
-    if (k + 2 >= n) pause();
-  };
-  const name = () => { button.textContent = still ? "next level" : timer ? "pause" : "play"; };
-  button.addEventListener("click", () => {
-    if (timer) return pause();
-    if (model.get("level") + 1 >= n) link.set("level")(0);
-    else if (still) return onward();
-    if (!still) { timer = setInterval(onward, PAUSE); name(); }
-  });
+  const say = stage(model, el, "splitting", [level, play], names, chart.root);
 
   function draw() {
     const now = Math.min(n - 1, model.get("level")), sets = Object.fromEntries(Object.keys(dots).map((k) => [k, []]));
@@ -66,9 +49,8 @@ function render({ model, el }) {
     model.set("reached", here.log10);
     model.save_changes();
   }
-  name();
   draw();
-  return () => { clearInterval(timer); link.off(); };
+  return () => { play.pause(); link.off(); };
 }
 
 export { compute };

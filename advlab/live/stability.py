@@ -391,7 +391,7 @@ class SettlingUnits(Figure):
     Raises ValueError for histories that do not fit together.
     """
 
-    _esm = module("plot.js", "stability_parts.js", "settling_units.js")
+    _esm = module("plot.js", "player.js", "stability_parts.js", "settling_units.js")
     packed = traitlets.Unicode().tag(sync=True)
     sizes = traitlets.List().tag(sync=True)
     steps = traitlets.List().tag(sync=True)

@@ -20,7 +20,7 @@ from scipy import sparse
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
-from ..models import HalvingConv2d, Normalize
+from ..models import HalvingConv2d, Mask, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -368,6 +368,7 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, _Value], _Value]] = {
     nn.BatchNorm2d: _batch_norm,
     Normalize: _normalize,
     Elementwise: _elementwise,
+    Mask: lambda layer, value: value.through(_diagonal(_array(layer.kept).ravel()), np.zeros(layer.kept.numel()), value.shape),
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _average,
     nn.Flatten: lambda _, value: _flat(value),

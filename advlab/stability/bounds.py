@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..models import HalvingConv2d, Normalize
+from ..models import HalvingConv2d, Mask, Normalize
 from .affine import Array, MaskedReLU, Rounds, normal_form
 from .reduced import bounded, interval
 
@@ -70,7 +70,7 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
         if isinstance(layer, nn.ReLU | MaskedReLU):
             found.append((low, high))
             low, high = layer(low), layer(high)  # monotone in every coordinate
-        elif isinstance(layer, nn.Flatten | Normalize):
+        elif isinstance(layer, nn.Flatten | Normalize | Mask):
             low, high = layer(low), layer(high)
         else:
             weight, bias = _weights(layer)
@@ -82,7 +82,9 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
 
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
-        raise TypeError(f"there are no bounds for a layer {layer}; known are linear layers, convolutions, ReLU and flatten")
+        raise TypeError(
+            f"there are no bounds for a layer {layer}; known are linear layers, convolutions, masks, ReLU and flatten"
+        )
     return layer.weight, layer.bias
 
 

@@ -1,0 +1,140 @@
+"""Fixed random masks on feature maps, after Luo et al. (2018), "Random Mask", and the steps between them and channel masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from ..models import Mask
+
+KINDS = ("element", "tensor", "shared", "channel", "periodic", "block")
+
+
+def draw_mask(
+    shape: Sequence[int],
+    drop: float,
+    *,
+    kind: str = "element",
+    period: int | None = None,
+    block: int | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Which values of a feature map of ``shape`` (c, h, w) are kept: a bool tensor (c, h, w), uniform given its counts.
+
+    ``drop`` in [0, 1] is the share of zeros, p below. Kinds:
+
+    - ``element``: exactly round(p h w) zeros in each channel, independent across channels: the paper's text, section 2;
+    - ``tensor``: exactly round(p c h w) zeros in the whole tensor, channels as it comes: the authors' code;
+    - ``shared``: one map with round(p h w) zeros for all channels, the paper's "same mask";
+    - ``channel``: exactly round(p c) channels are zero, the others are whole;
+    - ``periodic``: each channel repeats a tile of ``period`` q by q, cut off at the border. The tiles have round(p q q c)
+      zeros in all, and each the number p q q rounded down or up, so that the share is p for every period. q = 1 is
+      ``channel``; with q = h = w it is ``element`` where p h w is a whole number;
+    - ``block``: as ``element`` in blocks of ``block`` by ``block`` values, cut off at the border.
+
+    Raises ValueError for a shape that is not (c, h, w), a share outside [0, 1], an unknown kind, and a period or block that
+    is missing, not wanted, or does not fit.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
+    if not 0 <= drop <= 1:
+        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    channels, height, width = shape
+    for name, size in (("period", period), ("block", block)):
+        wanted = kind == ("periodic" if name == "period" else "block")
+        if wanted and (size is None or not 1 <= size <= max(height, width)):
+            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {max(height, width)}")
+        if not wanted and size is not None:
+            raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
+    if kind == "channel":
+        return _exactly(1, channels, [round(drop * channels)], generator).view(-1, 1, 1).repeat(1, height, width)
+    if kind == "tensor":
+        return _exactly(1, math.prod(shape), [round(drop * math.prod(shape))], generator).view(*shape)
+    if kind == "shared":
+        return (
+            _exactly(1, height * width, [round(drop * height * width)], generator).view(1, height, width).repeat(channels, 1, 1)
+        )
+    if period is not None:
+        total, cells = round(drop * period**2 * channels), period**2
+        fuller = _exactly(1, channels, [channels - total % channels], generator)[0]  # these have one zero more
+        tiles = _exactly(channels, cells, [total // channels + int(more) for more in fuller], generator)
+        times = (1, -(-height // period), -(-width // period))
+        return tiles.view(channels, period, period).repeat(times)[:, :height, :width].clone()
+    size = block or 1
+    rows, columns = -(-height // size), -(-width // size)
+    cells = _exactly(channels, rows * columns, [round(drop * rows * columns)] * channels, generator).view(
+        channels, rows, columns
+    )
+    return cells.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :height, :width].clone()
+
+
+def _exactly(rows: int, cells: int, zeros: Sequence[int], generator: Generator | None) -> Tensor:
+    """(rows, cells) bools, each row uniform among those with so many False: by sorting random numbers."""
+    order = torch.rand(rows, cells, dtype=torch.float64, generator=generator).argsort(1)
+    kept = torch.ones(rows, cells, dtype=torch.bool)
+    for row, count in enumerate(zeros):
+        kept[row, order[row, :count]] = False
+    return kept
+
+
+class RandomMask(Mask):
+    """A mask drawn once and fixed, for training and test alike: (n, c, h, w) -> the same shape, masked values 0.
+
+    Random Mask of Luo et al. (2018), section 2: after batch norm and before the ReLU, without rescaling what is left. It is
+    not dropout: a network with it computes one function. Arguments are those of :func:`draw_mask`. The mask is drawn from
+    ``seed``, which ``generator`` chooses, or torch's global generator; both are buffers, so that saving, loading and moving a
+    network keep them.
+
+    Known limitation: the network is differentiable and deterministic, so that an attacker who has it needs nothing but plain
+    gradients; and adversarial examples of a network with another mask transfer. Raises what :func:`draw_mask` raises.
+    """
+
+    seed: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        drop: float,
+        *,
+        kind: str = "element",
+        period: int | None = None,
+        block: int | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        seed = torch.randint(2**62, (), generator=generator)
+        own = torch.Generator().manual_seed(int(seed))
+        super().__init__(draw_mask(shape, drop, kind=kind, period=period, block=block, generator=own))
+        self.drop, self.kind, self.period, self.block = drop, kind, period, block
+        self.register_buffer("seed", seed)
+
+    def extra_repr(self) -> str:
+        size = next((f", {name}={v}" for name, v in (("period", self.period), ("block", self.block)) if v), "")
+        return f"{super().extra_repr()}, drop={self.drop:g}, kind={self.kind!r}{size}, seed={int(self.seed)}"
+
+
+@torch.no_grad()
+def translation_error(
+    function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: int = 32, generator: Generator | None = None
+) -> Tensor:
+    """How far ``function`` is from commuting with cyclic shifts: (n,) means of ``|f(Sx) - S f(x)| / |f(x)|`` over shifts S.
+
+    For feature maps ``x`` (n, c, h, w); ``function`` keeps height and width. ``shifts`` are drawn uniformly from all h w
+    cyclic shifts. 0 for a convolution with circular padding, a ReLU, batch norm in eval mode, and a channel mask; for a mask
+    of period q and white noise about sqrt(2 p (1 - 1/q^2)), p being its share of zeros. Zero padding is not symmetric either:
+    measure with ``padding_mode="circular"`` to see the mask alone. Raises ValueError where height or width change.
+    """
+    before = function(x)
+    if before.shape[2:] != x.shape[2:] or x.ndim != 4:
+        raise ValueError(f"the function takes {tuple(x.shape)} to {tuple(before.shape)}; it must keep height and width")
+    height, width = x.shape[2:]
+    total = torch.zeros(len(x), dtype=before.dtype)
+    for _ in range(shifts):
+        step = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))
+        moved = function(x.roll(step, (2, 3))) - before.roll(step, (2, 3))
+        total += moved.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+    return total / shifts

@@ -1,0 +1,132 @@
+"""Networks with masks on their feature maps."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .. import models
+from .masks import RandomMask
+
+#: The paper's names for stages of ResNet-18; 0 is the stem.
+STAGES = {"shallow": (0, 1, 2), "deep": (3, 4)}
+
+
+def insert_masks(
+    net: nn.Module,
+    drop: float | Mapping[str, float],
+    *,
+    layers: Iterable[str],
+    shape: Sequence[int],
+    kind: str = "element",
+    period: int | None = None,
+    block: int | None = None,
+    generator: Generator | None = None,
+) -> nn.Module:
+    """A copy of ``net`` in which each of ``layers`` is followed by a :class:`RandomMask` of its output's shape.
+
+    ``layers`` are names as :meth:`torch.nn.Module.named_modules` gives them; in the copy, the layer is ``NAME.0`` and its mask
+    ``NAME.1``. ``shape`` is that of one input of the network. ``drop`` is one share, or one for each name. Masks are drawn in
+    the order of the layers in the network. Raises ValueError for a name that the network does not have or does not call
+    exactly once, an output that is not (n, c, h, w), and what :func:`draw_mask` refuses.
+    """
+    made, found = copy.deepcopy(net), {}
+    modules, wanted = dict(made.named_modules()), set(layers)
+    if unknown := sorted(wanted - modules.keys()):
+        raise ValueError(f"the network has no layer {unknown[0]!r}; it has {', '.join(filter(None, modules))}")
+    seen: dict[str, list[Tensor]] = {name: [] for name in modules if name in wanted}
+    hooks = [modules[name].register_forward_hook(functools.partial(_keep, outputs)) for name, outputs in seen.items()]
+    modes = {m: m.training for m in made.modules()}
+    device = next(iter(made.parameters()), torch.empty(0)).device
+    with torch.no_grad():
+        made.eval()(torch.zeros(1, *shape, device=device))
+    for m, mode in modes.items():
+        m.training = mode
+    for hook in hooks:
+        hook.remove()
+    for name, outputs in seen.items():
+        if len(outputs) != 1 or outputs[0].ndim != 4:
+            says = f"is called {len(outputs)} times" if len(outputs) != 1 else f"puts out {tuple(outputs[0].shape)}"
+            raise ValueError(f"layer {name!r} {says}; a mask follows a layer that is called once and puts out (n, c, h, w)")
+        share = drop[name] if isinstance(drop, Mapping) else drop
+        mask = RandomMask(outputs[0].shape[1:], share, kind=kind, period=period, block=block, generator=generator)
+        found[name] = nn.Sequential(modules[name], mask.to(device))
+    for name, pair in found.items():
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, pair)
+    return made
+
+
+def _keep(outputs: list[Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    outputs.append(output)
+
+
+def _masked_layers(net: nn.Module, stage: int) -> list[str]:
+    """The batch norms of a stage of :func:`advlab.models.resnet` that a mask follows."""
+    start = "stem." if stage == 0 else f"stage{stage}."
+    modules = dict(net.named_modules())
+    names = [name for name, m in modules.items() if isinstance(m, nn.BatchNorm2d) and name.startswith(start)]
+    if not names:
+        stages = sum(name.startswith("stage") and "." not in name for name in modules)
+        raise ValueError(f"there is no stage {stage}; the network has 0, the stem, and 1 to {stages}")
+
+    def kernel(name: str) -> int:
+        parent, _, child = name.rpartition(".")
+        return modules[f"{parent}.{int(child) - 1}"].kernel_size[0]  # type: ignore[union-attr, index]
+
+    if any(kernel(name) == 1 and ".residual." in name for name in names):  # bottlenecks: the paper masks 3 x 3 convolutions
+        return [name for name in names if kernel(name) == 3]
+    return names
+
+
+def masked_resnet(
+    depth: int = 18,
+    width: int = 64,
+    drop: float | Mapping[int, float] = 0.5,
+    stages: str | Iterable[int] = (0, 1, 2),
+    *,
+    kind: str = "element",
+    period: int | None = None,
+    block: int | None = None,
+    generator: Generator | None = None,
+) -> nn.Module:
+    """:func:`advlab.models.resnet` with masks after batch norm, before ReLU. (n, 3, 32, 32) -> logits (n, 10).
+
+    Luo et al. (2018): every batch norm of the chosen stages is followed by a mask, also that of a shortcut that has a
+    convolution; a shortcut without one is not masked, so that a masked position can be above 0 after the sum. With
+    bottlenecks (depth 50), only 3 x 3 convolutions are. ``stages`` are numbers, 0 for the stem, or ``"shallow"`` (0, 1, 2: the
+    paper's defence) or ``"deep"`` (3, 4). ``drop`` is one share for all, or one for each stage, such as ``{0: 0.3, 4: 0.7}``,
+    whose keys are then the stages. The rest is as in :func:`draw_mask`.
+
+    Known limitation: that of :class:`RandomMask`. Raises ValueError for unknown stages, depths and shares.
+    """
+    if isinstance(stages, str) and stages not in STAGES:
+        raise ValueError(f"stages is {stages!r}; it must be 'shallow', 'deep' or numbers, such as (0, 1, 2)")
+    chosen = drop.keys() if isinstance(drop, Mapping) else STAGES[stages] if isinstance(stages, str) else tuple(stages)
+    net = models.resnet(depth, width)
+    shares: dict[str, float] = {}
+    for stage in sorted(chosen):
+        share = drop[stage] if isinstance(drop, Mapping) else drop
+        shares |= dict.fromkeys(_masked_layers(net, stage), share)
+    options = {"kind": kind, "period": period, "block": block, "generator": generator}
+    return insert_masks(net, shares, layers=shares, shape=(3, 32, 32), **options)  # type: ignore[arg-type]
+
+
+def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: Iterable[int] = (0, 1, 2)) -> nn.Sequential:
+    """The paper's control for masks, which it calls a channel mask: a plain network with fewer channels in these stages.
+
+    Each has (1 - ``drop``) times its channels, rounded up, and at least 1. That removes weights too, not only values, so
+    that it is no channel mask; :func:`masked_resnet` with ``kind="channel"`` is. The authors' code also puts a convolution
+    into the first shortcut, which is left out here. Raises ValueError for a share outside [0, 1).
+    """
+    if not 0 <= drop < 1:
+        raise ValueError(f"drop is {drop}; it must be from 0 to below 1")
+    full = [width, *(width * 2**k for k in range(len(models.resnet_blocks(depth))))]
+    left = [max(1, math.ceil(round(w * (1 - drop), 9))) for w in full]
+    chosen = set(stages)
+    return models.resnet(depth, [left[k] if k in chosen else w for k, w in enumerate(full)])
