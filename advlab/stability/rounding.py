@@ -92,21 +92,29 @@ def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
     return torch.where(outside, torch.nextafter(near, x.float()), near)
 
 
-def fooled(net: nn.Module, x: Tensor, y: int, found: Edge, *, tries: int = 200, generator: torch.Generator) -> Tensor | None:
+def fooled(
+    net: nn.Module, x: Tensor, y: int, found: Edge, *, tries: int = 200, rounds: int = 20, generator: torch.Generator
+) -> Tensor | None:
     """An input within the budget that is *proved* safe, ``found.proved``, which the network misclassifies in float32.
 
-    Starts from the witness just beyond, moved inside, and changes ``tries`` copies by single roundings of random pixels.
-    None where no copy is misclassified on its own in any of :data:`WAYS`, or there is no witness.
-    No guarantee: a search.
+    Climbs from the witness just beyond, moved inside: each round changes ``tries`` copies by single roundings of random pixels,
+    and goes on from the copy whose margin is least in float32. None where no copy is misclassified on its own in any of
+    :data:`WAYS`, or there is no witness. No guarantee: a search.
     """
     if found.witness is None or found.proved <= 0:
         return None
-    start = inside(found.witness, x, found.proved)
-    draws = torch.randint(-1, 2, (tries, *x.shape), generator=generator)
-    draws[0] = 0
-    steps = torch.where(draws > 0, torch.inf, -torch.inf)
-    moved = torch.where(draws == 0, start, torch.nextafter(start.expand_as(steps), steps))
-    copies = inside(moved, x, found.proved)
-    margins = float32_margins(net, copies, torch.full((tries,), y))
-    least, at = torch.stack([margins[way] for way in WAYS[:-1]]).amin(0).min(0)
-    return copies[at] if least < 0 else None
+    best = inside(found.witness, x, found.proved)
+    for _ in range(rounds):
+        draws = torch.randint(-1, 2, (tries, *x.shape), generator=generator)
+        draws[0] = 0
+        draws *= torch.rand(draws.shape, generator=generator) < torch.rand(tries, *[1] * x.ndim, generator=generator)
+        steps = torch.where(draws > 0, torch.inf, -torch.inf)
+        moved = torch.where(draws == 0, best, torch.nextafter(best.expand_as(steps), steps))
+        copies = inside(moved, x, found.proved)
+        margins = float32_margins(net, copies, torch.full((tries,), y))
+        least = torch.stack([margins[way] for way in WAYS[:-1]]).amin(0)
+        at = int((least.double() + 1e-3 * margins["exact"]).argmin())  # float32 has ties
+        best = copies[at]
+        if least[at] < 0:
+            return best
+    return None
