@@ -162,7 +162,7 @@ def rounding_error(n: int | None = None) -> Measurement:
     tier="laptop",
     networks=["mnist_01_rs"],
 )
-def fooled_images(n: int = 20) -> Measurement:
+def fooled_images(n: int = 10) -> Measurement:
     model, found = network("rs"), []
     x, y = data.mnist()
     generator = torch.Generator().manual_seed(0)
