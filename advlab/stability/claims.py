@@ -37,21 +37,22 @@ TIME_LIMIT = 120.0  #: CPU seconds an image, the paper's
 class Row:
     """A network of the ablation, and the paper's numbers for it."""
 
-    label: str
     network: str
     paper: paper.Row
     where: str
     eps: float = 0.1
     images: int = 10_000  #: that are verified
 
+    @property
+    def label(self) -> str:
+        return self.paper.label
 
+
+#: The rows that are measured here; of the others, the tables have the paper's numbers.
 ROWS = {
-    "adversarial": Row("adversarial training", "mnist_01_adversarial", paper.ABLATION["adversarial"], paper.RECALLED),
-    "l1": Row("+ L1", "mnist_01_l1", paper.ABLATION["l1"], paper.RECALLED),
-    "small": Row("+ small weights pruned", "mnist_01_l1_small", paper.ABLATION["small"], paper.RECALLED),
-    "control": Row("+ ReLUs pruned", "mnist_01_l1_pruned", paper.ABLATION["control"], paper.RECALLED),
-    "rs": Row("+ RS loss", "mnist_01_rs_pruned", paper.ABLATION["rs"], paper.QUOTED),
-    "narrow": Row("adversarial training, narrow", "mnist_01_narrow", paper.NOTHING, ""),
+    "adversarial": Row("mnist_01_adversarial", paper.ABLATION["adversarial"], paper.RECALLED),
+    "rs": Row("mnist_01_rs_pruned", paper.ABLATION["rs"], paper.QUOTED),
+    "narrow": Row("mnist_01_narrow", paper.NARROW, ""),
 }
 
 
@@ -74,9 +75,8 @@ def packed(name: str, eps: float) -> Path:
 
 
 @functools.cache
-def verdicts(key: str, n: int | None = None) -> Verdicts:
+def verdicts(row: Row, n: int | None = None) -> Verdicts:
     """The verdicts of a row: all that it asks for, from the store and the verifier; of ``n`` images from the verifier alone."""
-    row = ROWS[key]
     x, y = data.mnist(n=n or row.images)
     call = functools.partial(verify_dataset, network(row.network), x, y, row.eps, time_limit=TIME_LIMIT)
     if n is not None:
@@ -107,9 +107,9 @@ def _mean(values: np.ndarray, draws: int = 2000) -> Measurement:
 QUANTILES = tuple(np.round(np.linspace(0, 1, 201), 4).tolist())
 
 
-def _provable(key: str, n: int | None) -> Measurement:
+def _provable(row: Row, n: int | None) -> Measurement:
     """The share proved robust; the series counts the verdicts of each stage, in the order of :data:`STAGES`."""
-    found = verdicts(key, n)
+    found = verdicts(row, n)
     series = {
         status: [float(sum(v.status == status and v.stage == stage for v in found.verdicts)) for stage in STAGES]
         for status in ("robust", "counterexample", "unknown")
@@ -117,9 +117,9 @@ def _provable(key: str, n: int | None) -> Measurement:
     return Measurement(found.provable, len(found), found.interval, series=series)
 
 
-def _seconds(key: str, n: int | None) -> Measurement:
+def _seconds(row: Row, n: int | None) -> Measurement:
     """Mean CPU seconds of correctly classified images; the series has quantiles, undecided images counted as infinite."""
-    right = [v for v in verdicts(key, n).verdicts if v.stage != "prediction"]
+    right = [v for v in verdicts(row, n).verdicts if v.stage != "prediction"]
     spent = np.array([v.seconds for v in right])
     decided = np.sort([v.seconds if v.status != "unknown" else math.inf for v in right])
     at = [decided[min(len(decided) - 1, math.ceil(q * len(decided)) - 1 if q else 0)] for q in QUANTILES]
@@ -127,16 +127,14 @@ def _seconds(key: str, n: int | None) -> Measurement:
     return Measurement(found.value, found.n, found.interval, series={"quantile": list(QUANTILES), "seconds": at})
 
 
-def _units(key: str, method: str, n: int) -> Measurement:
-    row = ROWS[key]
+def _units(row: Row, method: str, n: int) -> Measurement:
     counts = count_units(network(row.network), data.mnist(n=n)[0], row.eps, method)
     columns = ("units", "constant", "unstable", "active", "inactive")
     return Measurement(sum(counts.unstable), n, series={c: [float(v) for v in getattr(counts, c)] for c in columns})
 
 
-def _interval(key: str, n: int | None) -> Measurement:
+def _interval(row: Row, n: int | None) -> Measurement:
     """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
-    row = ROWS[key]
     x, y = data.mnist(n=n or row.images)
     proved = []
     with torch.no_grad():
@@ -147,9 +145,9 @@ def _interval(key: str, n: int | None) -> Measurement:
     return share(torch.cat(proved))
 
 
-def _attacked(key: str, n: int | None) -> Measurement:
+def _attacked(row: Row, n: int | None) -> Measurement:
     """PGD of 40 steps of a tenth of the budget from one random start, the paper's evaluation."""
-    row, model = ROWS[key], network(ROWS[key].network)
+    model = network(row.network)
     x, y = data.mnist(n=n or row.images)
     generator = torch.Generator().manual_seed(0)
     attack = functools.partial(pgd, model, eps=row.eps, steps=40, step_size=row.eps / 10, generator=generator)
@@ -157,8 +155,7 @@ def _attacked(key: str, n: int | None) -> Measurement:
     return share(evaluate.predict(model, attacked) == y)
 
 
-def _row(key: str) -> None:
-    row = ROWS[key]
+def _row(key: str, row: Row) -> None:
     start, title = f"relu_stability.{key}", f"MNIST, linf {row.eps:g}, {row.label}"
     networks = [row.network]
 
@@ -179,7 +176,7 @@ def _row(key: str) -> None:
         note="40 steps of a tenth of the budget, one random start. An upper bound of the robust accuracy.",
     )
     def attacked(n: int | None = None) -> Measurement:
-        return _attacked(key, n)
+        return _attacked(row, n)
 
     @claim(
         f"{start}_provable",
@@ -190,7 +187,7 @@ def _row(key: str) -> None:
         note="Right, and proved right in the whole ball. Time-out 120 CPU seconds of one thread.",
     )
     def provable(n: int | None = None) -> Measurement:
-        return _provable(key, n)
+        return _provable(row, n)
 
     @claim(
         f"{start}_seconds",
@@ -203,7 +200,7 @@ def _row(key: str) -> None:
         tier="laptop",
     )
     def seconds(n: int | None = None) -> Measurement:
-        return _seconds(key, n)
+        return _seconds(row, n)
 
     @claim(
         f"{start}_interval",
@@ -213,7 +210,7 @@ def _row(key: str) -> None:
         note="Without looking further: what training for stability alone gives to the simplest proof.",
     )
     def interval(n: int | None = None) -> Measurement:
-        return _interval(key, n)
+        return _interval(row, n)
 
     @claim(
         f"{start}_unstable",
@@ -224,7 +221,7 @@ def _row(key: str) -> None:
         networks=networks,
     )
     def naive(n: int | None = None) -> Measurement:
-        return _units(key, "naive", n or 1000)
+        return _units(row, "naive", n or 1000)
 
     @claim(
         f"{start}_unstable_crown",
@@ -236,17 +233,17 @@ def _row(key: str) -> None:
         networks=networks,
     )
     def tight(n: int | None = None) -> Measurement:
-        return _units(key, "crown", n or 200)
+        return _units(row, "crown", n or 200)
 
 
-for _key in ROWS:
-    _row(_key)
+for _key, _each in ROWS.items():
+    _row(_key, _each)
 
 
 # ---------------------------------------------------------------------------------------------- the ratio of times
 
 
-def _ratio(slow: str, fast: str, n: int | None) -> Measurement:
+def _ratio(slow: Row, fast: Row, n: int | None) -> Measurement:
     """The ratio of mean times over the images that both networks classify right, with an interval by the bootstrap."""
     pairs = [
         (a.seconds, b.seconds)
@@ -263,14 +260,14 @@ def _ratio(slow: str, fast: str, n: int | None) -> Measurement:
     return Measurement(float(mean[0] / mean[1]), len(times), interval)
 
 
-def _ratio_claim(slow: str) -> None:
-    ours, theirs = paper.ABLATION[slow].seconds, paper.ABLATION["rs"].seconds
+def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
+    ours, theirs = slow.paper.seconds, fast.paper.seconds
     assert ours is not None
     assert theirs is not None
 
     @claim(
-        f"relu_stability.ratio_{slow}",
-        f"MNIST, linf 0.1: mean time of the row {ROWS[slow].label} over that of the row {ROWS['rs'].label}",
+        f"relu_stability.ratio_{key}",
+        f"MNIST, linf 0.1: mean time of the row {slow.label} over that of the row {fast.label}",
         paper=ours / theirs,
         where=paper.RECALLED,
         unit="times",
@@ -278,14 +275,13 @@ def _ratio_claim(slow: str) -> None:
         note="The same images, all classified right by both networks. How far training speeds verification depends on the "
         "verifier: one that eliminates stable units has less to gain.",
         tier="laptop",
-        networks=[ROWS[slow].network, ROWS["rs"].network],
+        networks=[slow.network, fast.network],
     )
     def ratio(n: int | None = None) -> Measurement:
-        return _ratio(slow, "rs", n)
+        return _ratio(slow, fast, n)
 
 
-for _slow in ("adversarial", "control"):
-    _ratio_claim(_slow)
+_ratio_claim("adversarial", ROWS["adversarial"], ROWS["rs"])
 
 
 # ---------------------------------------------------------------------------------------------- the plain way
@@ -317,9 +313,9 @@ def plain(net: nn.Module, x: Tensor, y: int, eps: float, time_limit: float = PLA
     return "robust", time.process_time() - start
 
 
-def _plain(key: str, n: int) -> Measurement:
+def _plain(row: Row, n: int) -> Measurement:
     """The first images that the network classifies right; the series has both ways' seconds and whether they decided."""
-    row, model = ROWS[key], network(ROWS[key].network)
+    model = network(row.network)
     x, y = evaluate.first_correct(model, *data.mnist(n=10 * n), n)
     ends = [plain(model, a, int(b), row.eps) for a, b in zip(x, y, strict=True)]
     ours = verify_dataset(model, x, y, row.eps, progress=False, time_limit=PLAIN_LIMIT)
@@ -335,23 +331,23 @@ def _plain(key: str, n: int) -> Measurement:
     return Measurement(found.value, found.n, found.interval, series=series)
 
 
-def _plain_claim(key: str) -> None:
+def _plain_claim(key: str, row: Row) -> None:
     @claim(
         f"relu_stability.{key}_plain",
-        f"MNIST, linf 0.1, {ROWS[key].label}: mean time of interval bounds and HiGHS",
+        f"MNIST, linf 0.1, {row.label}: mean time of interval bounds and HiGHS",
         unit="s",
         digits=1,
         note="The first images that are classified right, cut off at 120 s each. The series has the seconds of our verifier "
         "on the same images beside.",
         tier="laptop",
-        networks=[ROWS[key].network],
+        networks=[row.network],
     )
     def seconds(n: int | None = None) -> Measurement:
-        return _plain(key, min(n, 2) if n is not None else 20)
+        return _plain(row, min(n, 2) if n is not None else 20)
 
 
 for _key in ("adversarial", "rs"):
-    _plain_claim(_key)
+    _plain_claim(_key, ROWS[_key])
 
 
 from . import inside_claims  # noqa: E402, F401  (registers its claims too)

@@ -21,29 +21,28 @@ EPS = 0.1
 #: Networks whose units are looked at, by the label of their row; small weights pruned, ReLUs not.
 NETWORKS = {
     "adversarial": ("adversarial training", "mnist_01_adversarial"),
-    "l1": ("+ L1", "mnist_01_l1"),
     "rs": ("+ L1 + RS loss", "mnist_01_rs"),
     "narrow": ("adversarial training, narrow", "mnist_01_narrow"),
 }
-SHAPE = (1, 28, 28)
+SHAPE, RS = (1, 28, 28), "mnist_01_rs"
 
 
 @functools.cache
-def network(key: str) -> nn.Module:
-    return prune_small_weights(zoo.load(NETWORKS[key][1])).requires_grad_(False)
+def network(name: str) -> nn.Module:
+    """A network of the zoo with its small weights pruned."""
+    return prune_small_weights(zoo.load(name)).requires_grad_(False)
 
 
-def _attacked(key: str, x: Tensor, y: Tensor) -> Tensor:
+def _attacked(name: str, x: Tensor, y: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return pgd(network(key), x, y, eps=EPS, steps=40, step_size=EPS / 10, generator=generator)
+    return pgd(network(name), x, y, eps=EPS, steps=40, step_size=EPS / 10, generator=generator)
 
 
 def _columns(**columns: tuple[float, ...] | list[float] | list[int] | tuple[int, ...]) -> dict[str, list[float]]:
     return {name: [float(v) for v in column] for name, column in columns.items()}
 
 
-def _inside(key: str) -> None:
-    label, name = NETWORKS[key]
+def _inside(key: str, label: str, name: str) -> None:
     start, title = f"relu_stability.{key}", f"MNIST, linf {EPS:g}, {label}"
     pruned = "Weights below 0.001 are pruned first, ReLUs are not. "
 
@@ -56,8 +55,8 @@ def _inside(key: str) -> None:
         note=pruned + "The others are constants: no path of weights leads to them. Of 4,804.",
     )
     def live(n: int | None = None) -> Measurement:
-        counts = count_units(network(key), data.mnist(n=1)[0], 0.0)
-        channels = structure.live_channels(network(key), SHAPE)
+        counts = count_units(network(name), data.mnist(n=1)[0], 0.0)
+        channels = structure.live_channels(network(name), SHAPE)
         series = _columns(units=counts.units, constant=counts.constant, channels=channels)
         return Measurement(sum(counts.units) - sum(counts.constant), series=series)
 
@@ -70,7 +69,7 @@ def _inside(key: str) -> None:
         note=pruned + "Of 400 in 16 filters; the series counts them filter by filter.",
     )
     def weights(n: int | None = None) -> Measurement:
-        first = next(iter(network(key).parameters()))
+        first = next(iter(network(name).parameters()))
         return Measurement(int((first != 0).sum()), series=_columns(weights=(first != 0).flatten(1).sum(1).tolist()))
 
     @claim(
@@ -82,7 +81,7 @@ def _inside(key: str) -> None:
         note=pruned + "Over 1,000 clean test images. The series has constant, always on, always off and switching units.",
     )
     def behaviour(n: int | None = None) -> Measurement:
-        found = structure.behaviour(network(key), data.mnist(n=n or 1000)[0])
+        found = structure.behaviour(network(name), data.mnist(n=n or 1000)[0])
         columns = _columns(constant=found.constant, on=found.on, off=found.off, switching=found.switching)
         return Measurement(sum(found.switching), n or 1000, series=columns)
 
@@ -96,7 +95,7 @@ def _inside(key: str) -> None:
     )
     def switched(n: int | None = None) -> Measurement:
         x, y = data.mnist(n=n or 1000)
-        found = structure.switched(network(key), x, _attacked(key, x, y))
+        found = structure.switched(network(name), x, _attacked(name, x, y))
         return Measurement(sum(found), len(x), series=_columns(switched=found))
 
     @claim(
@@ -109,7 +108,7 @@ def _inside(key: str) -> None:
     )
     def probe(n: int | None = None) -> Measurement:
         x, y = data.mnist(n=None if n is None else 40 * n)
-        found = structure.probe(network(key), x, y, fit=len(x) // 2)
+        found = structure.probe(network(name), x, y, fit=len(x) // 2)
         held_out = len(x) - len(x) // 2
         interval = evaluate.clopper_pearson(round(found.digit[-1] * held_out), held_out)
         columns = _columns(digit=found.digit, ink=found.ink, slant=found.slant, image=found.image)
@@ -123,12 +122,12 @@ def _inside(key: str) -> None:
         "filter of a single tap has a quarter.",
     )
     def energy(n: int | None = None) -> Measurement:
-        found = structure.kernel_energy_below(next(iter(network(key).parameters())))
+        found = structure.kernel_energy_below(next(iter(network(name).parameters())))
         return Measurement(float(np.nanmean(found)), int(np.isfinite(found).sum()), series=_columns(energy=found.tolist()))
 
 
-for _key in NETWORKS:
-    _inside(_key)
+for _key, (_label, _name) in NETWORKS.items():
+    _inside(_key, _label, _name)
 
 
 # ---------------------------------------------------------------------------------------------- floating point
@@ -141,13 +140,13 @@ for _key in NETWORKS:
     digits=1,
     note="RS network, all test images, four orders of addition, against float64. A proof with a greater margin than this holds "
     "for float32 on these images too; that it does on all others is no theorem.",
-    networks=["mnist_01_rs"],
+    networks=[RS],
 )
 def rounding_error(n: int | None = None) -> Measurement:
     x, y = data.mnist(n=n)
     worst = dict.fromkeys(WAYS, 0.0)
     for a, b in zip(x.split(500), y.split(500), strict=True):
-        margins = float32_margins(network("rs"), a, b)
+        margins = float32_margins(network(RS), a, b)
         for way in WAYS:
             worst[way] = max(worst[way], float((margins[way].double() - margins["exact"]).abs().max()))
     return Measurement(math.log10(max(worst.values())), len(x), series=_columns(error=list(worst.values())))
@@ -160,14 +159,14 @@ def rounding_error(n: int | None = None) -> Measurement:
     note="RS network, the first images that are right and attacked within 0.1. The proof asks for a margin of 1e-9. The series "
     "has, for each, the proved budget, the margin of the image found in float64, and its least in float32.",
     tier="laptop",
-    networks=["mnist_01_rs"],
+    networks=[RS],
 )
 def fooled_images(n: int = 10) -> Measurement:
-    model, found = network("rs"), []
+    model, found = network(RS), []
     x, y = data.mnist()
     generator = torch.Generator().manual_seed(0)
     for part, labels in zip(x.split(500), y.split(500), strict=True):
-        broken = (evaluate.predict(model, part) == labels) & (evaluate.predict(model, _attacked("rs", part, labels)) != labels)
+        broken = (evaluate.predict(model, part) == labels) & (evaluate.predict(model, _attacked(RS, part, labels)) != labels)
         for i in broken.nonzero()[:, 0].tolist():
             if len(found) < n:
                 at = edge(model, part[i], int(labels[i]), EPS, tolerance=2e-8, margin=1e-9, time_limit=20)

@@ -8,8 +8,7 @@ from .. import results
 from ..results import Cell, Grid
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
-
-LAYERS = ("convolution 1", "convolution 2", "dense")
+from .paper import ABLATION
 
 
 def _cell(id: str) -> Cell:
@@ -22,34 +21,51 @@ def _count(value: float) -> Cell:
     return (f"{value:,.0f}", "", "")
 
 
-def accuracy_table(keys: tuple[str, ...] = ("adversarial", "l1", "small", "control", "rs")) -> Grid:
+def _printed(value: float | None, unit: str = "%") -> str:
+    """A number of the paper's in the form of a table, or nothing."""
+    if value is None:
+        return ""
+    return f"{100 * value:.2f}\u00a0%" if unit == "%" else f"{value:,.2f}\u00a0{unit}"
+
+
+def _not_run(value: float | None, unit: str = "%") -> Cell:
+    return ("not run", "", _printed(value, unit))
+
+
+def accuracy_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
     """Accuracy: on clean images, attacked, not broken, proved, proved by intervals alone. Raises KeyError if not measured."""
     rows = []
     for key in keys:
+        if key not in ROWS:
+            printed = ABLATION[key]
+            shares = (printed.test, printed.pgd, printed.upper, printed.provable, None)
+            rows.append((printed.label, tuple(map(_not_run, shares))))
+            continue
         proof = results.get(f"relu_stability.{key}_provable")
         assert proof.n is not None
         broken = sum(proof.series["counterexample"]) / proof.n
-        printed = ROWS[key].paper.upper
-        upper = "" if printed is None else f"{100 * printed:.2f}\u00a0%"
         cells = [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable", "interval")]
-        cells.insert(2, (f"{100 * (1 - broken):.2f}\u00a0%", "", upper))
+        cells.insert(2, (f"{100 * (1 - broken):.2f}\u00a0%", "", _printed(ROWS[key].paper.upper)))
         rows.append((ROWS[key].label, tuple(cells)))
     columns = ("clean", "attacked (PGD)", "not broken", "proved robust", "proved by intervals alone")
     return Grid("MNIST, linf 0.1", columns, tuple(rows))
 
 
-def times_table(keys: tuple[str, ...] = ("adversarial", "l1", "small", "control", "rs")) -> Grid:
-    """CPU seconds an image, time-outs, and unstable ReLUs by two kinds of bounds."""
+def times_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
+    """CPU seconds an image, time-outs, ReLUs that are not pruned, and how many of them are unstable by two kinds of bounds."""
     rows = []
     for key in keys:
+        if key not in ROWS:
+            rows.append((ABLATION[key].label, (_not_run(ABLATION[key].seconds, "s"), *[("", "", "")] * 6)))
+            continue
         entry = results.get(f"relu_stability.{key}_seconds")
         at = dict(zip(QUANTILES, entry.series["seconds"], strict=True))
         proof = results.get(f"relu_stability.{key}_provable")
         naive, tight = (results.get(f"relu_stability.{key}_unstable{end}") for end in ("", "_crown"))
         seconds = [("never" if math.isinf(at[q]) else f"{at[q]:.3f}\u00a0s", "", "") for q in (0.5, 0.99)]
-        counts = (sum(proof.series["unknown"]), naive.value, tight.value, sum(naive.series["constant"]))
+        counts = (sum(proof.series["unknown"]), sum(naive.series["units"]), naive.value, tight.value)
         rows.append((ROWS[key].label, (_cell(f"{key}_seconds"), *seconds, *map(_count, counts))))
-    columns = ("mean time", "median", "99 of 100", "not decided", "unstable, intervals", "unstable, CROWN", "constant")
+    columns = ("mean time", "median", "99 of 100", "not decided", "ReLUs left", "unstable, intervals", "unstable, CROWN")
     return Grid("MNIST, linf 0.1", columns, tuple(rows))
 
 
