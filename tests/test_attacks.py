@@ -36,6 +36,8 @@ TABLE = {
     "pgd restarts": (seeded(attacks.pgd, restarts=3, steps=5), "linf", LINF),
     "mi_fgsm": (attacks.mi_fgsm, "linf", LINF),
     "square": (seeded(attacks.square, queries=100), "linf", LINF),
+    "hop_skip_jump": (seeded(attacks.hop_skip_jump, queries=600, batch=40), "linf", 0.25),
+    "hop_skip_jump l2": (seeded(attacks.hop_skip_jump, queries=600, batch=40, norm="l2"), "l2", 4.0),
     "ddn": (functools.partial(attacks.ddn, steps=30), "l2", L2),
     "cw_l2": (functools.partial(attacks.cw_l2, steps=30, search_steps=4), "l2", L2),
     "deepfool": (functools.partial(attacks.deepfool, steps=8), "l2", L2),
@@ -375,3 +377,50 @@ def test_square_needs_no_gradient(net, digits):
 
     x_adv = attacks.square(Cut().eval(), *digits, eps=0.2, queries=150, generator=g().manual_seed(0))
     assert errors(net, x_adv, digits[1]).sum() > errors(net, *digits).sum() + 10
+
+
+class Counted(nn.Module):
+    """Counts the images that it is shown."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.shown = net, 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_labels_alone_lead_near_the_exact_distance_to_a_plane(norm):
+    torch.manual_seed(0)
+    d = 60
+    net = Counted(nn.Linear(d, 2).double()).eval()
+    x = 0.4 + 0.2 * torch.rand(8, d, dtype=torch.float64)
+    y = net(x).argmax(1)
+    weight = (net.net.weight[1] - net.net.weight[0]).detach()
+    logits = net(x).detach()
+    exact = (logits[:, 1] - logits[:, 0]).abs() / (weight.abs().sum() if norm == "linf" else weight.norm())
+    found = {}
+    for queries in (300, 6000):
+        net.shown = 0
+        x_adv = attacks.hop_skip_jump(net, x, y, norm=norm, queries=queries, generator=g().manual_seed(0))
+        assert net.shown <= len(x) * queries + 1, "one image more checks the input"
+        assert errors(net, x_adv, y).all()
+        found[queries] = distance(x_adv, x, norm) / exact
+        assert (found[queries] >= 1 - 1e-9).all()
+    assert found[6000].median() < found[300].median()
+    assert found[6000].median() < (1.1 if norm == "l2" else 1.25)
+
+
+def test_labels_alone_from_a_start_of_the_readers(net, digits):
+    first = [int((digits[1] == k).nonzero()[0]) for k in digits[1].unique()]
+    x, y = digits[0][first], digits[1][first]
+    start, targets = x.roll(1, 0), y.roll(1)
+    reached = net(start).argmax(1) == targets
+    x_adv = attacks.hop_skip_jump(net, x, y, queries=300, start=start, targets=targets, generator=g().manual_seed(0))
+    assert torch.equal(net(x_adv).argmax(1) == targets, reached | (net(x).argmax(1) == targets))
+    assert (distance(x_adv, x, "linf") <= distance(start, x, "linf") + 1e-6).all()
+    for options, says in (({"queries": 0}, "at least 1"), ({"batch": 0}, "at least 1"), ({"start": start[:2]}, "shape")):
+        with pytest.raises(ValueError, match=says):
+            attacks.hop_skip_jump(net, x, y, **options)

@@ -122,6 +122,9 @@ def test_a_packed_store_is_read(serial, tmp_path, monkeypatch):
     stability.verify_dataset(net, x, y, EPS, store=store, progress=False)
     packed = stability.Store(store).pack(tmp_path / "verdicts.jsonl.xz")
     assert packed.stat().st_size < store.stat().st_size / 2
+    kept = [json.loads(line) for line in lzma.decompress(packed.read_bytes()).splitlines()]
+    without = {line["stage"] for line in kept if line["witness"] is None and line["status"] == "counterexample"}
+    assert without <= {"prediction", "pgd"}
     monkeypatch.setattr(dataset, "verify", None)
     assert facts(stability.verify_dataset(net, x, y, EPS, store=packed, progress=False)) == facts(serial)
     with pytest.raises(stability.StoreError, match="unpack"):
@@ -168,11 +171,13 @@ def test_bad_calls_are_named_before_any_work(tmp_path):
 
 
 SCRIPT = """
-    import sys, torch
+    import sys, time, torch
     sys.path.insert(0, {tests!r})
     import test_stability_dataset as t
     from advlab import stability
     torch.set_num_threads(1)
+    add = stability.Store.add
+    stability.Store.add = lambda *a: (add(*a), time.sleep(0.03))  # so that whoever kills it is quick enough
     net, x, y = t.problem(200)
     stability.verify_dataset(net, x, y, t.EPS, store=sys.argv[1], progress=False)
 """
