@@ -52,7 +52,6 @@ class Row:
 ROWS = {
     "adversarial": Row("mnist_01_adversarial", paper.ABLATION["adversarial"], paper.RECALLED, images=2000),
     "rs": Row("mnist_01_rs_pruned", paper.ABLATION["rs"], paper.QUOTED),
-    "narrow": Row("mnist_01_narrow", paper.NARROW, "", images=2000),
 }
 
 

@@ -22,7 +22,6 @@ EPS = 0.1
 NETWORKS = {
     "adversarial": ("adversarial training", "mnist_01_adversarial"),
     "rs": ("+ L1 + RS loss", "mnist_01_rs"),
-    "narrow": ("adversarial training, narrow", "mnist_01_narrow"),
 }
 SHAPE, RS = (1, 28, 28), "mnist_01_rs"
 

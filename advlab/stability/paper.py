@@ -32,8 +32,5 @@ ABLATION = {
     "rs": Row("+ RS loss", 0.9868, 0.9513, 0.9433, 0.9438, 0.49),
 }
 
-#: Our own control, which the paper does not have.
-NARROW = Row("adversarial training, narrow", None, None, None, None, None)
-
 #: Seconds to build the model of one image, before solving, for the row with the RS loss.
 BUILD_SECONDS = 4.98
