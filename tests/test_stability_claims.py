@@ -1,0 +1,103 @@
+"""Chapter 3's numbers: stored verdicts are replayed, and the plain way to verify agrees with the cascade."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from advlab import data, evaluate, results, stability
+from advlab.stability import claims, paper, tables
+
+ROWS = pytest.mark.parametrize("row", claims.ROWS.values(), ids=list(claims.ROWS))
+
+
+@ROWS
+def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
+    """The verdicts that ship are read by their keys: an altered network, image or budget would not find them."""
+    stored = stability.verify_dataset(
+        claims.network(row.network),
+        *data.mnist(n=row.images),
+        row.eps,
+        store=claims.packed(row.network, row.eps),
+        time_limit=claims.TIME_LIMIT,
+        progress=False,
+    )
+    assert len(stored) == row.images
+    x, y = data.mnist(n=row.images)
+    net = claims.network(row.network)
+    wrong = (evaluate.predict(net, x) != y).nonzero()[:, 0].tolist()
+    assert wrong == [k for k, v in enumerate(stored.verdicts) if v.stage == "prediction"]
+    broken = [k for k, v in enumerate(stored.verdicts) if v.witness is not None]
+    assert {stored.verdicts[k].stage for k in broken} <= {"alpha-crown", "branch and bound", "mixed-integer"}
+    assert (
+        len(broken) == sum(v.status == "counterexample" and v.stage not in ("prediction", "pgd") for v in stored.verdicts) > 0
+    )
+    witness = torch.stack([stored.verdicts[k].witness.double() for k in broken])
+    try:
+        guess = net.double()(witness).argmax(1)
+    finally:
+        net.float()
+    assert (guess != y[broken]).all()
+    assert float((witness - x[broken].double()).abs().max()) <= row.eps + 1e-12
+    assert witness.min() >= 0
+    assert witness.max() <= 1
+    for v in stored.verdicts:
+        assert (v.status == "robust") == (v.bound is not None and v.bound > 0 and v.witness is None)
+
+
+@ROWS
+def test_some_stored_proofs_are_found_again(row):
+    x, y = data.mnist(n=row.images)
+    stored = claims.verdicts(row)
+    again = torch.randperm(row.images, generator=torch.Generator().manual_seed(0))[:12].tolist()
+    for k in again:
+        found = stability.verify(claims.network(row.network), x[k], int(y[k]), row.eps, time_limit=5)
+        assert {found.status, stored.verdicts[k].status} != {"robust", "counterexample"}
+
+
+def test_the_plain_way_agrees_with_the_cascade():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    for layer in net[::2]:
+        nn.init.normal_(layer.weight)
+    seen = set()
+    for k, x in enumerate(torch.rand(30, 8)):
+        y, eps = int(net(x[None]).argmax()), 0.01 * k
+        status, seconds = claims.plain(net, x, y, eps, time_limit=20)
+        assert status == stability.verify(net, x, y, eps).status
+        assert 0 < seconds <= 20
+        seen.add(status)
+    assert seen == {"robust", "counterexample"}
+    assert claims.plain(net, torch.rand(8), 0, 0.5, time_limit=0.0)[0] == "unknown"
+
+
+def test_rows_that_are_not_measured_are_shown_as_such():
+    text = repr(tables.accuracy_table())
+    for key, printed in paper.ABLATION.items():
+        line = next(line for line in text.splitlines() if line.startswith(printed.label + " "))
+        assert ("not run" in line) == (key not in claims.ROWS)
+        assert f"{100 * printed.provable:.2f}" in line
+    assert repr(tables.times_table()).count("not run") == len(paper.ABLATION.keys() - claims.ROWS.keys())
+    with pytest.raises(KeyError):
+        tables.accuracy_table(("nosuch",))
+
+
+def test_times_and_shares_hang_together():
+    for key, row in claims.ROWS.items():
+        proof = results.get(f"relu_stability.{key}_provable")
+        counted = sum(sum(proof.series[status]) for status in ("robust", "counterexample", "unknown"))
+        assert counted == proof.n == row.images
+        assert proof.value == pytest.approx(sum(proof.series["robust"]) / proof.n)
+        seconds = results.get(f"relu_stability.{key}_seconds")
+        column = seconds.series["seconds"]
+        assert column == sorted(column)
+        assert seconds.n == proof.n - proof.series["counterexample"][stability.verifier.STAGES.index("prediction")]
+        unknown = sum(proof.series["unknown"])
+        assert math.isinf(column[-1]) == (unknown > 0)
+
+
+def test_rows_take_the_papers_label():
+    row = claims.ROWS["rs"]
+    assert dataclasses.replace(row, images=5).label == row.label == paper.ABLATION["rs"].label
