@@ -77,6 +77,26 @@ def _interleaved(x: Tensor) -> Tensor:
     return x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
 
 
+class MaskedReLU(nn.Module):
+    """A ReLU layer of which some units are pruned: where ``mask`` is 1 the identity, where it is -1 zero, where 0 a ReLU.
+
+    ``mask`` has the shape of one input of the layer, without the batch (Xiao et al. 2019, section 3.2).
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask.to(torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(self.mask == 0, x.relu(), x * (self.mask > 0))
+
+    def extra_repr(self) -> str:
+        counts = [int((self.mask == value).sum()) for value in (0, 1, -1)]
+        return f"relu={counts[0]}, identity={counts[1]}, zero={counts[2]}"
+
+
 def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     """The small network of Xiao et al. (2019): 5 x 5 convolutions of stride 2 with 16 and 32 filters, then 100 units.
 
@@ -90,9 +110,7 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
 
 
 def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
-    """:func:`stability_cnn` with layers whose ReLUs can be pruned (:class:`advlab.stability.MaskedReLU`); none is yet."""
-    from .stability.affine import MaskedReLU  # only here: that package imports this module
-
+    """:func:`stability_cnn` with layers whose ReLUs can be pruned (:class:`MaskedReLU`); none is yet."""
     layers, x = [], torch.zeros(1, channels, size, size)
     for layer in stability_cnn(channels, size):
         x = layer(x)

@@ -1,6 +1,7 @@
 """ReLU stability (Xiao et al. 2019): bounds, the paper's levers, and exact verification. Chapter 3."""
 
-from .affine import MaskedReLU, normal_form
+from ..models import MaskedReLU
+from .affine import normal_form
 from .bounds import UnitCounts, count_units, interval_bounds, unstable
 from .dataset import Store, StoreError, Verdicts, verify_dataset, worker_pool
 from .levers import prune_relus, prune_small_weights, rs_loss, sparsity_loss

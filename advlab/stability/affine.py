@@ -20,30 +20,10 @@ from scipy import sparse
 from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
-from ..models import HalvingConv2d, Mask, Normalize
+from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
-
-
-class MaskedReLU(nn.Module):
-    """A ReLU layer of which some units are pruned: where ``mask`` is 1 the identity, where it is -1 zero, where 0 a ReLU.
-
-    ``mask`` has the shape of one input of the layer, without the batch (Xiao et al. 2019, section 3.2).
-    """
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask.to(torch.int8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.where(self.mask == 0, x.relu(), x * (self.mask > 0))
-
-    def extra_repr(self) -> str:
-        counts = [int((self.mask == value).sum()) for value in (0, 1, -1)]
-        return f"relu={counts[0]}, identity={counts[1]}, zero={counts[2]}"
 
 
 class Elementwise(nn.Module):

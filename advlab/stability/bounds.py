@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..models import HalvingConv2d, Mask, Normalize
-from .affine import Array, MaskedReLU, Rounds, normal_form
+from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
+from .affine import Array, Rounds, normal_form
 from .reduced import bounded, interval
 
 Bounds = list[tuple[Tensor, Tensor]]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import MaskedReLU
+from ..models import MaskedReLU
 from .bounds import Bounds, interval_bounds, layers
 
 REDUCTIONS = ("sum", "mean")

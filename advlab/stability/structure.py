@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from .affine import MaskedReLU, normal_form
+from ..models import MaskedReLU
+from .affine import normal_form
 from .bounds import constant_units, layers
 
 
