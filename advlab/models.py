@@ -249,7 +249,7 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
             inputs = outputs
         parts[f"stage{stage}"] = nn.Sequential(*made)
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(inputs, 10)}
-    return nn.Sequential(OrderedDict(parts))
+    return nn.Sequential(OrderedDict(parts)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class Mask(nn.Module):

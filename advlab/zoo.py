@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from . import data, models
 from .attacks import pgd
 from .evaluate import clopper_pearson, predict
+from .masking import masked_resnet, narrow_resnet
 from .spheres import concentric_spheres
 from .stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
 from .training import binary_cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
@@ -179,6 +180,33 @@ def _pruned_recipe(dataset: str, start: str, eps: float, step_size: float, says:
     )
 
 
+def _mask_recipe(build: Callable[[], nn.Module], says: str, seed: int = 0) -> Recipe:
+    """A network of Luo et al. (2018) at a laptop's size. They choose the best epoch on the test set; here the last is kept."""
+    return Recipe(
+        build=build,
+        train=_cifar10_without_validation,
+        test=functools.partial(data.cifar10, "test", full=True),
+        epochs=15,
+        batch_size=128,
+        optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=_rise_and_fall,
+        seed=seed,
+        says={
+            "paper": f"Luo et al. (2018), {says}; width 16, not 64; 15 epochs, not 350",
+            "data": "CIFAR-10: training images from 5,000 on, mirrored and shifted by up to 4 pixels; tested on all 10,000",
+            "optimizer": "SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, cross entropy; the "
+            "last epoch is kept; stored in half precision",
+            "licence": "MIT",
+        },
+        options={"transform": functools.partial(flip_and_shift, pixels=4)},
+        half=True,
+    )
+
+
+def _masked(drop: float, stages: str = "shallow", **options: Any) -> Callable[[], nn.Module]:
+    return functools.partial(masked_resnet, 18, 16, drop, stages, **options)
+
+
 def _small_weights_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
     base = _stability_recipe("MNIST", eps, step_size, 0, says)
     return replace(
@@ -263,6 +291,19 @@ RECIPES: dict[str, Recipe] = {
         "CIFAR-10", 8 / 255, 2 / 255, 20, "linf 8/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=2e-3
     ),
     "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
+    "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
+    "cifar_resnet18_b": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks; another seed", 1),
+    "cifar_mask_50": _mask_recipe(_masked(0.5), "0.5-Shallow"),
+    "cifar_mask_50_b": _mask_recipe(_masked(0.5), "0.5-Shallow; other masks and another seed", 1),
+    "cifar_mask_70": _mask_recipe(_masked(0.7), "0.7-Shallow"),
+    "cifar_mask_90": _mask_recipe(_masked(0.9), "0.9-Shallow"),
+    "cifar_mask_50_deep": _mask_recipe(_masked(0.5, "deep"), "0.5-Deep"),
+    "cifar_mask_50_shared": _mask_recipe(_masked(0.5, kind="shared"), "0.5-Shallow, the same mask for all channels"),
+    "cifar_mask_50_channel": _mask_recipe(_masked(0.5, kind="channel"), "0.5-Shallow, whole channels; our control"),
+    "cifar_mask_50_narrow": _mask_recipe(functools.partial(narrow_resnet, 18, 16, 0.5), "0.5-Shallow DC: narrow, no masks"),
+    "cifar_mask_50_tile2": _mask_recipe(_masked(0.5, kind="periodic", period=2), "0.5-Shallow, masks of period 2; ours"),
+    "cifar_mask_50_tile4": _mask_recipe(_masked(0.5, kind="periodic", period=4), "0.5-Shallow, masks of period 4; ours"),
+    "cifar_mask_50_tile8": _mask_recipe(_masked(0.5, kind="periodic", period=8), "0.5-Shallow, masks of period 8; ours"),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),

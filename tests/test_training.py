@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advlab import attacks, data, training, zoo
+from advlab import attacks, data, masking, training, zoo
 from advlab.__main__ import main
 
 fit = functools.partial(training.fit, progress=False)
@@ -164,6 +164,31 @@ def test_a_recipe_may_prepare_its_network(tmp_path, monkeypatch):
     short.prepare(fresh, x)
     assert torch.equal(net[1].weight, fresh[1].weight.half().float()), "the first layer is set from the data, then left alone"
     assert not torch.equal(net[3].weight, fresh[3].weight)
+
+
+def test_a_masked_network_is_trained_and_keeps_its_masks(tmp_path, monkeypatch):
+    x, y = data.cifar10("train", 130, full=False)
+    short = dataclasses.replace(zoo.recipe("cifar_mask_50_b"), train=lambda: (x, y), test=lambda: (x[:30], y[:30]))
+    monkeypatch.setitem(zoo.RECIPES, "cifar_mask_50_b", short)
+    zoo.train("cifar_mask_50_b", tmp_path, epochs=1, progress=False)
+    torch.manual_seed(5)
+    net = zoo.load("cifar_mask_50_b", tmp_path)
+    torch.manual_seed(1)
+    fresh = short.build()
+    pairs = [(a, b) for a, b in zip(net.modules(), fresh.modules(), strict=True) if isinstance(a, masking.RandomMask)]
+    assert len(pairs) == 10
+    assert all(torch.equal(a.kept, b.kept) and torch.equal(a.seed, b.seed) for a, b in pairs), "those of the recipe's seed"
+    assert not torch.equal(net.linear.weight, fresh.linear.weight)
+
+
+def test_masks_and_widths_of_the_recipes():
+    drops = {"cifar_resnet18": 0, "cifar_mask_50": 10, "cifar_mask_50_deep": 10, "cifar_mask_50_narrow": 0}
+    for name, count in drops.items():
+        net = zoo.recipe(name).build()
+        masks = [m for m in net.modules() if isinstance(m, masking.RandomMask)]
+        assert len(masks) == count
+        assert all(m.drop == 0.5 for m in masks)
+    assert zoo.recipe("cifar_mask_50_tile4").build().stem[1][1].period == 4
 
 
 # ------------------------------------------------------------------------------------------------- the zoo

@@ -114,7 +114,8 @@ def masked_resnet(
         share = drop[stage] if isinstance(drop, Mapping) else drop
         shares |= dict.fromkeys(_masked_layers(net, stage), share)
     options = {"kind": kind, "period": period, "block": block, "generator": generator}
-    return insert_masks(net, shares, layers=shares, shape=(3, 32, 32), **options)  # type: ignore[arg-type]
+    masked = insert_masks(net, shares, layers=shares, shape=(3, 32, 32), **options)  # type: ignore[arg-type]
+    return masked.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: Iterable[int] = (0, 1, 2)) -> nn.Sequential:
