@@ -30,10 +30,11 @@ def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
     wrong = (evaluate.predict(net, x) != y).nonzero()[:, 0].tolist()
     assert wrong == [k for k, v in enumerate(stored.verdicts) if v.stage == "prediction"]
     broken = [k for k, v in enumerate(stored.verdicts) if v.witness is not None]
-    assert {stored.verdicts[k].stage for k in broken} <= {"alpha-crown", "branch and bound", "mixed-integer"}
-    assert (
-        len(broken) == sum(v.status == "counterexample" and v.stage not in ("prediction", "pgd") for v in stored.verdicts) > 0
-    )
+    searched = [v for v in stored.verdicts if v.status == "counterexample" and v.stage not in ("prediction", "pgd")]
+    assert len(searched) == len(broken)
+    assert broken or row.images < 1000
+    if not broken:
+        return
     witness = torch.stack([stored.verdicts[k].witness.double() for k in broken])
     try:
         guess = net.double()(witness).argmax(1)

@@ -41,7 +41,7 @@ class Row:
     paper: paper.Row
     where: str
     eps: float = 0.1
-    images: int = 10_000  #: that are verified
+    images: int = 10_000  #: so many of the first test images are verified
 
     @property
     def label(self) -> str:
@@ -134,8 +134,7 @@ def _units(row: Row, method: str, n: int) -> Measurement:
 
 def _interval(row: Row, n: int | None) -> Measurement:
     """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
-    x, y = data.mnist(n=n or row.images)
-    proved = []
+    x, y, proved = *data.mnist(n=n), []
     with torch.no_grad():
         for a, b in zip(x.double().split(500), y.split(500), strict=True):
             low, high = interval_bounds(network(row.network).double(), a, row.eps)[-1]
@@ -147,7 +146,7 @@ def _interval(row: Row, n: int | None) -> Measurement:
 def _attacked(row: Row, n: int | None) -> Measurement:
     """PGD of 40 steps of a tenth of the budget from one random start, the paper's evaluation."""
     model = network(row.network)
-    x, y = data.mnist(n=n or row.images)
+    x, y = data.mnist(n=n)
     generator = torch.Generator().manual_seed(0)
     attack = functools.partial(pgd, model, eps=row.eps, steps=40, step_size=row.eps / 10, generator=generator)
     attacked = torch.cat([attack(a, b) for a, b in zip(x.split(500), y.split(500), strict=True)])
@@ -183,7 +182,8 @@ def _row(key: str, row: Row) -> None:
         **printed(row.paper.provable),
         digits=2,
         tier="laptop",
-        note="Right, and proved right in the whole ball. Time-out 120 CPU seconds of one thread.",
+        note="Right, and proved right in the whole ball, of the first images of the test set. Time-out 120 CPU seconds of one "
+        "thread.",
     )
     def provable(n: int | None = None) -> Measurement:
         return _provable(row, n)
@@ -270,9 +270,9 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         paper=ours / theirs,
         where=paper.RECALLED,
         unit="times",
-        digits=1,
-        note="The same images, all classified right by both networks. How far training speeds verification depends on the "
-        "verifier: one that eliminates stable units has less to gain.",
+        digits=0,
+        note="The same images, the first of the test set that both networks classify right. An image that was not decided counts "
+        "with the seconds spent on it, so that the ratio is at least this.",
         tier="laptop",
         networks=[slow.network, fast.network],
     )
@@ -345,8 +345,7 @@ def _plain_claim(key: str, row: Row) -> None:
         return _plain(row, 10, PLAIN_LIMIT) if n is None else _plain(row, 1, 5.0)
 
 
-for _key in ("adversarial", "rs"):
-    _plain_claim(_key, ROWS[_key])
+_plain_claim("rs", ROWS["rs"])
 
 
 from . import inside_claims  # noqa: E402, F401  (registers its claims too)

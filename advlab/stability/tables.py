@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from .. import results
+from ..evaluate import clopper_pearson
 from ..results import Cell, Grid
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
@@ -39,15 +40,18 @@ def accuracy_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
         if key not in ROWS:
             printed = ABLATION[key]
             shares = (printed.test, printed.pgd, printed.upper, printed.provable, None)
-            rows.append((printed.label, tuple(map(_not_run, shares))))
+            cells = [*map(_not_run, shares)]
+            rows.append((printed.label, (*cells[:2], ("", "", ""), *cells[2:])))
             continue
         proof = results.get(f"relu_stability.{key}_provable")
         assert proof.n is not None
-        broken = sum(proof.series["counterexample"]) / proof.n
+        left = int(proof.n - sum(proof.series["counterexample"]))
+        ends = " to ".join(f"{100 * end:.2f}" for end in clopper_pearson(left, proof.n))
         cells = [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable", "interval")]
-        cells.insert(2, (f"{100 * (1 - broken):.2f}\u00a0%", "", _printed(ROWS[key].paper.upper)))
+        cells.insert(2, (f"{100 * left / proof.n:.2f}\u00a0%", ends, _printed(ROWS[key].paper.upper)))
+        cells.insert(2, (f"{proof.n:,}", "", ""))
         rows.append((ROWS[key].label, tuple(cells)))
-    columns = ("clean", "attacked (PGD)", "not broken", "proved robust", "proved by intervals alone")
+    columns = ("clean", "attacked (PGD)", "images verified", "not broken", "proved robust", "proved by intervals alone")
     return Grid("MNIST, linf 0.1", columns, tuple(rows))
 
 
