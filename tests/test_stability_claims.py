@@ -52,9 +52,9 @@ def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
 def test_some_stored_proofs_are_found_again(row):
     x, y = data.mnist(n=row.images)
     stored = claims.verdicts(row)
-    again = torch.randperm(row.images, generator=torch.Generator().manual_seed(0))[:12].tolist()
+    again = torch.randperm(row.images, generator=torch.Generator().manual_seed(0))[:6].tolist()
     for k in again:
-        found = stability.verify(claims.network(row.network), x[k], int(y[k]), row.eps, time_limit=5)
+        found = stability.verify(claims.network(row.network), x[k], int(y[k]), row.eps, time_limit=3)
         assert {found.status, stored.verdicts[k].status} != {"robust", "counterexample"}
 
 
