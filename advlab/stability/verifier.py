@@ -124,7 +124,7 @@ def verify(
     Raises ValueError for a bad input, label, eps, stage or solver, TypeError for a network without a normal form, and
     ImportError for a solver that is not installed.
     """
-    start = time.process_time()
+    wall, start = time.perf_counter(), time.process_time()
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
@@ -141,7 +141,7 @@ def verify(
         found = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
         return found.double().flatten(1).cpu()
 
-    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage), solver)
+    budget = _Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
     return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
 
 
@@ -162,7 +162,7 @@ def verify_property(
     ``rows`` is (m, classes), ``const`` (m,); the box may lie anywhere. Stages, guarantee and errors are those of
     :func:`verify`, without PGD: "robust" means that the property holds. The middle of the box stands for the prediction.
     """
-    start = time.process_time()
+    wall, start = time.perf_counter(), time.process_time()
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
     _check_limits(time_limit, margin, last_stage, solver)
@@ -171,16 +171,23 @@ def verify_property(
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.rounds.logits.units})")
     ends = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = _Budget(start + time_limit, margin, STAGES.index(last_stage), solver)
+    budget = _Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
     return _decide(prepared, middle, ends, (rows.double().numpy(), const.double().numpy()), None, start, budget)
 
 
 @dataclass(frozen=True)
 class _Budget:
     deadline: float  #: in time.process_time()
+    began: tuple[float, float]  #: time.perf_counter(), time.process_time()
     margin: float
     stop: int  #: the place of the last stage
     solver: Solver
+
+    @property
+    def slowness(self) -> float:
+        """Seconds that pass for a CPU second, since the beginning; at least 1. Solvers count the former."""
+        wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
+        return max(1.0, wall / max(cpu, 1e-3))
 
 
 _Outcome = tuple[str, str, float, Tensor | None]
@@ -257,7 +264,7 @@ def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: 
         share = (budget.deadline - time.process_time()) / (len(left) - done)
         if share <= 0:
             return "unknown", "mixed-integer", float(bounds.min()), None
-        found = mixed_integer(problem, k, check, enough=margin, seconds=share, solver=budget.solver)
+        found = mixed_integer(problem, k, check, enough=margin, seconds=share * budget.slowness, solver=budget.solver)
         if found.refused:
             return "unknown", "branch and bound", float(bounds.min()), None
         if found.status != "robust":
