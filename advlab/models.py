@@ -253,7 +253,7 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
 
 
 class Mask(nn.Module):
-    """Sets the values of its input, (n, *shape), to 0 wherever ``kept`` is False: a boolean buffer (1, *shape).
+    """Sets the values of its input, ``(n, *shape)``, to 0 wherever ``kept`` is False: a boolean buffer ``(1, *shape)``.
 
     Made of ``kept`` without that 1. The buffer has it, so that ``.to(memory_format=...)`` reaches masks of feature maps.
     """
