@@ -270,7 +270,7 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         f"MNIST, linf 0.1: mean time of the row {slow.label} over that of the row {fast.label}",
         paper=ours / theirs,
         where=paper.RECALLED,
-        unit="times",
+        unit="×",
         digits=0,
         note="The same images, the first that both networks classify right. An image that was not decided counts with the "
         "seconds spent on it, so that the ratio is at least this.",
