@@ -436,3 +436,19 @@ def test_a_layer_that_is_used_twice_counts_twice():
     found = stability.normal_form(net, (3,))
     assert [r.units for r in found.hidden] == [3, 3]
     assert found(x.double().numpy()) == pytest.approx(net.double()(x.double()).detach().numpy())
+
+
+def test_a_solver_that_counts_seconds_of_the_wall_gets_as_many_as_make_the_cpu_seconds(monkeypatch):
+    wall, cpu = time.perf_counter(), time.process_time()
+    busy = verifier._Budget(cpu + 50, (wall - 30, cpu - 10), 1e-6, 5, "highs")
+    assert busy.slowness == pytest.approx(3, rel=0.05)
+    assert verifier._Budget(cpu + 50, (wall - 1, cpu - 10), 1e-6, 5, "highs").slowness == 1, "threads of a process"
+    asked = []
+    monkeypatch.setattr(
+        verifier, "mixed_integer", lambda *a, seconds, **_: asked.append(seconds) or search.Found("unknown", -1.0)
+    )
+    monkeypatch.setattr(verifier, "branch_and_bound", lambda *a, **_: search.Found("unknown", -1.0))
+    problem = type("Problem", (), {"units": 5})()
+    verifier._search(problem, torch.tensor([-1.0]), {0: torch.zeros(5)}, None, busy)
+    left = busy.deadline - time.process_time()
+    assert asked[0] == pytest.approx(left * busy.slowness, rel=0.05)

@@ -132,7 +132,7 @@ def translation_error(
     if before.shape[2:] != x.shape[2:] or x.ndim != 4:
         raise ValueError(f"the function takes {tuple(x.shape)} to {tuple(before.shape)}; it must keep height and width")
     height, width = x.shape[2:]
-    total = torch.zeros(len(x), dtype=before.dtype)
+    total = torch.zeros(len(x), dtype=before.dtype, device=before.device)
     for _ in range(shifts):
         step = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))
         moved = function(x.roll(step, (2, 3))) - before.roll(step, (2, 3))
