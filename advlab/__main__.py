@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from fractions import Fraction
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--n", type=int, help="take so many images (default: all)")
     p = commands.add_parser("verify", help="chapter 3's exact verifier on a network's test images; run again to go on")
     p.add_argument("name", help="a network of the zoo")
-    p.add_argument("--eps", type=float, required=True, help="the budget in linf, such as 0.1")
+    p.add_argument("--eps", type=_budget, required=True, help="the budget in linf, such as 0.1 or 2/255")
     p.add_argument("--images", type=int, default=100, help="the first so many test images (default: 100)")
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
     p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.jsonl)")
@@ -55,6 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, ValueError, OSError, ImportError) as e:
         print(f"advlab: {e}", file=sys.stderr)
         return 1
+
+
+def _budget(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError) as e:
+        raise argparse.ArgumentTypeError(f"{text!r} is no budget; give a number such as 0.1 or 2/255") from e
 
 
 def _data(args: argparse.Namespace) -> int:

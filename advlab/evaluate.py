@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from unittest import mock
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
-from scipy.stats import binom
+from scipy.stats import binom, bootstrap
 from torch import Tensor, nn
 
 from . import checks
@@ -109,6 +110,25 @@ def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, fl
     k = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # P(fewer than k below the median) <= tail
     low, high = (float(ranked[k - 1]), float(ranked[n - k])) if k >= 1 else (float("-inf"), float("inf"))
     return float(ranked.quantile(0.5)), low, high
+
+
+def mean_interval(values: Tensor, confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
+    """The mean of ``values`` (n,) and an interval by the bootstrap (percentiles of ``draws`` resamples), as (mean, low, high).
+
+    No guarantee: it covers the true mean about as often as it says only for many values, and less often if a few of them make
+    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values.
+
+    >>> [round(v) for v in mean_interval(torch.arange(101.0))]
+    [50, 44, 56]
+    """
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
+    exact = values.double().numpy()
+    if len(exact) == 1:
+        return float(exact[0]), float("-inf"), float("inf")
+    options = {"n_resamples": draws, "confidence_level": confidence, "method": "percentile", "batch": 100}
+    found = bootstrap((exact,), np.mean, rng=0, **options).confidence_interval
+    return float(exact.mean()), float(found.low), float(found.high)
 
 
 @torch.no_grad()

@@ -109,13 +109,18 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     )
 
 
-def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
-    """:func:`stability_cnn` with layers whose ReLUs can be pruned (:class:`MaskedReLU`); none is yet."""
-    layers, x = [], torch.zeros(1, channels, size, size)
-    for layer in stability_cnn(channels, size):
+def prunable(net: nn.Sequential, shape: Sequence[int]) -> nn.Sequential:
+    """``net`` with layers whose ReLUs can be pruned (:class:`MaskedReLU`); none is yet. ``shape`` is that of one input."""
+    layers, x = [], torch.zeros(1, *shape)
+    for layer in net:
         x = layer(x)
         layers.append(MaskedReLU(torch.zeros(x.shape[1:])) if isinstance(layer, nn.ReLU) else layer)
     return nn.Sequential(*layers)
+
+
+def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
+    """:func:`stability_cnn`, :func:`prunable`."""
+    return prunable(stability_cnn(channels, size), (channels, size, size))
 
 
 def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> nn.Sequential:
@@ -125,6 +130,11 @@ def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> n
         *(HalvingConv2d(first, second, 5, padding=2), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(second * 49, units), nn.ReLU(), nn.Linear(units, 10)),
     )
+
+
+def pruned_narrow_stability_cnn() -> nn.Sequential:
+    """:func:`narrow_stability_cnn`, :func:`prunable`."""
+    return prunable(narrow_stability_cnn(), (1, 28, 28))
 
 
 #: Mean and deviation of CIFAR-10's training images, by channel (RGB).
@@ -197,8 +207,8 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
 
 
-class _Block(nn.Module):
-    """A residual block, ``residual`` and ``shortcut`` added, then ReLU; ``kernels`` are the sizes of its convolutions."""
+class ResidualBlock(nn.Module):
+    """A block of :func:`resnet`: ``residual`` and ``shortcut`` added, then ReLU; ``kernels`` are its convolutions' sizes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernels: Sequence[int], inner: int) -> None:
         super().__init__()
@@ -245,7 +255,7 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
         made: list[nn.Module] = []
         for i in range(count):
             stride = 2 if stage > 1 and i == 0 else 1
-            made.append(_Block(inputs, outputs, stride, (1, 3, 1) if bottleneck else (3, 3), inner))
+            made.append(ResidualBlock(inputs, outputs, stride, (1, 3, 1) if bottleneck else (3, 3), inner))
             inputs = outputs
         parts[f"stage{stage}"] = nn.Sequential(*made)
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(inputs, 10)}

@@ -28,10 +28,10 @@ from torch.optim import Optimizer
 from . import data, models
 from .attacks import pgd
 from .evaluate import clopper_pearson, predict
-from .masking import masked_resnet, narrow_resnet
+from .masking import coordinate_resnet, dropout_resnet, masked_resnet, narrow_resnet, single_step, trades_loss, trades_pairs
 from .spheres import concentric_spheres
 from .stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
-from .training import binary_cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
+from .training import binary_cross_entropy, cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
 
 Split = Callable[[], tuple[Tensor, Tensor]]
 
@@ -180,27 +180,68 @@ def _pruned_recipe(dataset: str, start: str, eps: float, step_size: float, says:
     )
 
 
-def _mask_recipe(build: Callable[[], nn.Module], says: str, seed: int = 0) -> Recipe:
-    """A network of Luo et al. (2018) at a laptop's size. They choose the best epoch on the test set; here the last is kept."""
+_FLIP_AND_SHIFT = functools.partial(flip_and_shift, pixels=4)
+
+
+def _mask_recipe(
+    build: Callable[[], nn.Module],
+    says: str,
+    seed: int = 0,
+    *,
+    epochs: int = 15,
+    transform: Callable = _FLIP_AND_SHIFT,
+    loss: Callable = cross_entropy,
+    loss_says: str = "cross entropy",
+) -> Recipe:
+    """A network of chapter 4 at a laptop's size. Luo et al. choose the best epoch on the test set; here the last is kept."""
     return Recipe(
         build=build,
         train=_cifar10_without_validation,
         test=functools.partial(data.cifar10, "test", full=True),
-        epochs=15,
+        epochs=epochs,
         batch_size=128,
         optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=_rise_and_fall,
         seed=seed,
         says={
-            "paper": f"Luo et al. (2018), {says}; width 16, not 64; 15 epochs, not 350",
+            "paper": f"Luo et al. (2018), {says}; width 16, not 64; {epochs} epochs, not 350",
             "data": "CIFAR-10: training images from 5,000 on, mirrored and shifted by up to 4 pixels; tested on all 10,000",
-            "optimizer": "SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, cross entropy; the "
+            "optimizer": f"SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, {loss_says}; the "
             "last epoch is kept; stored in half precision",
             "licence": "MIT",
         },
-        options={"transform": functools.partial(flip_and_shift, pixels=4)},
+        options={"transform": transform, "loss": loss},
         half=True,
     )
+
+
+#: Eight 255ths: the budget of adversarial training in chapter 4.
+_EIGHT = 8 / 255
+_ADVERSARIAL: dict[str, Any] = {
+    "transform": functools.partial(single_step, eps=_EIGHT),
+    "loss_says": "cross entropy of images attacked in one step within linf 8/255",
+}
+
+#: The arms of chapter 4's experiment on symmetry, ResNet-8: what each is, and the function that builds it.
+ARMS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "plain": ("no masks", functools.partial(models.resnet, 8, 16)),
+    **{
+        f"tile{q}": (f"masks of period {q}", functools.partial(masked_resnet, 8, 16, 0.5, kind="periodic", period=q))
+        for q in (1, 2, 4, 8)
+    },
+    "element": ("masks without a period", functools.partial(masked_resnet, 8, 16, 0.5)),
+    "shared": ("one mask for all channels", functools.partial(masked_resnet, 8, 16, 0.5, kind="shared")),
+    "coordinates": ("no masks, positions as input", functools.partial(coordinate_resnet, 8, 16)),
+    "narrow": ("half of the channels, no masks", functools.partial(narrow_resnet, 8, 16, 0.5)),
+}
+
+
+def _arms() -> dict[str, Recipe]:
+    return {
+        f"cifar_arm_{arm}_{seed}": _mask_recipe(build, f"our experiment on symmetry, ResNet-8: {what}", seed, epochs=6)
+        for arm, (what, build) in ARMS.items()
+        for seed in range(3)
+    }
 
 
 def _masked(drop: float, stages: str = "shallow", **options: Any) -> Callable[[], nn.Module]:
@@ -274,6 +315,10 @@ RECIPES: dict[str, Recipe] = {
         ),
         build=models.narrow_stability_cnn,
     ),
+    "mnist_01_narrow_pruned": replace(
+        _pruned_recipe("MNIST", "mnist_01_narrow", 0.1, 0.03, "linf 0.1, our control with both prunings"),
+        build=models.pruned_narrow_stability_cnn,
+    ),
     "mnist_01_l1_small": _small_weights_recipe("mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights pruned"),
     "mnist_01_l1_pruned": _pruned_recipe("MNIST", "mnist_01_l1", 0.1, 0.03, "linf 0.1, + L1 + small weights and ReLUs pruned"),
     "mnist_01_rs_pruned": _pruned_recipe(
@@ -304,6 +349,25 @@ RECIPES: dict[str, Recipe] = {
     "cifar_mask_50_tile2": _mask_recipe(_masked(0.5, kind="periodic", period=2), "0.5-Shallow, masks of period 2; ours"),
     "cifar_mask_50_tile4": _mask_recipe(_masked(0.5, kind="periodic", period=4), "0.5-Shallow, masks of period 4; ours"),
     "cifar_mask_50_tile8": _mask_recipe(_masked(0.5, kind="periodic", period=8), "0.5-Shallow, masks of period 8; ours"),
+    "cifar_adversarial": _mask_recipe(
+        functools.partial(models.resnet, 18, 16), "beside it: adversarial training, Wong et al. (2020)", **_ADVERSARIAL
+    ),
+    "cifar_mask_50_adversarial": _mask_recipe(_masked(0.5), "0.5-Shallow, with adversarial training; ours", **_ADVERSARIAL),
+    "cifar_trades": _mask_recipe(
+        functools.partial(models.resnet, 18, 16),
+        "beside it: TRADES, Zhang et al. (2019)",
+        transform=functools.partial(trades_pairs, eps=_EIGHT),
+        loss=trades_loss,
+        loss_says="cross entropy plus 6 KL(clean, attacked in one step within linf 8/255)",
+    ),
+    "cifar_dropout": _mask_recipe(functools.partial(dropout_resnet, 18, 16, 0.5), "beside it: dropout of 0.5"),
+    "cifar_dropout_channel": _mask_recipe(
+        functools.partial(dropout_resnet, 18, 16, 0.5, kind="channel"), "beside it: dropout of whole channels, 0.5"
+    ),
+    "cifar_dropblock": _mask_recipe(
+        functools.partial(dropout_resnet, 18, 16, 0.3, kind="block"), "beside it: DropBlock of 0.3"
+    ),
+    **_arms(),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),

@@ -29,6 +29,18 @@ def test_intervals_of_nothing_and_bad_counts():
             evaluate.clopper_pearson(*bad)
     with pytest.raises(ValueError, match=r"must be \(n,\)"):
         evaluate.median_interval(torch.empty(0))
+    with pytest.raises(ValueError, match=r"must be \(n,\)"):
+        evaluate.mean_interval(torch.empty(2, 2))
+
+
+def test_mean_interval_covers_about_as_often_as_it_says_and_says_nothing_of_one_value():
+    draws = np.random.default_rng(0).exponential(size=(400, 60))
+    ends = [evaluate.mean_interval(torch.tensor(d), draws=500) for d in draws]
+    assert 0.88 < np.mean([low <= 1 <= high for _, low, high in ends]) < 0.97
+    narrow = [evaluate.mean_interval(torch.tensor(d), confidence=0.5, draws=500) for d in draws]
+    assert 0.4 < np.mean([low <= 1 <= high for _, low, high in narrow]) < 0.6
+    assert ends[0][0] == pytest.approx(draws[0].mean())
+    assert evaluate.mean_interval(torch.tensor([2.0])) == (2.0, -np.inf, np.inf)
 
 
 @pytest.mark.parametrize("n", [6, 25, 100])

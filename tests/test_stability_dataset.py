@@ -271,11 +271,15 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_verdicts(serial, tmp_path)
 
 def test_the_command_verifies_and_goes_on(tmp_path, capsys):
     store = tmp_path / "v.jsonl"
-    line = ["verify", "mnist_adversarial", "--eps", "0.05", "--store", str(store)]
+    line = ["verify", "mnist_adversarial", "--eps", "1/20", "--store", str(store)]
     assert main([*line, "--images", "2"]) == 0
     assert "2 images: 100.00% proved robust" in capsys.readouterr().out
     assert main([*line, "--images", "4", "--workers", "2"]) == 0
     assert len(store.read_text().splitlines()) == 4
+    for bad in ("much", "1/0"):
+        with pytest.raises(SystemExit):
+            main(["verify", "mnist_adversarial", "--eps", bad])
+        assert "give a number such as 0.1 or 2/255" in capsys.readouterr().err
     assert main(["verify", "no_such_network", "--eps", "0.1"]) == 1
     assert "zoo" in capsys.readouterr().err
     with dask.config.set({"distributed.comm.timeouts.connect": "500ms"}):

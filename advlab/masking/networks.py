@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -35,6 +36,21 @@ def insert_masks(
     the order of the layers in the network. Raises ValueError for a name that the network does not have or does not call
     exactly once, an output that is not (n, c, h, w), and what :func:`draw_mask` refuses.
     """
+
+    def mask(name: str, size: torch.Size) -> nn.Module:
+        share = drop[name] if isinstance(drop, Mapping) else drop
+        return RandomMask(size, share, kind=kind, period=period, block=block, generator=generator)
+
+    return insert_layers(net, mask, layers=layers, shape=shape)
+
+
+def insert_layers(
+    net: nn.Module, make: Callable[[str, torch.Size], nn.Module], *, layers: Iterable[str], shape: Sequence[int]
+) -> nn.Module:
+    """A copy of ``net`` in which each of ``layers`` is followed by ``make(name, shape of one output (c, h, w))``.
+
+    The rest is as in :func:`insert_masks`, which this is the general form of.
+    """
     made, found = copy.deepcopy(net), {}
     modules, wanted = dict(made.named_modules()), set(layers)
     if unknown := sorted(wanted - modules.keys()):
@@ -52,10 +68,8 @@ def insert_masks(
     for name, outputs in seen.items():
         if len(outputs) != 1 or outputs[0].ndim != 4:
             says = f"is called {len(outputs)} times" if len(outputs) != 1 else f"puts out {tuple(outputs[0].shape)}"
-            raise ValueError(f"layer {name!r} {says}; a mask follows a layer that is called once and puts out (n, c, h, w)")
-        share = drop[name] if isinstance(drop, Mapping) else drop
-        mask = RandomMask(outputs[0].shape[1:], share, kind=kind, period=period, block=block, generator=generator)
-        found[name] = nn.Sequential(modules[name], mask.to(device))
+            raise ValueError(f"layer {name!r} {says}; it must be called once and put out (n, c, h, w)")
+        found[name] = nn.Sequential(modules[name], make(name, outputs[0].shape[1:]).to(device))
     for name, pair in found.items():
         parent, _, child = name.rpartition(".")
         setattr(modules[parent], child, pair)
@@ -66,7 +80,7 @@ def _keep(outputs: list[Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], o
     outputs.append(output)
 
 
-def _masked_layers(net: nn.Module, stage: int) -> list[str]:
+def masked_layers(net: nn.Module, stage: int) -> list[str]:
     """The batch norms of a stage of :func:`advlab.models.resnet` that a mask follows."""
     start = "stem." if stage == 0 else f"stage{stage}."
     modules = dict(net.named_modules())
@@ -112,7 +126,7 @@ def masked_resnet(
     shares: dict[str, float] = {}
     for stage in sorted(chosen):
         share = drop[stage] if isinstance(drop, Mapping) else drop
-        shares |= dict.fromkeys(_masked_layers(net, stage), share)
+        shares |= dict.fromkeys(masked_layers(net, stage), share)
     options = {"kind": kind, "period": period, "block": block, "generator": generator}
     masked = insert_masks(net, shares, layers=shares, shape=(3, 32, 32), **options)  # type: ignore[arg-type]
     return masked.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -131,3 +145,24 @@ def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: I
     left = [max(1, math.ceil(round(w * (1 - drop), 9))) for w in full]
     chosen = set(stages)
     return models.resnet(depth, [left[k] if k in chosen else w for k, w in enumerate(full)])
+
+
+class Coordinates(nn.Module):
+    """Appends each position's row and column, from -1 to 1, as two channels: (n, c, h, w) -> (n, c + 2, h, w)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
+        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        return torch.cat([x, places.expand(len(x), -1, -1, -1)], 1)
+
+
+def coordinate_resnet(depth: int = 18, width: int = 64) -> nn.Sequential:
+    """:func:`advlab.models.resnet` whose first convolution sees :class:`Coordinates` too (CoordConv, Liu et al. 2018).
+
+    A control for masks: it can tell positions apart, as a masked network must, and nothing is taken from it.
+    """
+    net = models.resnet(depth, width)
+    stem = cast(nn.Sequential, net.get_submodule("stem"))
+    first = cast(nn.Conv2d, stem[0])
+    stem[0] = nn.Sequential(Coordinates(), nn.Conv2d(first.in_channels + 2, first.out_channels, 3, 1, 1, bias=False))
+    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from .. import results
+from .. import results, zoo
 from ..evaluate import clopper_pearson
 from ..results import Cell, Grid
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
-from .paper import ABLATION
+from .paper import ABLATION, OTHERS, STEPS
 
 
 def _cell(id: str) -> Cell:
@@ -33,44 +33,71 @@ def _not_run(value: float | None, unit: str = "%") -> Cell:
     return ("not run", "", _printed(value, unit))
 
 
+def _accuracy(key: str) -> tuple[Cell, ...]:
+    proof = results.get(f"relu_stability.{key}_provable")
+    assert proof.n is not None
+    left = int(proof.n - sum(proof.series["counterexample"]))
+    ends = " to ".join(f"{100 * end:.2f}" for end in clopper_pearson(left, proof.n))
+    cells = [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable", "interval")]
+    cells.insert(2, (f"{100 * left / proof.n:.2f}\u00a0%", ends, _printed(ROWS[key].paper.upper)))
+    cells.insert(2, (f"{proof.n:,}", "", ""))
+    return tuple(cells)
+
+
+def _times(key: str) -> tuple[Cell, ...]:
+    entry = results.get(f"relu_stability.{key}_seconds")
+    at = dict(zip(QUANTILES, entry.series["seconds"], strict=True))
+    proof = results.get(f"relu_stability.{key}_provable")
+    naive, tight = (results.get(f"relu_stability.{key}_unstable{end}") for end in ("", "_crown"))
+    seconds = [("never" if math.isinf(at[q]) else f"{at[q]:.3f}\u00a0s", "", "") for q in (0.5, 0.99)]
+    counts = (sum(proof.series["unknown"]), sum(naive.series["units"]), naive.value, tight.value)
+    return (_cell(f"{key}_seconds"), *seconds, *map(_count, counts))
+
+
+_ACCURACY = ("clean", "attacked (PGD)", "images verified", "not broken", "proved robust", "proved by intervals alone")
+_TIMES = ("mean time", "median", "99 of 100", "not decided", "ReLUs left", "unstable, intervals", "unstable, CROWN")
+
+
 def accuracy_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
     """Accuracy: on clean images, attacked, not broken, proved, proved by intervals alone. Raises KeyError if not measured."""
     rows = []
     for key in keys:
-        if key not in ROWS:
-            printed = ABLATION[key]
-            shares = (printed.test, printed.pgd, printed.upper, printed.provable, None)
-            cells = [*map(_not_run, shares)]
-            rows.append((printed.label, (*cells[:2], ("", "", ""), *cells[2:])))
+        if key in ROWS:
+            rows.append((ROWS[key].label, _accuracy(key)))
             continue
-        proof = results.get(f"relu_stability.{key}_provable")
-        assert proof.n is not None
-        left = int(proof.n - sum(proof.series["counterexample"]))
-        ends = " to ".join(f"{100 * end:.2f}" for end in clopper_pearson(left, proof.n))
-        cells = [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable", "interval")]
-        cells.insert(2, (f"{100 * left / proof.n:.2f}\u00a0%", ends, _printed(ROWS[key].paper.upper)))
-        cells.insert(2, (f"{proof.n:,}", "", ""))
-        rows.append((ROWS[key].label, tuple(cells)))
-    columns = ("clean", "attacked (PGD)", "images verified", "not broken", "proved robust", "proved by intervals alone")
-    return Grid("MNIST, linf 0.1", columns, tuple(rows))
+        printed = ABLATION[key]
+        cells = [*map(_not_run, (printed.test, printed.pgd, printed.upper, printed.provable, None))]
+        rows.append((printed.label, (*cells[:2], ("", "", ""), *cells[2:])))
+    return Grid("MNIST, linf 0.1", _ACCURACY, tuple(rows))
 
 
 def times_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
     """CPU seconds an image, time-outs, ReLUs that are not pruned, and how many of them are unstable by two kinds of bounds."""
     rows = []
     for key in keys:
-        if key not in ROWS:
+        if key in ROWS:
+            rows.append((ROWS[key].label, _times(key)))
+        else:
             rows.append((ABLATION[key].label, (_not_run(ABLATION[key].seconds, "s"), *[("", "", "")] * 6)))
-            continue
-        entry = results.get(f"relu_stability.{key}_seconds")
-        at = dict(zip(QUANTILES, entry.series["seconds"], strict=True))
-        proof = results.get(f"relu_stability.{key}_provable")
-        naive, tight = (results.get(f"relu_stability.{key}_unstable{end}") for end in ("", "_crown"))
-        seconds = [("never" if math.isinf(at[q]) else f"{at[q]:.3f}\u00a0s", "", "") for q in (0.5, 0.99)]
-        counts = (sum(proof.series["unknown"]), sum(naive.series["units"]), naive.value, tight.value)
-        rows.append((ROWS[key].label, (_cell(f"{key}_seconds"), *seconds, *map(_count, counts))))
-    columns = ("mean time", "median", "99 of 100", "not decided", "ReLUs left", "unstable, intervals", "unstable, CROWN")
-    return Grid("MNIST, linf 0.1", columns, tuple(rows))
+    return Grid("MNIST, linf 0.1", _TIMES, tuple(rows))
+
+
+def _steps(key: str) -> Cell:
+    """Training steps of a row's network, and those of the independent reproduction."""
+    row = ROWS[key]
+    card = zoo.card(zoo.recipe(row.network).start or row.network)
+    return (f"{card['epochs'] * math.ceil(card['training_examples'] / card['batch_size']):,}", "", f"{STEPS[row.dataset]:,}")
+
+
+def others_table() -> Grid:
+    """The network with all levers for other budgets and for CIFAR-10: training steps, accuracies, times, unstable units."""
+    rows = []
+    for key in OTHERS:
+        if key in ROWS:
+            accuracy, times = _accuracy(key), _times(key)
+            rows.append((ROWS[key].place, (_steps(key), *accuracy[:5], times[0], times[3], times[6])))
+    columns = ("training steps", *_ACCURACY[:5], "mean time", "not decided", "unstable, CROWN")
+    return Grid("all levers", columns, tuple(rows))
 
 
 def units_table() -> Grid:

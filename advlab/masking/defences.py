@@ -1,0 +1,177 @@
+"""Defences that masks are compared with: adversarial training, TRADES, dropout of three kinds, stochastic pruning, JPEG."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import models
+from ..attacks import pgd, straight_through
+from ..training import flip_and_shift
+from .networks import STAGES, insert_layers, masked_layers
+
+DROPOUTS = ("element", "channel", "block")
+
+
+def single_step(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, pixels: int = 4) -> Tensor:
+    """A transform for :func:`advlab.training.fit`: augmented images after one step of FGSM from a random start.
+
+    Adversarial training in one step of 1.25 ``eps`` (Wong, Rice and Kolter 2020). Known limitation: such training can
+    collapse, so that only attacks of several steps show that nothing was learned; measure with those.
+    """
+    x = flip_and_shift(model, x, y, done, pixels)
+    return pgd(model, x, y, eps=eps, steps=1, step_size=1.25 * eps, active_set=False)
+
+
+def trades_pairs(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, pixels: int = 4) -> Tensor:
+    """A transform for :func:`advlab.training.fit`: (n, 2, ...), augmented images attacked on the divergence, and as they were.
+
+    One step of 1.25 ``eps`` from a random start, where Zhang et al. (2019) take ten.
+    """
+    x = flip_and_shift(model, x, y, done, pixels)
+    with torch.no_grad():
+        p = model(x).softmax(1)
+
+    def divergence(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+        return nn.functional.kl_div(logits.log_softmax(1), p, reduction="none").sum(1)
+
+    attacked = pgd(model, x, y, eps=eps, steps=1, step_size=1.25 * eps, loss=divergence, active_set=False)
+    return torch.stack([attacked, x], 1)
+
+
+def trades_loss(model: nn.Module, pairs: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
+    """Cross entropy of the clean images plus ``beta`` times KL(clean, attacked) (Zhang et al. 2019, equation 5).
+
+    ``pairs`` (n, 2, ...) are those of :func:`trades_pairs`. A loss for :func:`advlab.training.fit`.
+    """
+    attacked, clean = model(pairs.transpose(0, 1).flatten(0, 1)).chunk(2)
+    apart = nn.functional.kl_div(attacked.log_softmax(1), clean.softmax(1), reduction="batchmean")
+    return nn.functional.cross_entropy(clean, y) + beta * apart
+
+
+class DropBlock(nn.Module):
+    """Squares of ``block`` by ``block`` values are 0 while training, the rest is rescaled (Ghiasi et al. 2018).
+
+    About a share ``drop`` of all values is dropped, somewhat less near borders. In eval mode nothing is.
+    Raises ValueError for a share outside [0, 1) and a block below 1.
+    """
+
+    def __init__(self, drop: float, block: int = 7) -> None:
+        if not 0 <= drop < 1 or block < 1:
+            raise ValueError(f"drop is {drop} and block {block}; drop must be from 0 to below 1, block at least 1")
+        super().__init__()
+        self.drop, self.block = drop, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.drop:
+            return x
+        side = min(self.block, *x.shape[2:])
+        centres = [s - side + 1 for s in x.shape[2:]]
+        # a value is kept if all squares that cover it are; most values are covered by side**2 of them
+        rate = 1 - (1 - self.drop) ** (1 / side**2)
+        starts = (torch.rand(*x.shape[:2], *centres, device=x.device) < rate).to(x.dtype)
+        padded = nn.functional.pad(starts, [side - 1] * 4)
+        kept = 1 - nn.functional.max_pool2d(padded, side, 1)
+        return x * kept * (kept.numel() / kept.sum().clamp_min(1))
+
+    def extra_repr(self) -> str:
+        return f"drop={self.drop:g}, block={self.block}"
+
+
+class StochasticPruning(nn.Module):
+    """Keeps values drawn in proportion to their size, rescaled, at test time too: SAP (Dhillon et al. 2018).
+
+    Each value of an example (n, ...) is kept with the probability that so many draws with replacement as ``draws`` times the
+    number of values would take it, independently of the others, and divided by that probability; the rest is 0. (The authors
+    make the draws.) From torch's global generator, in train and eval mode alike.
+    Known limitation: gradients averaged over draws break it (Athalye et al. 2018). Raises ValueError for draws not above 0.
+    """
+
+    def __init__(self, draws: float = 1.0) -> None:
+        if not draws > 0:
+            raise ValueError(f"draws is {draws}; it must be above 0")
+        super().__init__()
+        self.draws = draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        size = flat.detach().abs()
+        p = size / size.sum(1, keepdim=True).clamp_min(1e-12)
+        chance = -torch.expm1(self.draws * flat.shape[1] * torch.log1p(-p.clamp_max(1 - 1e-6)))
+        kept = torch.rand_like(chance) < chance
+        return (flat * kept / chance.clamp_min(1e-12)).view_as(x)
+
+    def extra_repr(self) -> str:
+        return f"draws={self.draws:g}"
+
+
+def dropout_resnet(
+    depth: int = 18,
+    width: int = 64,
+    drop: float = 0.5,
+    stages: str | Iterable[int] = (0, 1, 2),
+    *,
+    kind: str = "element",
+    block: int = 7,
+) -> nn.Module:
+    """:func:`advlab.models.resnet` with dropout wherever :func:`masked_resnet` has masks: while training only, rescaled.
+
+    ``kind`` is "element" (Srivastava et al. 2014), "channel" (Tompson et al. 2015) or "block" (:class:`DropBlock`).
+    No guarantee, and no claim of its authors, that dropout defends. Raises ValueError for an unknown kind or stage.
+    """
+    if kind not in DROPOUTS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, DROPOUTS))}")
+    makers = {"element": nn.Dropout, "channel": nn.Dropout2d, "block": functools.partial(DropBlock, block=block)}
+    net = models.resnet(depth, width)
+    chosen = STAGES[stages] if isinstance(stages, str) else tuple(stages)
+    names = [name for stage in sorted(chosen) for name in masked_layers(net, stage)]
+    made = insert_layers(net, lambda name, size: makers[kind](drop), layers=names, shape=(3, 32, 32))
+    return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def pruned_at_random(net: nn.Module, draws: float = 1.0) -> nn.Module:
+    """A copy of :func:`advlab.models.resnet` with :class:`StochasticPruning` after its stem and after each block."""
+    names = [name for name, m in net.named_modules() if name == "stem" or isinstance(m, models.ResidualBlock)]
+    return insert_layers(net, lambda name, size: StochasticPruning(draws), layers=names, shape=(3, 32, 32))
+
+
+def jpeg(x: Tensor, quality: int = 75) -> Tensor:
+    """Images (n, 3, h, w) in [0, 1] after JPEG at ``quality`` 1 to 95, colours subsampled as Pillow does. No gradient.
+
+    Raises ValueError for another quality or shape.
+    """
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"x has the shape {tuple(x.shape)}; JPEG takes colour images (n, 3, h, w)")
+    if not 1 <= quality <= 95:
+        raise ValueError(f"quality is {quality}; it must be from 1 to 95")
+    bytes_ = (x.detach().clamp(0, 1) * 255).round().byte().movedim(1, 3).cpu().numpy()
+    read = []
+    for image in bytes_:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        read.append(np.asarray(Image.open(file)))
+    stacked = np.stack(read) if read else bytes_
+    return torch.from_numpy(stacked).movedim(3, 1).to(x) / 255
+
+
+class Jpeg(nn.Module):
+    """:func:`jpeg` as a layer: (n, 3, h, w) -> the same shape, its backward pass that of the identity.
+
+    Known limitation: that is an attack, BPDA (Athalye et al. 2018), and it is all that an attacker needs.
+    """
+
+    def __init__(self, quality: int = 75) -> None:
+        super().__init__()
+        self.quality = quality
+
+    def forward(self, x: Tensor) -> Tensor:
+        return straight_through(functools.partial(jpeg, quality=self.quality))(x)
+
+    def extra_repr(self) -> str:
+        return f"quality={self.quality}"
