@@ -83,6 +83,12 @@ def test_rows_that_are_not_measured_are_shown_as_such():
         assert ("not run" in line) == (key not in claims.ROWS)
         assert f"{100 * printed.provable:.2f}" in line
     assert repr(tables.times_table()).count("not run") == len(paper.ABLATION.keys() - claims.ROWS.keys())
+    lines = repr(tables.others_table()).splitlines()[1:]
+    for (key, (place, printed, _)), line in zip(paper.OTHERS.items(), lines, strict=True):
+        assert line.startswith(place)
+        assert ("not run" in line) == (key not in claims.ROWS)
+        assert f"({100 * printed.provable:.2f}" in line
+        assert key not in claims.ROWS or claims.ROWS[key].place == place
     with pytest.raises(KeyError):
         tables.accuracy_table(("nosuch",))
 

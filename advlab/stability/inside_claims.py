@@ -21,8 +21,12 @@ EPS = 0.1
 #: Networks whose units are looked at, by the label of their row; small weights pruned, ReLUs not.
 NETWORKS = {
     "adversarial": ("adversarial training", "mnist_01_adversarial"),
+    "l1": ("+ L1", "mnist_01_l1"),
     "rs": ("+ L1 + RS loss", "mnist_01_rs"),
+    "narrow": ("built narrow, adversarial training", "mnist_01_narrow"),
 }
+#: ReLUs, weights and filters of the first layer.
+_SIZES = {"narrow": (1_797, 75, 3)}
 SHAPE, RS = (1, 28, 28), "mnist_01_rs"
 
 
@@ -43,6 +47,7 @@ def _columns(**columns: tuple[float, ...] | list[float] | list[int] | tuple[int,
 
 def _inside(key: str, label: str, name: str) -> None:
     start, title = f"relu_stability.{key}", f"MNIST, linf {EPS:g}, {label}"
+    units, taps, filters = _SIZES.get(key, (4_804, 400, 16))
     pruned = "Weights below 0.001 are pruned first, ReLUs are not. "
 
     @claim(
@@ -51,7 +56,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + "The others are constants: no path of weights leads to them. Of 4,804.",
+        note=pruned + f"The others are constants: no path of weights leads to them. Of {units:,}.",
     )
     def live(n: int | None = None) -> Measurement:
         counts = count_units(network(name), data.mnist(n=1)[0], 0.0)
@@ -65,7 +70,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + "Of 400 in 16 filters; the series counts them filter by filter.",
+        note=pruned + f"Of {taps} in {filters} filters; the series counts them filter by filter.",
     )
     def weights(n: int | None = None) -> Measurement:
         first = next(iter(network(name).parameters()))
