@@ -215,7 +215,7 @@ def _mask_recipe(
     )
 
 
-#: Eight 255ths: the budget of adversarial training in chapter 4.
+#: The budget of adversarial training in chapter 4.
 _EIGHT = 8 / 255
 _ADVERSARIAL: dict[str, Any] = {
     "transform": functools.partial(single_step, eps=_EIGHT),
