@@ -107,15 +107,17 @@ def others_table() -> Grid:
 
 
 def units_table() -> Grid:
-    """What the units of each network do, of 4,804 in the full width, and the channels that are alive."""
+    """What the units of each network do, of 4,804 in the full width; the channels that are alive; the first filters."""
     rows = []
     for key, (label, _) in NETWORKS.items():
         live, seen = (results.get(f"relu_stability.{key}_{name}") for name in ("live", "behaviour"))
         channels = " + ".join(f"{v:.0f}" for v in live.series["channels"])
         counts = [sum(seen.series[name]) for name in ("constant", "on", "off", "switching")]
         switched = results.get(f"relu_stability.{key}_switched")
-        rows.append((label, ((channels, "", ""), *map(_count, counts), (f"{switched.value:.0f}", "", ""))))
+        ends = [(f"{switched.value:.0f}", "", ""), _cell(f"{key}_weights"), _cell(f"{key}_energy")]
+        rows.append((label, ((channels, "", ""), *map(_count, counts), *ends)))
     columns = ("live channels", "constant", "always on", "always off", "switching", "switched by an attack")
+    columns += ("weights of the first layer", "their energy at low frequencies")
     return Grid("ReLUs over 1,000 images", columns, tuple(rows))
 
 
