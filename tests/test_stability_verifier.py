@@ -452,3 +452,30 @@ def test_a_solver_that_counts_seconds_of_the_wall_gets_as_many_as_make_the_cpu_s
     verifier._search(problem, torch.tensor([-1.0]), {0: torch.zeros(5)}, None, busy)
     left = busy.deadline - time.process_time()
     assert asked[0] == pytest.approx(left * busy.slowness, rel=0.05)
+
+
+@pytest.mark.parametrize("units", [5, verifier.MANY_UNITS])
+def test_the_hardest_margin_gets_all_the_time_that_it_needs(monkeypatch, units):
+    """Three margins are open. Branch and bound fails; the solver needs 30 s for the hardest and nothing for the others."""
+    clock, asked = [0.0], []
+
+    def branched(problem, k, check, *, deadline, **_):
+        clock[0] = deadline
+        return search.Found("unknown", -1.0)
+
+    def solved(problem, k, check, *, seconds, **_):
+        asked.append(k)
+        needed = 30 if k == 2 and units < verifier.MANY_UNITS else 1
+        clock[0] += min(seconds, needed)
+        return search.Found("robust" if seconds >= needed else "unknown", 1.0 if seconds >= needed else -1.0)
+
+    monkeypatch.setattr(verifier, "branch_and_bound", branched)
+    monkeypatch.setattr(verifier, "mixed_integer", solved)
+    monkeypatch.setattr(verifier.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(verifier.time, "perf_counter", lambda: clock[0])
+    problem = type("Problem", (), {"units": units})()
+    slopes = {k: torch.zeros(units) for k in range(4)}
+    limits = verifier._Budget(40.0, (0.0, 0.0), 1e-6, 5, "highs")
+    status, stage, bound, _ = verifier._search(problem, torch.tensor([-1.0, 2.0, -3.0, -2.0]), slopes, None, limits)
+    assert (status, stage, asked) == ("robust", "mixed-integer", [2, 3, 0]) and bound > 0
+    assert clock[0] < limits.deadline

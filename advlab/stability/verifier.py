@@ -24,7 +24,7 @@ from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 
 
-MANY_UNITS = 800  #: from here on branch and bound has half of the time, below a second for each margin
+MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,11 @@ def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: 
     left: list[int] = []
     for done, k in enumerate(todo):
         now = time.process_time()
-        share = (budget.deadline - now) / (len(todo) - done)
-        if complete:  # HiGHS is the faster of the two once a problem is hard, unless it has very many units
-            share = min(share, 1.0) if problem.units < MANY_UNITS else share / 2
+        rest, last = budget.deadline - now, done == len(todo) - 1
+        if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
+            share = min(rest / (len(todo) - done), 1.0)
+        else:
+            share = rest if last and not complete else rest / 2
         found = branch_and_bound(problem, k, check, enough=margin, deadline=now + share, slopes=slopes[k])
         if found.status == "counterexample":
             return "counterexample", "branch and bound", found.bound, found.witness
@@ -260,11 +262,11 @@ def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: 
             left.append(k)
     if not left or not complete:
         return "unknown" if left else "robust", "branch and bound", float(bounds.min()), None
-    for done, k in enumerate(left):
-        share = (budget.deadline - time.process_time()) / (len(left) - done)
-        if share <= 0:
+    for k in left:  # all that is left for each: without the hardest there is no proof
+        rest = budget.deadline - time.process_time()
+        if rest <= 0:
             return "unknown", "mixed-integer", float(bounds.min()), None
-        found = mixed_integer(problem, k, check, enough=margin, seconds=share * budget.slowness, solver=budget.solver)
+        found = mixed_integer(problem, k, check, enough=margin, seconds=rest * budget.slowness, solver=budget.solver)
         if found.refused:
             return "unknown", "branch and bound", float(bounds.min()), None
         if found.status != "robust":
