@@ -289,6 +289,28 @@ def _flags_of_budget(
             yield Flag("black-box-wins", f"{broken} of {len(x)} images in {queries} queries each")
 
 
+def transferable(
+    source: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, fooled: bool = False, batch_size: int = 250
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adversarial images that ``attack`` makes with ``source``, which sees only the images that it classifies correctly.
+
+    Returns (x_adv, y, index): the adversarial images (m, ...), their labels (m,), and their places in ``x`` (m,).
+    ``fooled`` keeps those alone that fool the source, as Luo et al. (2018) do; without it there are failures among them.
+    Raises ValueError if the attack returns images of another shape or outside [0, 1], and as the attack does.
+    """
+    checks.classifier_inputs(source, x, y)
+    index = (predict(source, x, batch_size) == y).nonzero()[:, 0]
+    images, labels = x[index], y[index]
+    pairs = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    parts = [attack(source, part, part_labels) for part, part_labels in pairs if len(part)]
+    x_adv = torch.cat(parts) if parts else images
+    _check_attack(x_adv, images, None, "linf")
+    if fooled:
+        kept = predict(source, x_adv, batch_size) != labels
+        x_adv, labels, index = x_adv[kept], labels[kept], index[kept]
+    return x_adv, labels, index
+
+
 @dataclass(frozen=True)
 class Transfer:
     """What :func:`transfer_matrix` measured: rows are sources, columns targets."""
@@ -296,7 +318,7 @@ class Transfer:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     accuracy: Tensor = field(repr=False)  #: (sources, targets), of the target on the source's adversarial images
-    n: tuple[int, ...]  #: images of each source: those it classifies correctly
+    n: tuple[int, ...]  #: images of each source: those it classifies correctly, or of these those that fool it
     interval: Tensor = field(repr=False)  #: (sources, targets, 2)
 
 
@@ -307,30 +329,25 @@ def transfer_matrix(
     y: Tensor,
     attack: Attack,
     *,
+    fooled: bool = False,
     batch_size: int = 250,
 ) -> Transfer:
     """Accuracy of each target on adversarial images that ``attack`` makes with each source alone.
 
     As in the papers on transfer, a source attacks only the images (n, ...) that it classifies correctly, so that rows
-    have sample sizes of their own. Intervals are Clopper and Pearson's at 95 %.
-    No guarantee: a target that stands here may fall to an attack that knows it. Raises as the attacks do.
+    have sample sizes of their own; with ``fooled``, only those count that fool the source. Intervals are Clopper and
+    Pearson's at 95 %; a cell without images is nan.
+    No guarantee: a target that stands here may fall to an attack that knows it. Raises as :func:`transferable`.
     """
     accuracy = torch.full((len(sources), len(targets)), float("nan"), dtype=torch.float64)
     interval = torch.zeros(len(sources), len(targets), 2, dtype=torch.float64)
     sizes = []
     for row, source in enumerate(sources.values()):
-        checks.classifier_inputs(source, x, y)
-        right = predict(source, x, batch_size) == y
-        images, labels = x[right], y[right]
-        sizes.append(len(images))
-        pairs = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        parts = [attack(source, part, part_labels) for part, part_labels in pairs if len(part)]
-        x_adv = torch.cat(parts) if parts else images
-        if len(images):
-            _check_attack(x_adv, images, None, "linf")
+        x_adv, labels, _ = transferable(source, x, y, attack, fooled=fooled, batch_size=batch_size)
+        sizes.append(len(labels))
         for column, target in enumerate(targets.values()):
             checks.classifier_inputs(target, x, y)
             correct = int((predict(target, x_adv, batch_size) == labels).sum())
-            accuracy[row, column] = correct / len(images) if len(images) else float("nan")
-            interval[row, column] = torch.tensor(clopper_pearson(correct, len(images)), dtype=torch.float64)
+            accuracy[row, column] = correct / len(labels) if len(labels) else float("nan")
+            interval[row, column] = torch.tensor(clopper_pearson(correct, len(labels)), dtype=torch.float64)
     return Transfer(tuple(sources), tuple(targets), accuracy, tuple(sizes), interval)

@@ -188,7 +188,7 @@ def _mask_recipe(
     says: str,
     seed: int = 0,
     *,
-    epochs: int = 15,
+    epochs: int = 10,
     transform: Callable = _FLIP_AND_SHIFT,
     loss: Callable = cross_entropy,
     loss_says: str = "cross entropy",
@@ -346,9 +346,6 @@ RECIPES: dict[str, Recipe] = {
     "cifar_mask_50_shared": _mask_recipe(_masked(0.5, kind="shared"), "0.5-Shallow, the same mask for all channels"),
     "cifar_mask_50_channel": _mask_recipe(_masked(0.5, kind="channel"), "0.5-Shallow, whole channels; our control"),
     "cifar_mask_50_narrow": _mask_recipe(functools.partial(narrow_resnet, 18, 16, 0.5), "0.5-Shallow DC: narrow, no masks"),
-    "cifar_mask_50_tile2": _mask_recipe(_masked(0.5, kind="periodic", period=2), "0.5-Shallow, masks of period 2; ours"),
-    "cifar_mask_50_tile4": _mask_recipe(_masked(0.5, kind="periodic", period=4), "0.5-Shallow, masks of period 4; ours"),
-    "cifar_mask_50_tile8": _mask_recipe(_masked(0.5, kind="periodic", period=8), "0.5-Shallow, masks of period 8; ours"),
     "cifar_adversarial": _mask_recipe(
         functools.partial(models.resnet, 18, 16), "beside it: adversarial training, Wong et al. (2020)", **_ADVERSARIAL
     ),
@@ -361,9 +358,6 @@ RECIPES: dict[str, Recipe] = {
         loss_says="cross entropy plus 6 KL(clean, attacked in one step within linf 8/255)",
     ),
     "cifar_dropout": _mask_recipe(functools.partial(dropout_resnet, 18, 16, 0.5), "beside it: dropout of 0.5"),
-    "cifar_dropout_channel": _mask_recipe(
-        functools.partial(dropout_resnet, 18, 16, 0.5, kind="channel"), "beside it: dropout of whole channels, 0.5"
-    ),
     "cifar_dropblock": _mask_recipe(
         functools.partial(dropout_resnet, 18, 16, 0.3, kind="block"), "beside it: DropBlock of 0.3"
     ),

@@ -182,6 +182,32 @@ def test_transfer_matrix_by_hand(net, digits):
                 assert tuple(found.interval[row, column].tolist()) == evaluate.clopper_pearson(k, found.n[row])
     assert found.accuracy[0, 0] < found.accuracy[0, 1], "a network's own adversarial images hurt it most"
 
+    weak = functools.partial(attacks.mi_fgsm, eps=0.1)
+    x_adv, labels, index = evaluate.transferable(net, *digits, weak, fooled=True)
+    tried, _, all_right = evaluate.transferable(net, *digits, weak)
+    assert 0 < len(x_adv) < len(tried), "some of the attacks failed"
+    assert set(index.tolist()) < set(all_right.tolist())
+    assert torch.equal(labels, digits[1][index])
+    assert (evaluate.distances(x_adv, digits[0][index]) <= 0.1 + 1e-6).all()
+    assert (net(x_adv).argmax(1) != labels).all()
+    assert (net(digits[0][index]).argmax(1) == labels).all()
+    assert len(x_adv) == (net(tried).argmax(1) != digits[1][all_right]).sum()
+    kept = evaluate.transfer_matrix(nets, nets, *digits, weak, fooled=True)
+    assert kept.accuracy[0, 0] == kept.accuracy[1, 1] == 0
+    assert kept.n[0] == len(x_adv)
+    assert kept.accuracy[0, 1] == int((other(x_adv).argmax(1) == labels).sum()) / len(x_adv)
+
+
+def test_a_source_without_a_right_answer_and_a_careless_attack(net, digits):
+    x, wrong = digits[0][:9], (net(digits[0][:9]).argmax(1) + 1) % 10
+    none = evaluate.transfer_matrix({"a": net}, {"a": net}, x, wrong, functools.partial(attacks.fgsm, eps=0.1), fooled=True)
+    assert none.n == (0,)
+    assert none.accuracy.isnan().all()
+    assert none.interval.tolist() == [[[0.0, 1.0]]]
+    for attack, says in ((lambda m, x, y: x - 1, r"left \[0, 1\]"), (lambda m, x, y: x[:1], "shape")):
+        with pytest.raises(ValueError, match=says):
+            evaluate.transferable(net, *digits, attack)
+
 
 class FirstPixel(nn.Module):
     """Class 1 where the first pixel is bright. Counts the images it sees."""

@@ -188,7 +188,7 @@ def test_masks_and_widths_of_the_recipes():
         masks = [m for m in net.modules() if isinstance(m, masking.RandomMask)]
         assert len(masks) == count
         assert all(m.drop == 0.5 for m in masks)
-    assert zoo.recipe("cifar_mask_50_tile4").build().stem[1][1].period == 4
+    assert zoo.recipe("cifar_arm_tile4_0").build().stem[1][1].period == 4
 
 
 # ------------------------------------------------------------------------------------------------- the zoo
