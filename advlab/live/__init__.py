@@ -8,6 +8,7 @@ JupyterLab, and on the static page the recorded picture with a sentence that say
 
 from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
+from .masking import MaskedMaps
 from .network import pack_network
 from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
 from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
@@ -25,6 +26,7 @@ __all__ = [
     "Figure",
     "IgnoredInputs",
     "LinearShift",
+    "MaskedMaps",
     "Race",
     "SettlingUnits",
     "SplittingAnimation",

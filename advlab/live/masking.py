@@ -1,0 +1,134 @@
+"""The live figure of chapter 4, Random Mask."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure as Picture
+from torch import Tensor
+
+from .figure import Figure, module
+from .gallery import BLUE, uniforms
+from .squeezing import _bytes
+
+PERIODS = (1, 2, 4, 8, 16, 32)
+
+
+class MaskedMaps(Figure):
+    """Feature maps of a picture behind one convolution, a mask and a ReLU, and what a move of the picture does to them.
+
+    ``x`` (n, c, h, h) in multiples of 1/255, with a power of 2 as side; ``weight`` (k, c, 3, 3) and ``bias`` (k,) of a
+    convolution, whose pictures wrap around here, so that nothing but the mask can break the symmetry of moves; ``names`` (n)
+    of the pictures. ``drop`` (0 to 0.95) is the share masked, drawn in tiles of side ``period``, exactly
+    round(drop period^2) in each, or in whole channels with period 1; ``shift`` the move to the right in pixels; ``example``
+    and ``channel`` say what is shown. ``error`` comes back from the page: |f(Sx) - S f(x)| / |f(x)| over all channels.
+    Raises ValueError for arrays that do not fit together.
+    """
+
+    _esm = module("plot.js", "squeezing_math.js", "squeezing_parts.js", "masked_maps.js")
+    images = traitlets.Unicode().tag(sync=True)
+    shape = traitlets.List().tag(sync=True)
+    weight = traitlets.List().tag(sync=True)
+    bias = traitlets.List().tag(sync=True)
+    names = traitlets.List().tag(sync=True)
+    seed = traitlets.Int(0).tag(sync=True)
+    example = traitlets.Int(0, min=0).tag(sync=True)
+    channel = traitlets.Int(0, min=0).tag(sync=True)
+    drop = traitlets.Float(0.5, min=0.0, max=0.95).tag(sync=True)
+    period = traitlets.Int(1).tag(sync=True)
+    shift = traitlets.Int(1, min=0).tag(sync=True)
+    error = traitlets.Float(0.0).tag(sync=True)
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, names: Sequence[str], **values: Any) -> None:
+        side = x.shape[-1]
+        if x.ndim != 4 or x.shape[2] != side or side & (side - 1) or not len(x) == len(names) > 0:
+            raise ValueError(f"x is {tuple(x.shape)} with {len(names)} names; it must be (n, c, h, h), h a power of 2, n names")
+        if weight.shape != (needed := (len(bias), x.shape[1], 3, 3)):
+            raise ValueError(f"weight is {tuple(weight.shape)}; with {len(bias)} biases it must be {needed}")
+        pixels = _bytes(x, "x").numpy()
+        self._x = pixels / 255
+        super().__init__(
+            images=base64.b64encode(pixels.tobytes()).decode(),
+            shape=list(x.shape[1:]),
+            weight=weight.detach().double().flatten().tolist(),
+            bias=bias.detach().double().tolist(),
+            names=list(names),
+            **values,
+        )
+
+    @traitlets.validate("example", "channel", "shift", "period")
+    def _possible(self, proposal: Any) -> int:
+        name, value, side = proposal["trait"].name, proposal["value"], self.shape[1] if self.shape else 1 << 30
+        most = {"example": len(self.names) or 1 << 30, "channel": len(self.bias) or 1 << 30, "shift": side}
+        if name == "period" and (value not in PERIODS or value > side):
+            raise traitlets.TraitError(f"period is {value}; it must be one of {PERIODS}, at most the side of the picture")
+        if name != "period" and value >= most[name]:
+            raise traitlets.TraitError(f"{name} is {value}; it must be below {most[name]}")
+        return value
+
+    def kept(self) -> np.ndarray:
+        """Which values the masks keep, (channels, h, h) bool."""
+        channels, side, q = len(self.bias), self.shape[1], self.period
+        numbers = uniforms(channels * q * q, self.seed).reshape(channels, q * q)
+        if q == 1:
+            numbers = numbers.T
+        zeros = math.floor(self.drop * numbers.shape[1] + 0.5)
+        tiles = np.ones(numbers.shape, bool)
+        np.put_along_axis(tiles, numbers.argsort(1, kind="stable")[:, :zeros], False, 1)
+        tiles = tiles.T[:, :, None] if q == 1 else tiles.reshape(channels, q, q)
+        return np.tile(tiles.reshape(channels, q, q), (1, side // q, side // q))
+
+    def computed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Maps of the moved picture, moved maps of the picture, both (k, h, h), and the error of each move (h,)."""
+        x = self._x[self.example]
+        weight = np.array(self.weight).reshape(len(self.bias), len(x), 3, 3)
+        maps = np.array(self.bias)[:, None, None] + sum(
+            np.einsum("kc,chw->khw", weight[:, :, r, s], np.roll(x, (1 - r, 1 - s), (1, 2))) for r in range(3) for s in range(3)
+        )
+        kept = self.kept()
+
+        def layer(by: int) -> np.ndarray:
+            return np.roll(maps, by, 2).clip(0) * kept
+
+        still = layer(0)
+        size = np.linalg.norm(still)
+        errors = [np.linalg.norm(layer(by) - np.roll(still, by, 2)) / size if size else 0.0 for by in range(x.shape[1])]
+        return layer(self.shift), np.roll(still, self.shift, 2), np.array(errors)
+
+    def describe(self) -> str:
+        error = self.computed()[2][self.shift]
+        changes = f"changes them by {100 * error:.0f} % of their size"
+        says = changes if error > 1e-9 else "moves them along and changes nothing else"
+        return (
+            f"Feature maps of the picture {self.names[self.example]} behind a convolution and masks that drop "
+            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {says}."
+        )
+
+    def still(self) -> Picture:
+        one, other, errors = self.computed()
+        picture = Picture(figsize=(7.2, 3.9), layout="constrained")
+        axes = picture.subplot_mosaic([["x", "one", "other", "difference"], ["errors"] * 4], height_ratios=[3, 2])
+        shown = np.roll(self._x[self.example], self.shift, 2).transpose(1, 2, 0)
+        axes["x"].imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray")
+        k, kept = self.channel, self.kept()[self.channel]
+        most = max(one[k].max(), other[k].max(), 1e-12)
+        maps = {
+            "one": np.where(kept, 0.15 + 0.85 * one[k] / most, 0),
+            "other": np.where(np.roll(kept, self.shift, 1), 0.15 + 0.85 * other[k] / most, 0),
+            "difference": np.abs(one[k] - other[k]) / most,
+        }
+        titles = {"x": f"the picture, moved by {self.shift}", "one": "moved, then masked", "other": "masked, then moved"}
+        for name, values in maps.items():
+            axes[name].imshow(values, cmap="gray", vmin=0, vmax=1)
+        for name in ("x", *maps):
+            axes[name].set_title(titles.get(name, "the difference"), fontsize=8)
+            axes[name].axis("off")
+        axes["errors"].plot(errors, color=BLUE)
+        axes["errors"].plot(self.shift, errors[self.shift], "o", color="black")
+        axes["errors"].set(xlabel="move, in pixels", ylabel="error", ylim=(0, 1.5))
+        return picture
