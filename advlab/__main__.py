@@ -1,4 +1,4 @@
-"""Command line:  python -m advlab data|train|reproduce|examples|detect|verify|zoo ..."""
+"""Command line:  python -m advlab data|train|reproduce|examples|detect|verify|transfer|zoo ..."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
+    p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
     p = commands.add_parser("reproduce", help="measure the book's numbers again and write the manifest, book/results")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     p.add_argument("--claim", metavar="ID", help="one claim only")
@@ -44,11 +45,19 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
     p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
+    p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
+    p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
+    p.add_argument("--target", action="append", help="one target, such as mask_50; may be repeated (default: all)")
+    p.add_argument("--images", type=int, default=5000, help="the first so many test images (default: 5000, the paper's)")
+    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
+    p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
         run = {"data": _data, "train": _train, "reproduce": _reproduce}
-        run |= {"examples": _examples, "detect": _detect, "verify": _verify, "zoo": _zoo}
+        run |= {"examples": _examples, "detect": _detect, "verify": _verify, "transfer": _transfer, "zoo": _zoo}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -79,7 +88,7 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n)
+    path = zoo.train(args.name, args.to, epochs=args.epochs, n=args.n, device=args.device)
     about = zoo.card(args.name, args.to)
     print(f"{path}: accuracy {about['accuracy']:.2%} on {about['test_examples']:,} test examples, {about['seconds']:.0f} s")
     return 0
@@ -157,6 +166,18 @@ def _verify(args: argparse.Namespace) -> int:
     if len(seconds):
         print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
         print(f"most {seconds.max():.2f}. The verdicts are in {store}")
+    return 0
+
+
+def _transfer(args: argparse.Namespace) -> int:
+    from .masking import full_scale
+
+    kinds = {"sources": args.source, "targets": args.target}
+    chosen = {name: names for name, names in kinds.items() if names}
+    sizes = {"images": args.images, "epochs": args.epochs, "n": args.n}
+    found = full_scale.transfer(args.to, **chosen, **sizes, device=args.device)
+    for row in full_scale.lines(found):
+        print(row)
     return 0
 
 

@@ -41,11 +41,13 @@ def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: fl
 def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
     """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way."""
     n, _, h, w = x.shape
-    x = torch.where(torch.rand(n, 1, 1, 1) < 0.5, x.flip(3), x)
+    x = torch.where((torch.rand(n, 1, 1, 1) < 0.5).to(x.device), x.flip(3), x)
     padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")
     top, left = torch.randint(2 * pixels + 1, (2, n, 1))
     rows, columns = top + torch.arange(h), left + torch.arange(w)  # (n, h), (n, w)
-    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+    places = (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
+    each, rows, columns = (v.to(x.device) for v in places)
+    return padded[each, :, rows, columns].movedim(3, 1)
 
 
 def fit(

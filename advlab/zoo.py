@@ -189,6 +189,7 @@ def _mask_recipe(
     seed: int = 0,
     *,
     epochs: int = 10,
+    width: int = 16,
     transform: Callable = _FLIP_AND_SHIFT,
     loss: Callable = cross_entropy,
     loss_says: str = "cross entropy",
@@ -204,7 +205,7 @@ def _mask_recipe(
         schedule=_rise_and_fall,
         seed=seed,
         says={
-            "paper": f"Luo et al. (2018), {says}; width 16, not 64; {epochs} epochs, not 350",
+            "paper": f"Luo et al. (2018), {says}; {'' if width == 64 else f'width {width}, not 64; '}{epochs} epochs, not 350",
             "data": "CIFAR-10: training images from 5,000 on, mirrored and shifted by up to 4 pixels; tested on all 10,000",
             "optimizer": f"SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, {loss_says}; the "
             "last epoch is kept; stored in half precision",
@@ -246,6 +247,24 @@ def _arms() -> dict[str, Recipe]:
 
 def _masked(drop: float, stages: str = "shallow", **options: Any) -> Callable[[], nn.Module]:
     return functools.partial(masked_resnet, 18, 16, drop, stages, **options)
+
+
+def _full_scale() -> dict[str, Recipe]:
+    """Chapter 4's networks at the paper's width, for a GPU."""
+    made = {
+        "resnet18": (functools.partial(models.resnet, 18, 64), "no masks"),
+        "resnet50": (functools.partial(models.resnet, 50, 64), "ResNet-50, no masks"),
+        "densenet": (functools.partial(models.densenet, 100, 12), "DenseNet (L = 100, k = 12; the paper: 121), no masks"),
+        "vgg": (functools.partial(models.cifar_cnn, (128, 256, 512)), "six convolutions in a row (the paper: VGG-19)"),
+        "target": (functools.partial(models.resnet, 18, 64), "no masks; another seed, the target"),
+        **{f"mask_{p}": (functools.partial(masked_resnet, 18, 64, p / 100), f"0.{p // 10}-Shallow") for p in (50, 70, 90)},
+    }
+    recipes = {
+        f"full_{name}": _mask_recipe(build, says, int(name == "target"), epochs=100, width=64)
+        for name, (build, says) in made.items()
+    }
+    recipes["full_vgg"] = replace(recipes["full_vgg"], prepare=models.whiten_first_layer)
+    return recipes
 
 
 def _small_weights_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
@@ -333,7 +352,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cifar_2_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_2_rs", 2 / 255, 0.6 / 255, "linf 2/255, + L1 + RS loss, pruned"),
     "cifar_8_rs": _stability_recipe(
-        "CIFAR-10", 8 / 255, 2 / 255, 20, "linf 8/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=2e-3
+        "CIFAR-10", 8 / 255, 2 / 255, 10, "linf 8/255, + L1 + RS loss; 10 epochs, not 250", l1=1e-5, rs=2e-3
     ),
     "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
     "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
@@ -362,6 +381,7 @@ RECIPES: dict[str, Recipe] = {
         functools.partial(dropout_resnet, 18, 16, 0.3, kind="block"), "beside it: DropBlock of 0.3"
     ),
     **_arms(),
+    **_full_scale(),
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
         Stream(_FRESH, 30_000_000),
@@ -447,11 +467,18 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
 
 
 def train(
-    name: str, to: str | Path = "runs", *, epochs: int | None = None, n: int | None = None, progress: bool = True
+    name: str,
+    to: str | Path = "runs",
+    *,
+    epochs: int | None = None,
+    n: int | None = None,
+    progress: bool = True,
+    device: str = "cpu",
 ) -> Path:
     """Train ``name`` by its recipe into ``to``; return the checkpoint. A run that broke off is resumed by the same call.
 
-    ``epochs`` and ``n`` (training examples) shorten the recipe for a trial, and the card then says so.
+    ``epochs`` and ``n`` (training examples) shorten the recipe for a trial, and the card then says so. ``device`` is where
+    a fixed training set, the network and its test are held, such as "cuda".
     Raises ValueError for an unknown name, and for epochs or n below 1.
     """
     r = recipe(name)
@@ -481,8 +508,9 @@ def train(
         samples = n or r.train.samples
         fit_online(model, r.train.draw, samples=samples, **settings)
     else:
-        x, y = (t[:n] for t in r.train())
+        x, y = (t[:n].to(device) for t in r.train())
         samples = len(x)
+        model.to(device)
         if r.prepare is not None:
             r.prepare(model, x)
         if settings["epochs"]:
@@ -490,12 +518,13 @@ def train(
         if r.finish is not None:
             model = r.finish(model.eval(), x, y)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    weights = {key: t.contiguous() for key, t in model.state_dict().items()}
+    weights = {key: t.cpu().contiguous() for key, t in model.state_dict().items()}
     if r.half:
         weights = {key: t.half() if t.is_floating_point() else t for key, t in weights.items()}
     model.load_state_dict(weights)
     x_test, y_test = r.test()
-    correct = int((predict(model, x_test) == y_test).sum())
+    place = next(model.parameters()).device
+    correct = sum(int((predict(model, part.to(place)).cpu() == y).sum()) for part, y in _parts(x_test, y_test))
     raw = save_tensors(weights)
     about = {
         "name": name,
@@ -526,6 +555,10 @@ def train(
     _write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
     unfinished.unlink(missing_ok=True)
     return path
+
+
+def _parts(x: Tensor, y: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    return zip(x.split(2000), y.split(2000), strict=True)
 
 
 def _write(path: Path, raw: bytes) -> None:
