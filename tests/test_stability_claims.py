@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from advlab import data, evaluate, results, stability
+from advlab import evaluate, results, stability
 from advlab.stability import claims, paper, tables
 
 ROWS = pytest.mark.parametrize("row", claims.ROWS.values(), ids=list(claims.ROWS))
@@ -18,14 +18,14 @@ def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
     """The verdicts that ship are read by their keys: an altered network, image or budget would not find them."""
     stored = stability.verify_dataset(
         claims.network(row.network),
-        *data.mnist(n=row.images),
+        *row.data(row.images),
         row.eps,
         store=claims.packed(row.network, row.eps),
-        time_limit=claims.TIME_LIMIT,
+        time_limit=row.limit,
         progress=False,
     )
     assert len(stored) == row.images
-    x, y = data.mnist(n=row.images)
+    x, y = row.data(row.images)
     net = claims.network(row.network)
     wrong = (evaluate.predict(net, x) != y).nonzero()[:, 0].tolist()
     assert wrong == [k for k, v in enumerate(stored.verdicts) if v.stage == "prediction"]
@@ -50,7 +50,7 @@ def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
 
 @ROWS
 def test_stored_verdicts_are_found_again_where_that_is_quick_and_never_contradicted(row):
-    x, y = data.mnist(n=row.images)
+    x, y = row.data(row.images)
     stored = claims.verdicts(row)
     again = torch.randperm(row.images, generator=torch.Generator().manual_seed(0))[:6].tolist()
     for k in again:

@@ -26,7 +26,7 @@ class MaskedMaps(Figure):
     convolution, whose pictures wrap around here, so that nothing but the mask can break the symmetry of moves; ``names`` (n)
     of the pictures. ``drop`` (0 to 0.95) is the share masked, drawn in tiles of side ``period``, exactly
     round(drop period^2) in each, or in whole channels with period 1; ``shift`` the move to the right in pixels; ``example``
-    and ``channel`` say what is shown. ``error`` comes back from the page: |f(Sx) - S f(x)| / |f(x)| over all channels.
+    and ``channel`` say what is shown. ``error`` comes back from the page: ``|f(Sx) - S f(x)| / |f(x)|`` over all channels.
     Raises ValueError for arrays that do not fit together.
     """
 

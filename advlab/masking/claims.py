@@ -1,7 +1,7 @@
 """The claims of chapter 4: the paper's tables on our networks. Our own experiments are in other modules, imported below.
 
 ``python -m advlab reproduce random_mask --tier laptop`` measures them. Adversarial images are made once for each source
-and attack, as the paper makes them: of images that the source classifies right, in whole 255ths, and those alone are
+and attack, as the paper makes them: of images that the source classifies right, in 8 bits, and those alone are
 kept that fool the source.
 """
 
@@ -57,24 +57,24 @@ IMAGES = 1000  #: the first test images; each source attacks those that it class
 CW_IMAGES = 100
 
 
-def in_255ths(x_adv: Tensor) -> Tensor:
-    """The images as a file of 8 bits a channel keeps them, (n, c, h, w) in [0, 1]. A ball of whole 255ths is not left."""
+def in_8_bits(x_adv: Tensor) -> Tensor:
+    """The images (n, c, h, w) in [0, 1] as a file of 8 bits a channel keeps them. A ball of k / 255 is not left."""
     return (x_adv * 255).round() / 255
 
 
 def _fgsm(model: nn.Module, x: Tensor, y: Tensor, budget: int) -> Tensor:
-    return in_255ths(fgsm(model, x, y, eps=budget / 255))
+    return in_8_bits(fgsm(model, x, y, eps=budget / 255))
 
 
 def _pgd(model: nn.Module, x: Tensor, y: Tensor, budget: int, steps: int) -> Tensor:
     """The paper's: steps of 1/255 without a random start, all of them, however early the source is fooled."""
     run = functools.partial(pgd, steps=steps, step_size=1 / 255, random_start=False, active_set=False)
-    return in_255ths(run(model, x, y, eps=budget / 255))
+    return in_8_bits(run(model, x, y, eps=budget / 255))
 
 
 def _cw(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The paper's confidence of 40; fewer steps of the search than its 30."""
-    return in_255ths(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
+    return in_8_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
 
 
 TRANSFERS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
@@ -169,7 +169,7 @@ def _transfer(key: str, row: Row, kind: str, source: Row) -> None:
         paper=printed,
         where=None if printed is None else f"{paper.PAPER}, {table}, source {theirs}",
         digits=1,
-        note="20 steps of 1/255 without a random start, in whole 255ths, on those of the first 1,000 test images that the "
+        note="20 steps of 1/255 without a random start, in 8 bits, on those of the first 1,000 test images that the "
         "source gets right and the attack makes it miss. The series has other attacks beside the paper's numbers, which are "
         f"for the source DenseNet-121 (Table 8); CW of the first {CW_IMAGES} images.",
         tier="laptop",
@@ -230,7 +230,7 @@ def _white(key: str, row: Row) -> None:
         where=None if printed is None else f"{paper.PAPER}, Table 6",
         digits=1,
         note="10 steps of 1/255 without a random start, on those of the first 1,000 test images that it gets right. The masks "
-        "are fixed, so that the gradient is exact. The series has FGSM of 1, 2, 4 and PGD of 2, 4, 8 255ths.",
+        "are fixed, so that the gradient is exact. The series has FGSM of 1, 2, 4 and PGD of 2, 4, 8 of 255.",
         tier="laptop",
         networks=[row.network],
     )

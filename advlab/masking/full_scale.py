@@ -19,7 +19,7 @@ from ..attacks import fgsm, pgd
 
 SOURCES = ("densenet", "resnet18", "resnet50", "vgg")
 TARGETS = ("target", "mask_50", "mask_70", "mask_90")
-#: The paper's attacks, by budget in 255ths and steps; one step is FGSM.
+#: The paper's attacks, by budget of 255 and steps; one step is FGSM.
 ATTACKS = {"FGSM 8": (8, 1), "FGSM 16": (16, 1), "PGD 16": (16, 20), "PGD 32": (32, 40)}
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from .. import data, evaluate
 from ..attacks import pgd
 from ..results import Measurement, claim
-from .claims import images, in_255ths, network
+from .claims import images, in_8_bits, network
 
-BUDGETS = (1, 2, 4, 8, 16, 32)  #: in 255ths
+BUDGETS = (1, 2, 4, 8, 16, 32)  #: of 255
 IMAGES = 200
 MAKERS = {
     "plain": ("a network without masks", "cifar_resnet18"),
@@ -51,7 +51,7 @@ def mixed(x: Tensor, y: Tensor, others: Tensor, labels: Tensor, eps: float) -> T
 def _attacked(name: str, x: Tensor, y: Tensor, budget: int) -> Tensor:
     steps = max(20, round(1.25 * budget))
     run = functools.partial(pgd, network(name), steps=steps, step_size=1 / 255, random_start=False, active_set=False)
-    return torch.cat([in_255ths(run(a, b, eps=budget / 255)) for a, b in zip(x.split(100), y.split(100), strict=True)])
+    return torch.cat([in_8_bits(run(a, b, eps=budget / 255)) for a, b in zip(x.split(100), y.split(100), strict=True)])
 
 
 @functools.cache
@@ -68,9 +68,9 @@ def _judged(key: str, n: int) -> tuple[Tensor, Tensor]:
             fooled.append(torch.ones(len(x), dtype=torch.bool))
             if key == "signs":
                 signs = torch.randint(2, x.shape, generator=torch.Generator().manual_seed(0)).to(x) * 2 - 1
-                made = in_255ths((x + signs * budget / 255).clamp(0, 1))
+                made = in_8_bits((x + signs * budget / 255).clamp(0, 1))
             else:
-                made = in_255ths(mixed(x, y, *_others(), budget / 255))
+                made = in_8_bits(mixed(x, y, *_others(), budget / 255))
         flipped.append(turned(made, y))
     return torch.stack(fooled), torch.stack(flipped)
 
@@ -157,7 +157,7 @@ for _key, _label in CONTROLS.items():
 
 @claim(
     "random_mask.class_distance",
-    "CIFAR-10: smallest linf distance between two images of different classes, in 255ths",
+    "CIFAR-10: smallest linf distance between two images of different classes, of 255",
     paper=54.0,
     where="Luo et al. (2018), their answer to a reviewer",
     unit="",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 PAPER = "Luo et al. (2018)"
 
-#: Columns of the transfer tables: attacks of the source, budgets in 255ths except for the last, whose confidence it is.
+#: Columns of the transfer tables: attacks of the source, budgets of 255 except for the last, whose confidence it is.
 ATTACKS = ("FGSM 8", "FGSM 16", "PGD 16", "PGD 32", "CW 40")
 
 
@@ -37,7 +37,7 @@ OTHER_SOURCES = {
     "cnn": ("Table 12", "VGG-19", {"plain": 0.0988, "50": 0.2227, "70": 0.3966, "90": 0.8165}),
 }
 
-#: Table 6, white box: FGSM of 1, 2, 4 and PGD of 2, 4, 8 255ths.
+#: Table 6, white box: FGSM of 1, 2, 4 and PGD of 2, 4, 8 of 255.
 WHITE_BOX = ("FGSM 1", "FGSM 2", "FGSM 4", "PGD 2", "PGD 4", "PGD 8")
 TABLE_6 = {
     "plain": (0.8124, 0.6578, 0.5124, 0.2426, 0.0340, 0.0002),

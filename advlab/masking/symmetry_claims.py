@@ -25,7 +25,7 @@ from .. import evaluate
 from ..attacks import pgd
 from ..results import Measurement, claim
 from ..zoo import ARMS
-from .claims import images, in_255ths, network
+from .claims import images, in_8_bits, network
 from .masks import translation_error
 
 SEEDS = (0, 1, 2)
@@ -34,7 +34,7 @@ PAIRS = tuple(itertools.permutations(SEEDS, 2))
 
 
 def _attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return in_255ths(pgd(model, x, y, eps=8 / 255, steps=10, step_size=1 / 255, random_start=False, active_set=False))
+    return in_8_bits(pgd(model, x, y, eps=8 / 255, steps=10, step_size=1 / 255, random_start=False, active_set=False))
 
 
 @functools.cache

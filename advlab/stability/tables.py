@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from .. import results, zoo
 from ..evaluate import clopper_pearson
@@ -10,6 +11,7 @@ from ..results import Cell, Grid
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
 from .paper import ABLATION, OTHERS, STEPS
+from .sweep_claims import STRUCTURES
 
 
 def _cell(id: str) -> Cell:
@@ -97,12 +99,13 @@ def others_table() -> Grid:
         steps = f"{STEPS[place.partition(',')[0]]:,}"
         if key in ROWS:
             times = _times(key)
-            rows.append((place, ((_steps(ROWS[key].network), "", steps), *_accuracy(key)[:5], times[0], times[3], times[6])))
+            first = ((_steps(ROWS[key].network), "", steps), (f"{ROWS[key].limit:g}\u00a0s", "", ""))
+            rows.append((place, (*first, *_accuracy(key)[:5], times[0], times[3], times[6])))
             continue
         cells = [*map(_not_run, (printed.test, printed.pgd, printed.upper, printed.provable))]
-        cells = [("not run", "", steps), *cells[:2], ("", "", ""), *cells[2:], _not_run(printed.seconds, "s")]
+        cells = [("not run", "", steps), ("", "", ""), *cells[:2], ("", "", ""), *cells[2:], _not_run(printed.seconds, "s")]
         rows.append((place, (*cells, ("", "", ""), ("", "", ""))))
-    columns = ("training steps", *_ACCURACY[:5], "mean time", "not decided", "unstable, CROWN")
+    columns = ("training steps", "time-out", *_ACCURACY[:5], "mean time", "not decided", "unstable, CROWN")
     return Grid("all levers", columns, tuple(rows))
 
 
@@ -129,3 +132,23 @@ def probes_table() -> Grid:
         shares = [(f"{100 * entry.series[name][-1]:.1f}\u00a0%", "", "") for name in ("ink", "slant", "image")]
         rows.append((label, (_cell(f"{key}_probe"), *shares)))
     return Grid("last ReLU layer", ("digit", "ink", "slant", "all pixels"), tuple(rows))
+
+
+_SWEEP = ("clean", "proved", "not decided", "live ReLUs", "unstable, intervals", "unstable, CROWN", "mean time")
+
+
+def sweep_row(id: str, label: str, chapter: str = "relu_stability") -> tuple[str, tuple[Cell, ...]]:
+    """A row for a network after the small training: accuracy, verdicts, units, and the mean time."""
+    entry = results.get(f"{chapter}.{id}")
+    seen = {name: column[0] for name, column in entry.series.items()}
+    shares = [(f"{100 * seen[name]:.1f}\u00a0%", "", "") for name in ("test", "proved")]
+    counts = map(_count, (seen["unknown"], seen["live"], seen["naive"], seen["crown"]))
+    return (label, (*shares, *counts, (entry.show(), entry.show("interval"), "")))
+
+
+def sweep_table(rows: Iterable[tuple[str, tuple[Cell, ...]]] | None = None) -> Grid:
+    """Networks of other shapes after a small training, without and with the RS loss; or other ``rows`` like them."""
+    if rows is None:
+        ends = (("", ""), ("_rs", ", RS loss"))
+        rows = [sweep_row(f"sweep_{key}{end}", says + more) for key, (says, _) in STRUCTURES.items() for end, more in ends]
+    return Grid("100 images, linf 0.1", _SWEEP, tuple(rows))
