@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -36,6 +37,23 @@ def binary_cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
     """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016)."""
     return nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing)
+
+
+def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any, **options: Any) -> Tensor:
+    """``function(model, *inputs)`` with the network's matrix products in bfloat16 and its logits in float32.
+
+    With functools.partial, a loss or a transform for :func:`fit`: weights and optimiser stay in float32. On processors with
+    bfloat16 instructions it is about twice as fast; on others it is right, and slower. For training, not for attacks that are
+    reported: gradients have 8 significant bits.
+    """
+    device = next(model.parameters()).device.type
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            logits = model(x)
+        return logits.float()
+
+    return function(forward, *inputs, **options)
 
 
 def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:

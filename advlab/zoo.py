@@ -31,7 +31,7 @@ from .evaluate import clopper_pearson, predict
 from .masking import coordinate_resnet, dropout_resnet, masked_resnet, narrow_resnet, single_step, trades_loss, trades_pairs
 from .spheres import concentric_spheres
 from .stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
-from .training import binary_cross_entropy, cross_entropy, fit, fit_online, flip_and_shift, smoothed_cross_entropy
+from .training import binary_cross_entropy, cross_entropy, fit, fit_online, flip_and_shift, in_bfloat16, smoothed_cross_entropy
 
 Split = Callable[[], tuple[Tensor, Tensor]]
 
@@ -189,12 +189,13 @@ def _mask_recipe(
     seed: int = 0,
     *,
     epochs: int = 10,
-    width: int = 16,
+    width: int | None = 16,
     transform: Callable = _FLIP_AND_SHIFT,
     loss: Callable = cross_entropy,
     loss_says: str = "cross entropy",
 ) -> Recipe:
     """A network of chapter 4 at a laptop's size. Luo et al. choose the best epoch on the test set; here the last is kept."""
+    size = "" if width in (None, 64) else f"width {width}, not 64; "
     return Recipe(
         build=build,
         train=_cifar10_without_validation,
@@ -205,13 +206,13 @@ def _mask_recipe(
         schedule=_rise_and_fall,
         seed=seed,
         says={
-            "paper": f"Luo et al. (2018), {says}; {'' if width == 64 else f'width {width}, not 64; '}{epochs} epochs, not 350",
+            "paper": f"Luo et al. (2018), {says}; {size}{epochs} epochs, not 350",
             "data": "CIFAR-10: training images from 5,000 on, mirrored and shifted by up to 4 pixels; tested on all 10,000",
-            "optimizer": f"SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, {loss_says}; the "
-            "last epoch is kept; stored in half precision",
+            "optimizer": f"SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, {loss_says}; matrix "
+            "products in bfloat16; the last epoch is kept; stored in half precision",
             "licence": "MIT",
         },
-        options={"transform": transform, "loss": loss},
+        options={"transform": functools.partial(in_bfloat16, transform), "loss": functools.partial(in_bfloat16, loss)},
         half=True,
     )
 
@@ -357,6 +358,9 @@ RECIPES: dict[str, Recipe] = {
     "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
     "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
     "cifar_resnet18_b": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks; another seed", 1),
+    "cifar_densenet": _mask_recipe(
+        functools.partial(models.densenet, 22, 12), "DenseNet with L = 22 and k = 12, not 121; no masks", width=None
+    ),
     "cifar_mask_50": _mask_recipe(_masked(0.5), "0.5-Shallow"),
     "cifar_mask_50_b": _mask_recipe(_masked(0.5), "0.5-Shallow; other masks and another seed", 1),
     "cifar_mask_70": _mask_recipe(_masked(0.7), "0.7-Shallow"),

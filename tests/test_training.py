@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from advlab import attacks, data, masking, training, zoo
+from advlab import attacks, data, masking, models, training, zoo
 from advlab.__main__ import main
 
 fit = functools.partial(training.fit, progress=False)
@@ -249,3 +249,19 @@ def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
     assert main(["train", "nosuch"]) == 1
     assert "there are: cifar_2_rs" in capsys.readouterr().err
     assert main(["zoo"]) == 0
+
+
+def test_training_in_bfloat16_keeps_the_weights_and_follows_the_gradient_of_float32():
+    torch.manual_seed(0)
+    net = models.resnet(8, 8)
+    x, y = torch.rand(32, 3, 32, 32), torch.arange(32) % 10
+    exact = torch.autograd.grad(training.cross_entropy(net, x, y), list(net.parameters()))
+    rounded = torch.autograd.grad(training.in_bfloat16(training.cross_entropy, net, x, y), list(net.parameters()))
+    assert {g.dtype for g in rounded} == {torch.float32}
+    a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (exact, rounded))
+    assert 0.99 < float(nn.functional.cosine_similarity(a, b, dim=0)) < 1 - 1e-7  # close, and not the same
+    losses = training.fit(
+        net, x, y, epochs=8, batch_size=32, loss=functools.partial(training.in_bfloat16, training.cross_entropy), progress=False
+    )
+    assert losses[-1] < losses[0]
+    assert next(net.parameters()).dtype == torch.float32

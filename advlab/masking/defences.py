@@ -77,7 +77,8 @@ class DropBlock(nn.Module):
         rate = 1 - (1 - self.drop) ** (1 / side**2)
         starts = (torch.rand(*x.shape[:2], *centres, device=x.device) < rate).to(x.dtype)
         padded = nn.functional.pad(starts, [side - 1] * 4)
-        kept = 1 - nn.functional.max_pool2d(padded, side, 1)
+        across = nn.functional.max_pool2d(padded, (1, side), 1)  # a square is a row of columns: 2 side comparisons, not side**2
+        kept = 1 - nn.functional.max_pool2d(across, (side, 1), 1)
         return x * kept * (kept.numel() / kept.sum().clamp_min(1))
 
     def extra_repr(self) -> str:
