@@ -239,11 +239,17 @@ ARMS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 
 
 def _arms() -> dict[str, Recipe]:
-    return {
+    made = {
         f"cifar_arm_{arm}_{seed}": _mask_recipe(build, f"our experiment on symmetry, ResNet-8: {what}", seed, epochs=6)
         for arm, (what, build) in ARMS.items()
         for seed in range(3)
     }
+    for arm in ("plain", "element"):
+        what, build = ARMS[arm]
+        says = f"our control, ResNet-8: adversarial training, Wong et al. (2020), {what}"
+        for seed in range(3):
+            made[f"cifar_arm_{arm}_adversarial_{seed}"] = _mask_recipe(build, says, seed, epochs=6, **_ADVERSARIAL)
+    return made
 
 
 def _masked(drop: float, stages: str = "shallow", **options: Any) -> Callable[[], nn.Module]:
@@ -359,7 +365,10 @@ RECIPES: dict[str, Recipe] = {
     "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
     "cifar_resnet18_b": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks; another seed", 1),
     "cifar_densenet": _mask_recipe(
-        functools.partial(models.densenet, 22, 12), "DenseNet with L = 22 and k = 12, not 121; no masks", width=None
+        functools.partial(models.densenet, 22, 12),
+        "DenseNet with L = 22 and k = 12, not 121; no masks",
+        epochs=6,
+        width=None,
     ),
     "cifar_mask_50": _mask_recipe(_masked(0.5), "0.5-Shallow"),
     "cifar_mask_50_b": _mask_recipe(_masked(0.5), "0.5-Shallow; other masks and another seed", 1),
@@ -381,6 +390,9 @@ RECIPES: dict[str, Recipe] = {
         loss_says="cross entropy plus 6 KL(clean, attacked in one step within linf 8/255)",
     ),
     "cifar_dropout": _mask_recipe(functools.partial(dropout_resnet, 18, 16, 0.5), "beside it: dropout of 0.5"),
+    "cifar_dropout_channels": _mask_recipe(
+        functools.partial(dropout_resnet, 18, 16, 0.3, kind="channel"), "beside it: dropout of whole channels, 0.3"
+    ),
     "cifar_dropblock": _mask_recipe(
         functools.partial(dropout_resnet, 18, 16, 0.3, kind="block"), "beside it: DropBlock of 0.3"
     ),
