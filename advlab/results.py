@@ -141,6 +141,7 @@ CHAPTERS = {
     "adversarial_spheres": "advlab.spheres.claims",
     "feature_squeezing": "advlab.squeezing.claims",
     "relu_stability": "advlab.stability.claims",
+    "random_mask": "advlab.masking.claims",
 }
 
 

@@ -1,0 +1,341 @@
+"""The claims of chapter 4: the paper's tables on our networks. Our own experiments are in other modules, imported below.
+
+``python -m advlab reproduce random_mask --tier laptop`` measures them. Adversarial images are made once for each source
+and attack, as the paper makes them: of images that the source classifies right, in 8 bits, and those alone are
+kept that fool the source.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import data, evaluate, zoo
+from ..attacks import cw_l2, fgsm, pgd
+from ..results import Measurement, claim
+from . import paper
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network of the zoo that is defended by masks, or is compared with one."""
+
+    network: str
+    label: str
+
+
+#: The rows of the transfer tables. ``_b`` are independent trainings: other masks, another seed.
+ROWS = {
+    "plain": Row("cifar_resnet18", "no masks"),
+    "50": Row("cifar_mask_50", "drop 0.5, shallow"),
+    "70": Row("cifar_mask_70", "drop 0.7, shallow"),
+    "90": Row("cifar_mask_90", "drop 0.9, shallow"),
+    "50_deep": Row("cifar_mask_50_deep", "drop 0.5, deep"),
+    "50_shared": Row("cifar_mask_50_shared", "drop 0.5, one mask for all channels"),
+    "50_channel": Row("cifar_mask_50_channel", "drop 0.5, whole channels"),
+    "50_narrow": Row("cifar_mask_50_narrow", "half of the channels, no masks"),
+}
+
+#: Sources of the transferred attacks, which are no target.
+SOURCES = {
+    "resnet": Row("cifar_resnet18_b", "ResNet-18"),
+    "densenet": Row("cifar_densenet", "DenseNet"),
+    "cnn": Row("cifar_cnn", "six convolutions"),
+}
+
+#: Sources of the gray box; ``50`` has a twin with other masks.
+GRAY = {
+    "plain": Row("cifar_resnet18_b", "no masks"),
+    "50": Row("cifar_mask_50_b", "drop 0.5, other masks"),
+    "70": Row("cifar_mask_70", "drop 0.7"),
+}
+
+IMAGES = 1000  #: the first test images; each source attacks those that it classifies right
+CW_IMAGES = 100
+
+
+def in_8_bits(x_adv: Tensor) -> Tensor:
+    """The images (n, c, h, w) in [0, 1] as a file of 8 bits a channel keeps them. A ball of k / 255 is not left."""
+    return (x_adv * 255).round() / 255
+
+
+def _fgsm(model: nn.Module, x: Tensor, y: Tensor, budget: int) -> Tensor:
+    return in_8_bits(fgsm(model, x, y, eps=budget / 255))
+
+
+def _pgd(
+    model: nn.Module, x: Tensor, y: Tensor, budget: int, steps: int, step: int = 1, momentum: float | None = None
+) -> Tensor:
+    """The paper's: steps of 1/255 without a random start, all of them, however early the source is fooled."""
+    run = functools.partial(pgd, steps=steps, step_size=step / 255, random_start=False, active_set=False, momentum=momentum)
+    return in_8_bits(run(model, x, y, eps=budget / 255))
+
+
+def _cw(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The paper's confidence of 40; fewer steps of the search than its 30."""
+    return in_8_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
+
+
+TRANSFERS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "FGSM 8": functools.partial(_fgsm, budget=8),
+    "FGSM 16": functools.partial(_fgsm, budget=16),
+    "PGD 16": functools.partial(_pgd, budget=16, steps=20),
+    "PGD 32": functools.partial(_pgd, budget=32, steps=40),
+    "CW 40": _cw,
+    "MI-FGSM 8": functools.partial(_pgd, budget=8, steps=10, momentum=1.0),
+    "PGD 8": functools.partial(_pgd, budget=8, steps=20),
+    "PGD 8, 7 steps": functools.partial(_pgd, budget=8, steps=7, step=2),
+}
+#: The columns of the transfer tables: the paper's, and one that it only mentions to its reviewers, without a budget.
+COLUMNS = (*paper.ATTACKS, "MI-FGSM 8")
+WHITE_BOX: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    **{f"FGSM {budget}": functools.partial(_fgsm, budget=budget) for budget in (1, 2, 4)},
+    **{f"PGD {budget}": functools.partial(_pgd, budget=budget, steps=steps) for budget, steps in ((2, 4), (4, 6), (8, 10))},
+}
+
+
+class Averaged(nn.Module):
+    """The mean of the logits (n, k) of several networks, or of several passes of one that is random."""
+
+    def __init__(self, *members: nn.Module) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
+@functools.cache
+def network(name: str) -> nn.Module:
+    """A network of the zoo, or the average of several whose names are joined by "+", without gradients of its weights."""
+    members = [zoo.load(part).requires_grad_(False) for part in name.split("+")]
+    return members[0] if len(members) == 1 else Averaged(*members).eval()
+
+
+def images(n: int) -> tuple[Tensor, Tensor]:
+    """The first test images, of those that ship."""
+    return data.cifar10(n=n, full=False)
+
+
+@functools.cache
+def _made(source: str, attack: str, n: int | None) -> tuple[Tensor, Tensor]:
+    """Adversarial images of a source in the zoo, that fool it, and their labels."""
+    x, y = images(n or (CW_IMAGES if attack == "CW 40" else IMAGES))
+    x_adv, labels, _ = evaluate.transferable(network(source), x, y, TRANSFERS[attack], fooled=True)
+    return x_adv, labels
+
+
+def columns(cells: Sequence[tuple[int, int]], printed: Sequence[float]) -> dict[str, list[float]]:
+    """Columns of a series from (right, n) of each attack and the paper's numbers."""
+    ends = [evaluate.clopper_pearson(k, n) for k, n in cells]
+    return {
+        "ours": [k / n if n else math.nan for k, n in cells],
+        "low": [low for low, _ in ends],
+        "high": [high for _, high in ends],
+        "n": [float(n) for _, n in cells],
+        "paper": list(printed),
+    }
+
+
+def _chosen(series: Mapping[str, list[float]], at: int) -> Measurement:
+    """The measurement whose value is one of the columns' cells."""
+    interval = (series["low"][at], series["high"][at])
+    return Measurement(series["ours"][at], int(series["n"][at]), interval, series=dict(series))
+
+
+def _right(target: str, x_adv: Tensor, labels: Tensor) -> tuple[int, int]:
+    return int((evaluate.predict(network(target), x_adv) == labels).sum()), len(labels)
+
+
+# ---------------------------------------------------------------------------------------------- clean accuracy
+
+
+def _test(key: str, row: Row) -> None:
+    printed = paper.TABLE_8[key].test if key in paper.TABLE_8 else None
+
+    @claim(
+        f"random_mask.{key}_test",
+        f"CIFAR-10, {row.label}: accuracy on the test set",
+        paper=printed,
+        where=None if printed is None else f"{paper.PAPER}, Table 8",
+        digits=2,
+        note="All 10,000 test images: python -m advlab data cifar10. ResNet-18 of width 16, the last of 10 epochs.",
+        tier="laptop",
+        networks=[row.network],
+    )
+    def test(n: int | None = None) -> Measurement:
+        x, y = data.cifar10(full=True) if n is None else images(n)
+        hits, count = _right(row.network, x, y)
+        return Measurement(hits / count, count, evaluate.clopper_pearson(hits, count))
+
+
+for _key, _each in ROWS.items():
+    _test(_key, _each)
+
+
+# ---------------------------------------------------------------------------------------------- transfer, Tables 8, 9, 12
+
+
+def _transfer(key: str, row: Row, kind: str, source: Row) -> None:
+    table, theirs, values = paper.SOURCES[kind]
+    printed = values.get(key)
+
+    @claim(
+        f"random_mask.{key}_from_{kind}",
+        f"CIFAR-10, {row.label}: accuracy under PGD of 16/255 from {source.label}",
+        paper=printed,
+        where=None if printed is None else f"{paper.PAPER}, {table}, source {theirs}",
+        digits=1,
+        note="20 steps of 1/255 without a random start, in 8 bits, on those of the first 1,000 test images that the "
+        "source gets right and the attack makes it miss. The series has the attacks of Table 8, CW of the first "
+        f"{CW_IMAGES} images, and MI-FGSM.",
+        tier="laptop",
+        networks=[row.network, source.network],
+    )
+    def transfer(n: int | None = None) -> Measurement:
+        cells = [_right(row.network, *_made(source.network, attack, n)) for attack in COLUMNS]
+        known = paper.TABLE_8[key].attacked if kind == "densenet" and key in paper.TABLE_8 else ()
+        here = COLUMNS.index("PGD 16")
+        theirs = [known[at] if at < len(known) else math.nan for at in range(len(COLUMNS))]
+        theirs[here] = math.nan if printed is None else printed
+        return _chosen(columns(cells, theirs), here)
+
+
+for _key, _each in ROWS.items():
+    for _kind, _source in SOURCES.items():
+        _transfer(_key, _each, _kind, _source)
+
+
+# ---------------------------------------------------------------------------------------------- gray box, Table 7
+
+
+def _gray(kind: str, source: Row) -> None:
+    @claim(
+        f"random_mask.gray_{kind}",
+        f"CIFAR-10, gray box: accuracy of drop 0.5 under FGSM of 16/255 from {source.label}",
+        paper=paper.TABLE_7[kind]["50"],
+        where=f"{paper.PAPER}, Table 7",
+        digits=1,
+        note="The source is another training: other masks, another seed; of drop 0.7 there is one. The series has the targets "
+        "without masks, with drop 0.5 and 0.7, first FGSM of 16/255, then PGD of 16/255, which the paper does not show.",
+        tier="laptop",
+        networks=[ROWS[key].network for key in ("plain", "50", "70")] + [source.network],
+    )
+    def gray(n: int | None = None) -> Measurement:
+        cells = [
+            _right(ROWS[target].network, *_made(source.network, attack, n))
+            for attack in ("FGSM 16", "PGD 16")
+            for target in ("plain", "50", "70")
+        ]
+        printed = [*paper.TABLE_7[kind].values(), *[math.nan] * 3]
+        return _chosen(columns(cells, printed), 1)
+
+
+for _kind, _source in GRAY.items():
+    _gray(_kind, _source)
+
+
+#: What an attacker of a masked network may have instead of it, from little knowledge to much.
+SURROGATES = {
+    "50": {
+        "another kind": "cifar_densenet",
+        "no masks": "cifar_resnet18_b",
+        "other masks": "cifar_mask_50_b",
+        "three with other masks": "cifar_mask_50_b+cifar_mask_70+cifar_mask_90",
+    },
+    "90": {
+        "another kind": "cifar_densenet",
+        "no masks": "cifar_resnet18_b",
+        "other masks": "cifar_mask_50",
+        "three with other masks": "cifar_mask_50+cifar_mask_50_b+cifar_mask_70",
+    },
+}
+
+
+def _surrogates(key: str, known: Mapping[str, str]) -> None:
+    @claim(
+        f"random_mask.surrogates_{key}",
+        f"CIFAR-10, {ROWS[key].label}: accuracy under PGD of 8/255 from three masked networks together",
+        digits=1,
+        note="20 steps of 1/255 on the mean of the logits of three networks with masks of their own. The series begins "
+        "with less: one network of another kind, one without masks, one with other masks.",
+        tier="laptop",
+        networks=[ROWS[key].network, *dict.fromkeys(name for names in known.values() for name in names.split("+"))],
+    )
+    def surrogates(n: int | None = None) -> Measurement:
+        cells = [_right(ROWS[key].network, *_made(source, "PGD 8", n)) for source in known.values()]
+        return _chosen(columns(cells, [math.nan] * len(cells)), list(known).index("three with other masks"))
+
+
+for _key, _known in SURROGATES.items():
+    _surrogates(_key, _known)
+
+
+# ---------------------------------------------------------------------------------------------- Madry's setting, Table 1
+
+MADRY = {
+    "plain": ROWS["plain"],
+    "adversarial": Row("cifar_adversarial", "adversarial training"),
+    "90": ROWS["90"],
+}
+
+
+def _madry(key: str, row: Row) -> None:
+    @claim(
+        f"random_mask.{key}_madry",
+        f"CIFAR-10, {row.label}: accuracy under PGD of 8/255 from a network without masks",
+        paper=paper.TABLE_1[key][1],
+        where=f"{paper.PAPER}, Table 1",
+        digits=1,
+        note="7 steps of 2/255, the black-box setting of Madry et al.; the paper's masks drop 0.85, its adversarial training "
+        "takes seven steps where ours takes one. The series has FGSM of 8/255, PGD, and the clean images.",
+        tier="laptop",
+        networks=[row.network, SOURCES["resnet"].network],
+    )
+    def madry(n: int | None = None) -> Measurement:
+        made = [_made(SOURCES["resnet"].network, attack, n) for attack in ("FGSM 8", "PGD 8, 7 steps")]
+        cells = [_right(row.network, *pair) for pair in (*made, images(n or IMAGES))]
+        return _chosen(columns(cells, paper.TABLE_1[key]), 1)
+
+
+for _key, _each in MADRY.items():
+    _madry(_key, _each)
+
+
+# ---------------------------------------------------------------------------------------------- white box, Table 6
+
+
+def _white(key: str, row: Row) -> None:
+    printed = paper.TABLE_6.get(key)
+
+    @claim(
+        f"random_mask.{key}_white",
+        f"CIFAR-10, {row.label}: accuracy under PGD of 8/255 that knows the network",
+        paper=None if printed is None else printed[-1],
+        where=None if printed is None else f"{paper.PAPER}, Table 6",
+        digits=1,
+        note="10 steps of 1/255 without a random start, on those of the first 1,000 test images that it gets right. The masks "
+        "are fixed, so that the gradient is exact. The series has FGSM of 1, 2, 4 and PGD of 2, 4, 8 of 255.",
+        tier="laptop",
+        networks=[row.network],
+    )
+    def white(n: int | None = None) -> Measurement:
+        model = network(row.network)
+        x, y = images(n or IMAGES)
+        cells = []
+        for attack in paper.WHITE_BOX:
+            x_adv, labels, _ = evaluate.transferable(model, x, y, WHITE_BOX[attack])
+            cells.append(_right(row.network, x_adv, labels))
+        return _chosen(columns(cells, printed or (math.nan,) * len(cells)), len(cells) - 1)
+
+
+for _key, _each in ROWS.items():
+    _white(_key, _each)
+
+
+from . import bridge_claims, defence_claims, meaning_claims, symmetry_claims  # noqa: E402, F401  (they register their claims too)
