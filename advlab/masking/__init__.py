@@ -12,7 +12,7 @@ from .defences import (
     trades_loss,
     trades_pairs,
 )
-from .masks import KINDS, RandomMask, draw_mask, translation_error
+from .masks import KINDS, RandomMask, draw_mask, translation_error, wrapped_around
 from .networks import Coordinates, coordinate_resnet, insert_layers, insert_masks, masked_resnet, narrow_resnet
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "trades_loss",
     "trades_pairs",
     "translation_error",
+    "wrapped_around",
 ]

@@ -19,9 +19,8 @@ from .. import evaluate
 from ..attacks import autoattack, hop_skip_jump, pgd, square
 from ..results import Measurement, claim
 from ..zoo import ARMS
-from .claims import Averaged, columns, images, network
 from .defences import Jpeg, pruned_at_random
-from .symmetry_claims import SEEDS, over_seeds
+from .measuring import SEEDS, Averaged, columns, images, network, over_seeds
 
 EPS = 8 / 255
 IMAGES = 200

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import data, evaluate, zoo
-from ..attacks import fgsm, pgd
+from .measuring import fgsm_in_8_bits, pgd_in_8_bits
 
 SOURCES = ("densenet", "resnet18", "resnet50", "vgg")
 TARGETS = ("target", "mask_50", "mask_70", "mask_90")
@@ -24,15 +24,7 @@ ATTACKS = {"FGSM 8": (8, 1), "FGSM 16": (16, 1), "PGD 16": (16, 20), "PGD 32": (
 
 
 def _attack(budget: int, steps: int) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        if steps == 1:
-            x_adv = fgsm(model, x, y, eps=budget / 255)
-        else:
-            options: dict[str, Any] = {"steps": steps, "step_size": 1 / 255, "random_start": False, "active_set": False}
-            x_adv = pgd(model, x, y, eps=budget / 255, **options)
-        return (x_adv * 255).round() / 255
-
-    return run
+    return fgsm_in_8_bits(budget) if steps == 1 else pgd_in_8_bits(budget, steps)
 
 
 def transfer(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from ..models import Mask
 
@@ -138,3 +139,12 @@ def translation_error(
         moved = function(x.roll(step, (2, 3))) - before.roll(step, (2, 3))
         total += moved.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
     return total / shifts
+
+
+def wrapped_around(net: nn.Module) -> nn.Module:
+    """A copy whose convolutions pad circularly, so that masks alone break the symmetry of cyclic shifts."""
+    net = copy.deepcopy(net)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding_mode = "circular"
+    return net

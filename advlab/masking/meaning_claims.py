@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from .. import data, evaluate
-from ..attacks import pgd
 from ..results import Measurement, claim
 from ..zoo import ARMS
-from .claims import images, in_8_bits, network
-from .symmetry_claims import SEEDS, over_seeds
+from .measuring import SEEDS, images, in_8_bits, network, over_seeds, pgd_in_8_bits
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  #: of 255
 IMAGES = 300
@@ -52,9 +50,8 @@ def mixed(x: Tensor, y: Tensor, others: Tensor, labels: Tensor, eps: float) -> T
 
 
 def _attacked(name: str, x: Tensor, y: Tensor, budget: int) -> Tensor:
-    steps = max(20, round(1.25 * budget))
-    run = functools.partial(pgd, network(name), steps=steps, step_size=1 / 255, random_start=False, active_set=False)
-    return torch.cat([in_8_bits(run(a, b, eps=budget / 255)) for a, b in zip(x.split(100), y.split(100), strict=True)])
+    attack = pgd_in_8_bits(budget, max(20, round(1.25 * budget)))
+    return torch.cat([attack(network(name), a, b) for a, b in zip(x.split(100), y.split(100), strict=True)])
 
 
 @functools.cache

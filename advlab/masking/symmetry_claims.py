@@ -11,45 +11,28 @@ a different function, the second rises and the first does not.
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
 from .. import evaluate
-from ..attacks import pgd
 from ..results import Measurement, claim
 from ..zoo import ARMS
-from .claims import images, in_8_bits, network
-from .masks import translation_error
+from .masks import translation_error, wrapped_around
+from .measuring import SEEDS, images, network, over_seeds, pgd_in_8_bits
 
-SEEDS = (0, 1, 2)
 IMAGES = 500
 PAIRS = tuple(itertools.permutations(SEEDS, 2))
-
-
-def _attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return in_8_bits(pgd(model, x, y, eps=8 / 255, steps=10, step_size=1 / 255, random_start=False, active_set=False))
 
 
 @functools.cache
 def _made(arm: str, seed: int, n: int | None) -> tuple[Tensor, Tensor]:
     x, y = images(n or IMAGES)
-    return evaluate.transferable(network(f"cifar_arm_{arm}_{seed}"), x, y, _attack, fooled=True)[:2]
-
-
-def wrapped_around(net: nn.Module) -> nn.Module:
-    """A copy whose convolutions pad circularly, so that masks alone break the symmetry of cyclic shifts."""
-    net = copy.deepcopy(net)
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.padding_mode = "circular"
-    return net
+    return evaluate.transferable(network(f"cifar_arm_{arm}_{seed}"), x, y, pgd_in_8_bits(8, 10), fooled=True)[:2]
 
 
 def asymmetry(net: nn.Module, x: Tensor) -> float:
@@ -62,13 +45,6 @@ def asymmetry(net: nn.Module, x: Tensor) -> float:
 def _accuracy(target: str, made: tuple[Tensor, Tensor]) -> float:
     x_adv, labels = made
     return float((evaluate.predict(network(target), x_adv) == labels).double().mean()) if len(labels) else 0.0
-
-
-def over_seeds(shares: list[float]) -> tuple[float, tuple[float, float]]:
-    """The mean of the shares of several trainings and a 95 % interval, by Student's distribution, inside [0, 1]."""
-    mean = float(np.mean(shares))
-    spread = float(student.ppf(0.975, len(shares) - 1) * np.std(shares, ddof=1) / len(shares) ** 0.5)
-    return mean, (max(0.0, mean - spread), min(1.0, mean + spread))
 
 
 def over_targets(pairs: list[float]) -> tuple[float, tuple[float, float]]:

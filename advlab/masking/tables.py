@@ -33,7 +33,9 @@ def _series(id: str) -> list[Cell]:
     """The cells of a claim whose series has the columns ours, low, high and paper, in per cent."""
     series = results.get(f"random_mask.{id}").series
     columns = zip(*(series[name] for name in ("ours", "low", "high", "paper")), strict=True)
-    return [(_percent(ours), _range(low, high), _percent(theirs)) for ours, low, high, theirs in columns]
+    return [
+        (_percent(ours), "" if math.isnan(ours) else _range(low, high), _percent(theirs)) for ours, low, high, theirs in columns
+    ]
 
 
 def drop_table() -> Grid:
