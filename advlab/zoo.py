@@ -240,7 +240,7 @@ ARMS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 
 def _arms() -> dict[str, Recipe]:
     made = {
-        f"cifar_arm_{arm}_{seed}": _mask_recipe(build, f"our experiment on symmetry, ResNet-8: {what}", seed, epochs=6)
+        f"cifar_arm_{arm}_{seed}": _mask_recipe(build, f"our experiment on symmetry, ResNet-8: {what}", seed, epochs=4)
         for arm, (what, build) in ARMS.items()
         for seed in range(3)
     }
@@ -248,7 +248,7 @@ def _arms() -> dict[str, Recipe]:
         what, build = ARMS[arm]
         says = f"our control, ResNet-8: adversarial training, Wong et al. (2020), {what}"
         for seed in range(3):
-            made[f"cifar_arm_{arm}_adversarial_{seed}"] = _mask_recipe(build, says, seed, epochs=6, **_ADVERSARIAL)
+            made[f"cifar_arm_{arm}_adversarial_{seed}"] = _mask_recipe(build, says, seed, epochs=4, **_ADVERSARIAL)
     return made
 
 
@@ -367,7 +367,7 @@ RECIPES: dict[str, Recipe] = {
     "cifar_densenet": _mask_recipe(
         functools.partial(models.densenet, 22, 12),
         "DenseNet with L = 22 and k = 12, not 121; no masks",
-        epochs=6,
+        epochs=4,
         width=None,
     ),
     "cifar_mask_50": _mask_recipe(_masked(0.5), "0.5-Shallow"),
@@ -385,6 +385,7 @@ RECIPES: dict[str, Recipe] = {
     "cifar_trades": _mask_recipe(
         functools.partial(models.resnet, 18, 16),
         "beside it: TRADES, Zhang et al. (2019)",
+        epochs=6,
         transform=functools.partial(trades_pairs, eps=_EIGHT),
         loss=trades_loss,
         loss_says="cross entropy plus 6 KL(clean, attacked in one step within linf 8/255)",

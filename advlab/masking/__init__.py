@@ -13,7 +13,15 @@ from .defences import (
     trades_pairs,
 )
 from .masks import KINDS, RandomMask, draw_mask, translation_error, wrapped_around
-from .networks import Coordinates, coordinate_resnet, insert_layers, insert_masks, masked_resnet, narrow_resnet
+from .networks import (
+    Coordinates,
+    coordinate_resnet,
+    insert_layers,
+    insert_masks,
+    masked_resnet,
+    narrow_resnet,
+    redraw_masks,
+)
 
 __all__ = [
     "DROPOUTS",
@@ -32,6 +40,7 @@ __all__ = [
     "masked_resnet",
     "narrow_resnet",
     "pruned_at_random",
+    "redraw_masks",
     "single_step",
     "trades_loss",
     "trades_pairs",

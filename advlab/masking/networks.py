@@ -76,6 +76,23 @@ def insert_layers(
     return made
 
 
+def redraw_masks(net: nn.Module, *, generator: Generator | None = None) -> nn.Module:
+    """A copy of ``net`` in which every :class:`RandomMask` is drawn anew, of the same kind and drop ratio.
+
+    What a network would be with its weights and other masks. Raises ValueError for a network without such masks.
+    """
+    made = copy.deepcopy(net)
+    masks = [layer for layer in made.modules() if isinstance(layer, RandomMask)]
+    if not masks:
+        raise ValueError("the network has no RandomMask: put some in with insert_masks")
+    for mask in masks:
+        options = {"kind": mask.kind, "period": mask.period, "block": mask.block, "generator": generator}
+        fresh = RandomMask(mask.kept.shape[1:], mask.drop, **options)
+        mask.kept.copy_(fresh.kept)
+        mask.seed.copy_(fresh.seed)
+    return made
+
+
 def _keep(outputs: list[Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     outputs.append(output)
 
