@@ -35,11 +35,17 @@ PANEL = ("cifar_resnet18_b", "cifar_cnn", "cifar_densenet")
 ROBUST_JUDGE = "cifar_trades"
 
 
-def judged(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the panel agrees on a class other than ``y`` (n,), and whether the robust judge errs; of (n, 3, 32, 32)."""
+def named(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The class that the panel agrees on, -1 where it does not, and the robust judge's; (n,) each, of (n, 3, 32, 32)."""
     robust = evaluate.predict(network(ROBUST_JUDGE), x)
     votes = torch.stack([evaluate.predict(network(name), x) == robust for name in PANEL]).sum(0)
-    return (robust != y) & (votes >= 2), robust != y
+    return torch.where(votes >= 2, robust, -1), robust
+
+
+def judged(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the panel agrees on a class other than ``y`` (n,), and whether the robust judge errs; of (n, 3, 32, 32)."""
+    agreed, robust = named(x)
+    return (agreed >= 0) & (agreed != y), robust != y
 
 
 def mixed(x: Tensor, y: Tensor, others: Tensor, labels: Tensor, eps: float) -> Tensor:
@@ -49,7 +55,8 @@ def mixed(x: Tensor, y: Tensor, others: Tensor, labels: Tensor, eps: float) -> T
     return x + (others[far.argmin(1)] - x).clamp(-eps, eps)
 
 
-def _attacked(name: str, x: Tensor, y: Tensor, budget: int) -> Tensor:
+def attacked(name: str, x: Tensor, y: Tensor, budget: int) -> Tensor:
+    """PGD against a network of the zoo, in steps of 1/255, at least 20 and enough to cross the ball of ``budget`` / 255."""
     attack = pgd_in_8_bits(budget, max(20, round(1.25 * budget)))
     return torch.cat([attack(network(name), a, b) for a, b in zip(x.split(100), y.split(100), strict=True)])
 
@@ -57,12 +64,12 @@ def _attacked(name: str, x: Tensor, y: Tensor, budget: int) -> Tensor:
 @functools.cache
 def _judged(key: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """(budgets, n) bool each: fooled the maker (a control counts as if it did), turned, and misread by the robust judge."""
-    x, y = _seeds(n)
+    x, y = seeds(n)
     fooled, flipped, misread = [], [], []
     for budget in BUDGETS:
         if key in MAKERS:
             name = MAKERS[key][1]
-            made = _attacked(name, x, y, budget)
+            made = attacked(name, x, y, budget)
             fooled.append(evaluate.predict(network(name), made) != y)
         else:
             fooled.append(torch.ones(len(x), dtype=torch.bool))
@@ -84,7 +91,7 @@ def _others() -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def _seeds(n: int) -> tuple[Tensor, Tensor]:
+def seeds(n: int) -> tuple[Tensor, Tensor]:
     """The first of the first 1,000 test images that all makers and judges get right."""
     x, y = images(1000)
     right = torch.ones(len(x), dtype=torch.bool)
@@ -170,8 +177,8 @@ def _small(arm: str, says: str) -> None:
         networks=[*names, *(name for _, name in MAKERS.values()), *JUDGES],
     )
     def share(n: int | None = None) -> Measurement:
-        x, y = _seeds(n or IMAGES)
-        shares = [_share(judged(_attacked(name, x, y, 8), y)[0]).value for name in names]
+        x, y = seeds(n or IMAGES)
+        shares = [_share(judged(attacked(name, x, y, 8), y)[0]).value for name in names]
         mean, interval = over_seeds(shares)
         return Measurement(mean, len(x), interval, series={"seed": [float(s) for s in SEEDS], "turned": shares})
 
