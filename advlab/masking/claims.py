@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from .. import data, evaluate
 from ..attacks import cw_l2
 from ..evaluate import Attack
+from ..models import resnet
 from ..results import Measurement, claim
 from . import paper
 from .measuring import columns, fgsm_in_8_bits, images, in_8_bits, network, over_seeds, pgd_in_8_bits
-from .networks import redraw_masks
+from .networks import masked_resnet, redraw_masks
 
 
 @dataclass(frozen=True)
@@ -323,6 +325,30 @@ def _white(key: str, row: Row) -> None:
 
 for _key, _each in ROWS.items():
     _white(_key, _each)
+
+
+@claim(
+    "random_mask.overhead",
+    "ResNet-18 of width 16: time of forward and backward with masks, over the time without",
+    unit="times",
+    digits=2,
+    note="A step of training on 64 images, in turn with and without masks; the median ratio of the pairs, CPU time.",
+    tier="laptop",
+)
+def overhead(n: int | None = None) -> Measurement:
+    x, y = images(64 if n is None else n)
+    nets = masked_resnet(18, 16, 0.5).train(), resnet(18, 16).train()
+    ratios = []
+    for round_ in range(22 if n is None else 3):
+        spent = []
+        for net in nets:
+            start = time.process_time()
+            nn.functional.cross_entropy(net(x), y).backward()
+            spent.append(time.process_time() - start)
+        if round_ > 0:  # the first makes the kernels
+            ratios.append(spent[0] / spent[1])
+    median, low, high = evaluate.median_interval(torch.tensor(ratios))
+    return Measurement(median, len(ratios), (low, high))
 
 
 from . import bridge_claims, defence_claims, meaning_claims, symmetry_claims  # noqa: E402, F401  (they register their claims too)
