@@ -1,6 +1,7 @@
-"""The live figure of Random Mask: its JavaScript against NumPy and the library's masks, what it says, and a look."""
+"""The live figures of Random Mask: their JavaScript against NumPy and the library's masks, what they say, and a look."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from node import javascript, needs_node
 from torch import nn
 
 from advlab import live, masking
-from advlab.live import figure
+from advlab.live import figure, gallery
 
 SOURCE = figure.module("plot.js", "squeezing_math.js", "squeezing_parts.js", "masked_maps.js")
 SETTINGS = [
@@ -121,3 +122,179 @@ def test_the_figure_moves_by_keyboard_in_a_page(parts, tmp_path, width):
         assert not p.outside
         assert not p.errors
         (tmp_path / f"look{width}.png").write_bytes(f.screenshot())
+
+
+BLIND = figure.module("squeezing_parts.js", "blind_test.js")
+CLASSES = ["bird", "cat", "deer", "dog"]
+BUDGETS = [4, 16]
+NAMED = {"heron": [[0, 1, 2], [3, 1, -1]], "otter": [[1, 1, 2], [2, -1, 2]]}  # makers with names that no other text holds
+LABELS = [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def blind():
+    generator = torch.Generator().manual_seed(0)
+    made = {m: (torch.rand(2, 3, 3, 8, 8, generator=generator) * 255).round() / 255 for m in NAMED}
+    return made, torch.tensor(LABELS), CLASSES, BUDGETS, {m: torch.tensor(v) for m, v in NAMED.items()}
+
+
+def order_of(seed, budget, pairs=6):
+    numbers = list(itertools.islice(gallery.mulberry32(seed), pairs * (budget + 1)))[pairs * budget :]
+    return [(("heron", "otter")[i // 3], i % 3) for i in sorted(range(pairs), key=numbers.__getitem__)]
+
+
+def tally_of(seed, budget, answers):
+    counts = {maker: Counter(judged=0, right=0, wrong=0, panel=0, same=0) for maker in NAMED}
+    for (maker, image), answer in zip(order_of(seed, budget), answers, strict=False):
+        counts[maker]["judged"] += 1
+        counts[maker]["right" if answer == LABELS[image] else "wrong"] += 1
+        named = NAMED[maker][budget][image]
+        if named not in (-1, LABELS[image]):
+            counts[maker]["panel"] += 1
+            counts[maker]["same"] += answer == named
+    return [dict(c) for c in counts.values()]
+
+
+@needs_node
+def test_the_blind_test_in_the_page_draws_and_counts_as_python_does(blind, tmp_path):
+    random = np.random.default_rng(0)
+    settings = [
+        {"seed": seed, "budget": budget, "answers": random.integers(0, 4, given).tolist()}
+        for seed, budget, given in itertools.product(range(4), (0, 1), (0, 1, 4, 6))
+    ]
+    figures = [live.BlindTest(*blind, **setting) for setting in settings]
+    names = ("images", "shape", "makers", "labels", "panel", "seed", "budget", "answers")
+    found = javascript(tmp_path, BLIND, "a.map(figure.compute)", [{n: getattr(f, n) for n in names} for f in figures])
+    same = 0
+    for setting, answer in zip(settings, found, strict=True):
+        order = order_of(setting["seed"], setting["budget"])
+        assert sorted(order) == sorted(itertools.product(NAMED, range(3))), "every pair once"
+        assert [(list(NAMED)[m], i) for m, i in answer["order"]] == order
+        assert answer["tally"] == tally_of(**setting)
+        maker, image = order[min(len(setting["answers"]), 5)]
+        trial = answer["trial"]
+        assert (list(NAMED)[trial["maker"]], trial["image"]) == (maker, image)
+        truth = blind[0][maker][setting["budget"], image].double().flatten()
+        np.testing.assert_allclose(trial["pixels"], (truth * 255).round() / 255, atol=1e-9)
+        same += sum(t["same"] for t in answer["tally"])
+    assert same, "no case in which reader and panel name one class: the answers must be drawn otherwise"
+    assert order_of(0, 0) != order_of(0, 1), "a reader who has seen the makers at one budget must not know them at the next"
+    at = javascript(tmp_path, BLIND, "figure.compute({...a, at: 2}).trial", {n: getattr(figures[0], n) for n in names})
+    assert at["at"] == 2
+    assert (list(NAMED)[at["maker"]], at["image"]) == order_of(0, 0)[2]
+
+
+def test_what_the_blind_test_says(blind):
+    assert "within 4/255" in live.BlindTest(*blind).describe()
+    assert "another class 0 (heron), 1 (otter)" in live.BlindTest(*blind).describe()
+    f = live.BlindTest(*blind, budget=1)
+    assert "within 16/255" in f.alt
+    assert "another class 1 (heron), 1 (otter)" in f.alt
+    titles = [ax.get_title(loc="left") for ax in f.still().axes]
+    assert titles == ["heron", "", "", "otter", "", ""]
+    assert figure.png(f.still()) == figure.png(f.still())
+
+
+def test_a_bad_blind_test_is_refused(blind):
+    made, y, classes, budgets, panel = blind
+    one = {"heron": made["heron"]}
+    for wrong, says in (
+        (({}, y, classes, budgets, {}), "at least one"),
+        ((one, y, classes, budgets, panel), "the same makers"),
+        ((made, y[:2], classes, budgets, panel), "2 labels it must be"),
+        ((made, y, classes, [4], panel), "1 budgets"),
+        (({**made, "otter": made["otter"][..., :4]}, y, classes, budgets, panel), "otter.*equal sides"),
+        (({**made, "heron": torch.tensor(0.5)}, y, classes, budgets, panel), "heron.*it must be"),
+        (({m: x[:, :0] for m, x in made.items()}, y[:0], classes, budgets, panel), "not empty"),
+        (({m: x[:, :, :1] for m, x in made.items()}, y, classes, budgets, panel), "it must be"),
+        (({**made, "otter": made["otter"] + 1e-3}, y, classes, budgets, panel), "otter.*multiples of 1/255"),
+        ((made, y, classes, budgets, {**panel, "otter": panel["otter"][0]}), "it must be .budgets, n."),
+        ((made, y, classes, budgets, {**panel, "otter": panel["otter"] - 2}), "panel.*whole numbers from -1 to 3"),
+        ((made, y + 2, classes, budgets, panel), "y must hold whole numbers from 0 to 3"),
+        ((made, y.float(), classes, budgets, panel), "y must hold whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            live.BlindTest(*wrong)
+    f = live.BlindTest(*blind)
+    for name, value in (("budget", 2), ("budget", -1), ("answers", [4]), ("answers", [-1]), ("answers", [0] * 7)):
+        with pytest.raises(traitlets.TraitError):
+            setattr(f, name, value)
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_reader_judges_blindly_by_keyboard_and_mouse(blind, tmp_path, width):
+    address = page_of({"blind-test": live.BlindTest(*blind, budget=1)}, tmp_path)
+    with page() as p:
+        p.set_viewport_size({"width": width, "height": 900})
+        p.goto(address)
+        f = p.locator(".advlab-blind-test")
+        verdict, table, canvas = f.locator(".verdict"), f.locator("table"), f.locator("canvas")
+        verdict.wait_for()
+
+        def pixels():
+            return canvas.evaluate("c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.join()")
+
+        def press(name):
+            f.get_by_role("button", name=name, exact=True).click()
+
+        def blinded(image):
+            assert f"Image {image} of 6" in verdict.inner_text()
+            assert f"{image} of 6" in f.locator("figcaption").inner_text()
+            assert not table.count()
+            shown = f.evaluate("e => e.outerHTML")
+            assert not any(maker in shown for maker in NAMED), "the maker must not be on the page"
+
+        blinded(1)
+        assert f.get_by_role("button", name="show who made them").is_disabled()
+        first = pixels()
+        f.get_by_role("button", name="bird", exact=True).focus()
+        p.keyboard.press("Tab")
+        p.keyboard.down("Enter")
+        p.keyboard.down("Enter")  # held: the key repeats
+        p.keyboard.up("Enter")
+        blinded(2)
+        assert pixels() != first
+        assert p.evaluate("document.activeElement.textContent") == "cat", "the focus stays for the next image"
+        assert p.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        press("dog")
+        blinded(3)
+        press("show who made them")
+
+        def table_holds(answers):
+            rows = [r.split("\t") for r in table.locator("tbody").inner_text().split("\n")]
+            counts = tally_of(0, 1, answers)
+            expected = [[f"{c['right']} of {c['judged']}", *(str(c[k]) for k in ("wrong", "panel", "same"))] for c in counts]
+            assert rows == [[maker, *row] for maker, row in zip(NAMED, expected, strict=True)]
+
+        table_holds([1, 3])
+        assert "Of 2 images you read" in verdict.inner_text()
+        assert not f.get_by_role("button", name="dog", exact=True).count(), "no answers after the reveal"
+        assert p.evaluate("document.activeElement.type") == "range", "the focus moves to what came"
+        maker, image = order_of(0, 1)[1]
+        assert f.locator("figcaption").inner_text().startswith(maker)
+        assert f"true class {CLASSES[image]}; you: dog" in f.locator("figcaption").inner_text()
+        p.keyboard.press("End")
+        assert "you: no answer" in f.locator("figcaption").inner_text()
+        p.keyboard.press("Home")
+        assert "you: cat" in f.locator("figcaption").inner_text()
+        assert pixels() == first
+        (tmp_path / f"look{width}.png").write_bytes(f.screenshot())
+
+        press("start again")
+        blinded(1)
+        press("deer")
+        f.locator("select").first.select_option("4/255")
+        blinded(1)
+        answers = [2, 0, 3, 1, 1, 2]
+        for k, answer in enumerate(answers):
+            blinded(k + 1)
+            press(CLASSES[answer])
+        rows = [r.split("\t") for r in table.locator("tbody").inner_text().split("\n")]
+        assert [row[1] for row in rows] == [f"{c['right']} of 3" for c in tally_of(1, 0, answers)], "revealed after the last"
+        assert f.get_by_role("button", name="show who made them").is_disabled()
+        f.locator("select").last.select_option("pixel by pixel")
+        assert canvas.evaluate("c => getComputedStyle(c).imageRendering") == "pixelated"
+        assert p.evaluate("document.documentElement.scrollWidth") <= width
+        assert not p.outside
+        assert not p.errors

@@ -8,7 +8,7 @@ JupyterLab, and on the static page the recorded picture with a sentence that say
 
 from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
-from .masking import MaskedMaps
+from .masking import BlindTest, MaskedMaps
 from .network import pack_network
 from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
 from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
@@ -16,6 +16,7 @@ from .stability import BoxAnswer, Race, SettlingUnits, StabilityLoss, TwoInputs
 
 __all__ = [
     "AlphaSpectrum",
+    "BlindTest",
     "BoxAnswer",
     "CapTradeoff",
     "ColourSqueeze",

@@ -1,20 +1,21 @@
-"""The live figure of chapter 4, Random Mask."""
+"""The live figures of chapter 4, Random Mask."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import traitlets
 from matplotlib.figure import Figure as Picture
 from torch import Tensor
 
 from .figure import Figure, module
 from .gallery import BLUE, uniforms
-from .squeezing import _bytes
+from .squeezing import _base64, _bytes
 
 PERIODS = (1, 2, 4, 8, 16, 32)
 
@@ -131,4 +132,104 @@ class MaskedMaps(Figure):
         axes["errors"].plot(errors, color=BLUE)
         axes["errors"].plot(self.shift, errors[self.shift], "o", color="black")
         axes["errors"].set(xlabel="move, in pixels", ylabel="error", ylim=(0, 1.5))
+        return picture
+
+
+class BlindTest(Figure):
+    """The reader names the class of adversarial images without knowing who made them; then the makers are shown.
+
+    ``made[maker]`` (budgets, n, 3, h, h) are images in multiples of 1/255, one a budget (of 255) and test image, in the
+    order of ``budgets``; ``y`` (n,) their true labels, out of ``classes``; ``panel[maker]`` (budgets, n) the class that a
+    panel of other networks names, -1 where it does not agree. Each image of each maker is a trial. ``budget`` is an index,
+    ``seed`` draws the order of the trials, ``answers`` (a class each, in that order) and ``revealed`` come back from the
+    page, which starts again whenever ``budget`` or ``seed`` changes.
+    Raises ValueError for arrays that do not fit together.
+    """
+
+    _esm = module("squeezing_parts.js", "blind_test.js")
+    images = traitlets.Unicode().tag(sync=True)
+    shape = traitlets.List().tag(sync=True)
+    makers = traitlets.List().tag(sync=True)
+    classes = traitlets.List().tag(sync=True)
+    labels = traitlets.List().tag(sync=True)
+    budgets = traitlets.List().tag(sync=True)
+    panel = traitlets.List().tag(sync=True)
+    seed = traitlets.Int(0).tag(sync=True)
+    budget = traitlets.Int(0, min=0).tag(sync=True)
+    answers = traitlets.List(traitlets.Int(min=0)).tag(sync=True)
+    revealed = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(
+        self,
+        made: Mapping[str, Tensor],
+        y: Tensor,
+        classes: Sequence[str],
+        budgets: Sequence[int],
+        panel: Mapping[str, Tensor],
+        **values: Any,
+    ) -> None:
+        if not made or set(made) != set(panel):
+            raise ValueError(f"made has {list(made)} and panel {list(panel)}; both need the same makers, at least one")
+        n, first = len(y), next(iter(made.values()))
+        side = first.shape[-1] if first.ndim else 0
+        shape = (len(budgets), n, 3, side, side)
+        for maker, x in made.items():
+            if x.shape != shape or 0 in shape:
+                raise ValueError(
+                    f"made[{maker!r}] is {tuple(x.shape)}; with {len(budgets)} budgets and {n} labels it must be "
+                    f"{shape[:3]} and two equal sides, the same for all makers, and not empty"
+                )
+            if panel[maker].shape != shape[:2]:
+                raise ValueError(f"panel[{maker!r}] is {tuple(panel[maker].shape)}; it must be (budgets, n), here {shape[:2]}")
+        for name, named, least in (("y", y, 0), *((f"panel[{maker!r}]", v, -1) for maker, v in panel.items())):
+            if named.is_floating_point() or named.min() < least or named.max() >= len(classes):
+                raise ValueError(
+                    f"{name} must hold whole numbers from {least} to {len(classes) - 1}, a class each of {classes}"
+                )
+        pixels = torch.stack([_bytes(x, f"made[{maker!r}]") for maker, x in made.items()]).numpy()
+        self._made = pixels  # (makers, budgets, n, 3, h, h)
+        super().__init__(
+            images=_base64(pixels),
+            shape=list(pixels.shape),
+            makers=list(made),
+            classes=list(classes),
+            labels=y.tolist(),
+            budgets=[int(b) for b in budgets],
+            panel=[panel[maker].tolist() for maker in made],
+            **values,
+        )
+
+    @traitlets.validate("budget")
+    def _offered(self, proposal: Any) -> int:
+        if proposal["value"] >= len(self.budgets):
+            raise traitlets.TraitError(f"budget is {proposal['value']}; it is an index, below {len(self.budgets)}")
+        return proposal["value"]
+
+    @traitlets.validate("answers")
+    def _given(self, proposal: Any) -> list[int]:
+        answers, most, trials = proposal["value"], len(self.classes), len(self.makers) * len(self.labels)
+        if len(answers) > trials or any(k >= most for k in answers):
+            raise traitlets.TraitError(f"answers is {answers}; it must be at most {trials} classes, each below {most}")
+        return answers
+
+    def describe(self) -> str:
+        n, labels = len(self.labels), np.array(self.labels)
+        named = np.array(self.panel)[:, self.budget]  # (makers, n)
+        turned = ((named >= 0) & (named != labels)).sum(1)
+        told = ", ".join(f"{k} ({maker})" for maker, k in zip(self.makers, turned, strict=True))
+        return (
+            f"A blind test with {n} images of each maker, all within {self.budgets[self.budget]}/255 of a test image: "
+            f"a panel of other networks takes for another class {told}."
+        )
+
+    def still(self) -> Picture:
+        made = self._made[:, self.budget, :6]  # (makers, up to 6, 3, h, h)
+        rows, columns = made.shape[:2]
+        picture = Picture(figsize=(1.2 * max(columns, 4), 1.42 * rows), layout="constrained")
+        axes = picture.subplots(rows, columns, squeeze=False)
+        for row, maker, images in zip(axes, self.makers, made, strict=True):
+            for ax, image in zip(row, images, strict=True):
+                ax.imshow(image.transpose(1, 2, 0))
+                ax.set_axis_off()
+            row[0].set_title(maker, fontsize=9, loc="left")
         return picture
