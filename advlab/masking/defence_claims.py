@@ -26,7 +26,7 @@ EPS = 8 / 255
 IMAGES = 200
 DECISIONS = 50  #: so many of them are attacked by decisions alone, the slowest
 QUERIES = 500
-PASSES = 10  #: an attacker of a random defence takes the mean over so many passes
+PASSES = 10  #: PGD on a random defence takes the mean over so many passes
 
 
 class Defence(NamedTuple):
@@ -87,7 +87,7 @@ def _ladder(
         """Whether images are right after an attack, which sees those alone that are ``alive``."""
         left = alive.nonzero()[:, 0]
         if len(left):
-            x_adv = torch.cat([attack(seen, a, b) for a, b in zip(x[left].split(100), y[left].split(100), strict=True)])
+            x_adv = torch.cat([attack(model, a, b) for a, b in zip(x[left].split(100), y[left].split(100), strict=True)])
             alive = alive.clone()
             alive[left] = evaluate.predict(model, x_adv, 100) == y[left]
         return alive
