@@ -52,8 +52,6 @@ DEFENCES = {
     "50": Defence("masks, drop 0.5", "cifar_mask_50"),
     "90": Defence("masks, drop 0.9", "cifar_mask_90"),
     "adversarial": Defence("adversarial training", "cifar_adversarial"),
-    "trades": Defence("TRADES", "cifar_trades"),
-    "50_adversarial": Defence("masks, drop 0.5, and adversarial training", "cifar_mask_50_adversarial"),
 }
 
 #: None of these is attacked: a plain network of another seed, one of another family, and one with masks of its own.
