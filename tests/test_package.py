@@ -79,7 +79,7 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_is_small_and_whole(wheel):
-    assert wheel.stat().st_size < 45 * 2**20
+    assert wheel.stat().st_size < 64 * 2**20
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
         "checkpoints/mnist_cnn7.safetensors",
