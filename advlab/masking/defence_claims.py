@@ -52,6 +52,8 @@ DEFENCES = {
     "50": Defence("masks, drop 0.5", "cifar_mask_50"),
     "90": Defence("masks, drop 0.9", "cifar_mask_90"),
     "adversarial": Defence("adversarial training", "cifar_adversarial"),
+    "trades": Defence("TRADES", "cifar_trades"),
+    "50_adversarial": Defence("masks, drop 0.5, and adversarial training", "cifar_mask_50_adversarial"),
 }
 
 #: None of these is attacked: a plain network of another seed, one of another family, and one with masks of its own.
@@ -111,7 +113,7 @@ def _ladder(
 
 
 def _defence(key: str, defence: Defence) -> None:
-    last = f"not asked; all attacks take the mean over {PASSES} passes instead" if defence.random else "on what all others left"
+    last = f"not asked; PGD takes the mean over {PASSES} passes instead" if defence.random else "on what all others left"
 
     @claim(
         f"random_mask.defence_{key}",
