@@ -183,7 +183,8 @@ def claims(chapter: str | None = None) -> list[Claim]:
         raise ValueError(f"there is no chapter {chapter!r} with claims; there are: {', '.join(CHAPTERS)}")
     for name in CHAPTERS if chapter is None else [chapter]:
         import_module(CHAPTERS[name])
-    return [c for c in CLAIMS.values() if chapter in (None, c.chapter)]
+    order = list(CHAPTERS)  # whichever chapter was imported first
+    return sorted((c for c in CLAIMS.values() if chapter in (None, c.chapter)), key=lambda c: order.index(c.chapter))
 
 
 def measure(c: Claim, n: int | None = None) -> Entry:

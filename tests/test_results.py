@@ -21,6 +21,14 @@ CLAIMS = results.claims()
 ENTRIES = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]
 
 
+def test_claims_come_in_the_order_of_the_chapters_whichever_is_imported_first():
+    found = (
+        "import advlab.masking.claims; from advlab import results; print(*dict.fromkeys(c.chapter for c in results.claims()))"
+    )
+    said = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout
+    assert said.split() == list(results.CHAPTERS)
+
+
 def test_every_claim_has_an_entry_and_every_entry_a_claim():
     assert {c.id for c in CLAIMS} == {e.id for e in ENTRIES}
 
