@@ -28,7 +28,16 @@ from torch.optim import Optimizer
 from . import data, models
 from .attacks import pgd
 from .evaluate import clopper_pearson, predict
-from .masking import coordinate_resnet, dropout_resnet, masked_resnet, narrow_resnet, single_step, trades_loss, trades_pairs
+from .masking import (
+    coordinate_resnet,
+    dropout_resnet,
+    masked_resnet,
+    masked_stability_cnn,
+    narrow_resnet,
+    single_step,
+    trades_loss,
+    trades_pairs,
+)
 from .spheres import concentric_spheres
 from .stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
 from .training import binary_cross_entropy, cross_entropy, fit, fit_online, flip_and_shift, in_bfloat16, smoothed_cross_entropy
@@ -274,6 +283,32 @@ def _full_scale() -> dict[str, Recipe]:
     return recipes
 
 
+def _small_recipe(dataset: str, build: Callable[[], nn.Module], says: str, eps: float = 0.0, step_size: float = 0.0) -> Recipe:
+    """Chapter 5: the network of Xiao et al. (2019) in a short training, adversarial where ``eps`` is above 0."""
+    base = _stability_recipe(dataset, eps, step_size, 5 if dataset == "MNIST" else 10, says)
+    moved = "" if dataset == "MNIST" or eps else ", mirrored and shifted by up to 2 pixels"
+    plain = {
+        "says": base.says | {"data": f"{dataset}: training images from 5,000 on{moved}; tested on 10,000"},
+        "options": {"transform": flip_and_shift} if moved else {},
+    }
+    made = replace(
+        base,
+        build=build,
+        optimizer=lambda weights: torch.optim.Adam(weights, lr=2e-3, fused=True),
+        schedule=_rise_and_fall,
+        **({} if eps else plain),
+    )
+    attacked = " of the attacked images" if eps else ""
+    told = {"paper": f"chapter 5, {says}", "optimizer": f"Adam, learning rate 0 to 0.002 to 0, cross entropy{attacked}"}
+    return replace(made, says=made.says | told)
+
+
+_MASKED_SMALL: dict[str, Callable[[], nn.Module]] = {
+    "MNIST": masked_stability_cnn,
+    "CIFAR-10": functools.partial(masked_stability_cnn, 0.5, 3, 32),
+}
+
+
 def _small_weights_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
     base = _stability_recipe("MNIST", eps, step_size, 0, says)
     return replace(
@@ -362,6 +397,27 @@ RECIPES: dict[str, Recipe] = {
         "CIFAR-10", 8 / 255, 2 / 255, 10, "linf 8/255, + L1 + RS loss; 10 epochs, not 250", l1=1e-5, rs=2e-3
     ),
     "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
+    "mnist_small": _small_recipe("MNIST", models.stability_cnn, "no defence"),
+    "mnist_small_mask_50": _small_recipe("MNIST", _MASKED_SMALL["MNIST"], "masks of drop 0.5"),
+    "mnist_01_mask_50": _small_recipe(
+        "MNIST", _MASKED_SMALL["MNIST"], "masks of drop 0.5, with adversarial training, linf 0.1", 0.1, 0.03
+    ),
+    "cifar_small": _small_recipe("CIFAR-10", functools.partial(models.stability_cnn, 3, 32), "no defence"),
+    "cifar_small_mask_50": _small_recipe("CIFAR-10", _MASKED_SMALL["CIFAR-10"], "masks of drop 0.5"),
+    "cifar_2_adversarial": _small_recipe(
+        "CIFAR-10",
+        functools.partial(models.stability_cnn, 3, 32),
+        "adversarial training, linf 2/255",
+        2 / 255,
+        0.6 / 255,
+    ),
+    "cifar_2_mask_50": _small_recipe(
+        "CIFAR-10",
+        _MASKED_SMALL["CIFAR-10"],
+        "masks of drop 0.5, with adversarial training, linf 2/255",
+        2 / 255,
+        0.6 / 255,
+    ),
     "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
     "cifar_resnet18_b": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks; another seed", 1),
     "cifar_densenet": _mask_recipe(

@@ -19,6 +19,7 @@ from .networks import (
     insert_layers,
     insert_masks,
     masked_resnet,
+    masked_stability_cnn,
     narrow_resnet,
     redraw_masks,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "insert_masks",
     "jpeg",
     "masked_resnet",
+    "masked_stability_cnn",
     "narrow_resnet",
     "pruned_at_random",
     "redraw_masks",

@@ -149,6 +149,15 @@ def masked_resnet(
     return masked.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
+def masked_stability_cnn(drop: float = 0.5, channels: int = 1, size: int = 28) -> nn.Module:
+    """:func:`advlab.models.stability_cnn` with a mask behind both of its convolutions. (n, c, h, w) -> logits (n, 10).
+
+    A mask makes units constant, so that the verifier of chapter 3 takes the network. Known limitation: that of
+    :class:`RandomMask`. Raises ValueError for a share outside [0, 1).
+    """
+    return insert_masks(models.stability_cnn(channels, size), drop, layers=("0", "2"), shape=(channels, size, size))
+
+
 def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: Iterable[int] = (0, 1, 2)) -> nn.Sequential:
     """The paper's control for masks, which it calls a channel mask: a plain network with fewer channels in these stages.
 
