@@ -231,7 +231,7 @@ def test_training_by_recipe_on_a_slice_and_through_the_command_line(tmp_path, ca
 
 
 def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
-    with pytest.raises(ValueError, match="no network 'nosuch' in the zoo; there are: cifar_2_rs"):
+    with pytest.raises(ValueError, match="no network 'nosuch' in the zoo; there are: cifar_2_adversarial"):
         zoo.load("nosuch")
     with pytest.raises(zoo.CheckpointError, match="advlab train"):
         zoo.load("mnist_cnn7", tmp_path)
@@ -247,7 +247,7 @@ def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
         assert main(["train", "mnist_cnn7", "--to", str(tmp_path), option, "0"]) == 1
         assert "at least 1" in capsys.readouterr().err
     assert main(["train", "nosuch"]) == 1
-    assert "there are: cifar_2_rs" in capsys.readouterr().err
+    assert "there are: cifar_2_adversarial" in capsys.readouterr().err
     assert main(["zoo"]) == 0
 
 
