@@ -6,8 +6,8 @@ stands, our value, n, interval, tier, command, code version, inputs, date, secon
 evidence is a curve, and a note on why they differ. Tables and numbers in the book come from those entries alone.
 
 The code version of an entry is a digest of every definition of advlab that its claim reaches, and of what builds its
-networks; comments, docstrings and layout do not count. An entry whose digest no longer matches is *stale*, and a test
-fails until it is measured again.
+networks; comments, docstrings, layout and the module in which a definition stands do not count. An entry whose digest no
+longer matches is *stale*, and a test fails until it is measured again.
 """
 
 from __future__ import annotations
@@ -442,12 +442,12 @@ def _build_version(name: str, build: Callable) -> str:
 def code_version(function: Callable) -> str:
     """A digest of ``function`` and of every definition of its package that it reaches by name.
 
-    Guarantee: changing the code of any reached definition changes the digest. Names reached only at run time (through
-    getattr or a registry) and past :data:`BOUNDARIES` are not followed; comments, docstrings and white space do not
-    count.
+    Guarantee: changing the code of any one reached definition changes the digest. Names reached only at run time (through
+    getattr or a registry) and past :data:`BOUNDARIES` are not followed; the module that a definition stands in, comments,
+    docstrings and white space do not count.
     """
     package = function.__module__.partition(".")[0]
-    pieces: dict[str, str] = {}
+    pieces: dict[str, str] = {}  # "module:name" -> "name=text"
     todo = [(function.__module__, function.__qualname__.partition(".")[0])]
     while todo:
         module, name = todo.pop()
@@ -460,7 +460,7 @@ def code_version(function: Callable) -> str:
                 todo.append(imports[name])
             continue
         text, reached = definitions[name]
-        pieces[qualified] = text
+        pieces[qualified] = f"{name}={text}"
         for first, second in reached:
             if first in definitions:
                 todo.append((module, first))
@@ -470,7 +470,7 @@ def code_version(function: Callable) -> str:
                     todo.append((source, own))
                 elif second:
                     todo.append((source, second))
-    return hashlib.sha256("\n".join(f"{k}={pieces[k]}" for k in sorted(pieces)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(sorted(pieces.values())).encode()).hexdigest()[:16]
 
 
 Reached = set[tuple[str, str]]

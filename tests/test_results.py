@@ -61,10 +61,11 @@ def test_each_recipe_runs_on_a_slice(claim):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of two modules, and how to change and load it again."""
+    """A package of three modules, and how to change and load it again."""
     files = {
         "__init__": "",
         "low": 'def used(x):\n    """Doc."""\n    return x + 1  # why\n\ndef unused(x):\n    return x\n\nCONSTANT = 3\n',
+        "there": "KEPT = 1\n",
         "top": "from . import low\nfrom .low import CONSTANT\n\n"
         "def helper(x):\n    return low.used(x)\n\ndef measure():\n    return helper(CONSTANT)\n",
     }
@@ -108,6 +109,43 @@ def test_the_code_version_follows_code_and_nothing_else(package):
     versions = [package(**change) for change in other]
     assert base not in versions
     assert len(set(versions)) == len(versions)
+
+
+USED = 'def used(x):\n    """Doc."""\n    return x + 1  # why\n'
+MOVES = {
+    "its new module is imported": {
+        "low": {"CONSTANT = 3\n": ""},
+        "there": {"KEPT = 1": "CONSTANT = 3"},
+        "top": {"from .low import": "from .there import"},
+    },
+    "its old module imports it": {"low": {USED: "from .there import used\n"}, "there": {"KEPT = 1\n": USED}},
+    "its old module is a package": {"there": {"KEPT = 1": "CONSTANT = 3"}},
+}
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_moving_a_definition_keeps_the_code_version_and_changing_it_does_not(package, tmp_path, how):
+    base, moved = package(), MOVES[how]
+    if "package" in how:  # it hides the low.py beside it
+        (tmp_path / "pack" / "low").mkdir()
+        (tmp_path / "pack" / "low" / "__init__.py").write_text("from ..there import CONSTANT\nfrom .deep import used\n")
+        (tmp_path / "pack" / "low" / "deep.py").write_text(USED)
+    assert package(**moved) == base
+    (old, new), *_ = moved["there"].items()
+    changed = new.replace("3", "4").replace("x + 1", "x + 2")
+    assert package(**{**moved, "there": {old: changed}}) != base
+
+
+def test_two_definitions_of_one_name_both_count(package):
+    def version(first, second):
+        both = "def helper(x):\n    return low.used(x) + there.used(x)\n"
+        return package(
+            top={"import low": "import low, there", "def helper(x):\n    return low.used(x)\n": both},
+            low={"x + 1": first},
+            there={"KEPT = 1\n": USED.replace("x + 1", second)},
+        )
+
+    assert len({version(first, second) for first in ("x", "-x") for second in ("x", "-x")}) == 3
 
 
 def test_a_name_that_is_only_declared_or_assigned_is_not_reached(package):
