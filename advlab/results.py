@@ -22,6 +22,7 @@ import io
 import json
 import math
 import os
+import platform
 import re
 import time
 import tokenize
@@ -76,6 +77,7 @@ class Entry:
     cpu_seconds: float
     flags: tuple[str, ...] = ()
     series: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    machine: dict[str, str | int] = field(default_factory=dict)  #: :func:`machine`; nothing in entries from before it
 
     def show(self, what: str = "value") -> str:
         """The number for a reader: ``what`` is "value", "interval", "paper", "n" or "full".
@@ -187,8 +189,23 @@ def claims(chapter: str | None = None) -> list[Claim]:
     return sorted((c for c in CLAIMS.values() if chapter in (None, c.chapter)), key=lambda c: order.index(c.chapter))
 
 
-def measure(c: Claim, n: int | None = None) -> Entry:
-    """Run a claim and return its entry; ``n`` shortens it for a trial.
+def machine(executor: str = "one process") -> dict[str, str | int]:
+    """Where a number is made, as far as it may matter for it: no names of hosts or users."""
+    import torch
+
+    return {
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "device": str(torch.get_default_device()),
+        "executor": executor,
+    }
+
+
+def measure(c: Claim, n: int | None = None, *, executor: str = "one process") -> Entry:
+    """Run a claim and return its entry; ``n`` shortens it for a trial, and ``executor`` says what it runs in.
 
     Raises ValueError where the columns of its series differ in length.
     """
@@ -216,6 +233,7 @@ def measure(c: Claim, n: int | None = None) -> Entry:
         cpu_seconds=round(time.process_time() - start, 1),
         flags=found.flags,
         series=_columns(found.series, c.id),
+        machine=machine(executor),
     )
 
 
@@ -274,11 +292,16 @@ def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
     path = (where or folder()) / f"{chapter}.json"
     if not path.exists():
         return {}
-    return {e["id"]: _entry(e) for e in json.loads(path.read_text())}
+    return {e["id"]: from_json(e) for e in json.loads(path.read_text())}
 
 
-def _entry(e: dict[str, Any]) -> Entry:
-    """The entry that :func:`_strict` made ``e`` of; entries from before there were flags and series are read too."""
+def to_json(e: Entry) -> dict[str, Any]:
+    """An entry as a file of the manifest holds it."""
+    return _strict(asdict(e))
+
+
+def from_json(e: dict[str, Any]) -> Entry:
+    """The entry that :func:`to_json` made ``e`` of; entries from before there were flags, series and machine are read too."""
     return Entry(
         **e
         | {
@@ -306,7 +329,7 @@ def save(entries: Iterable[Entry], where: Path | None = None) -> None:
         by_chapter.setdefault(e.id.partition(".")[0], {})[e.id] = e
     for chapter, new in by_chapter.items():
         merged = load(chapter, where) | new
-        ordered = [_strict(asdict(merged[c.id])) for c in claims(chapter) if c.id in merged]
+        ordered = [to_json(merged[c.id]) for c in claims(chapter) if c.id in merged]
         text = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False)
         text = re.sub(r"\[\n[^][{}]*\]", lambda numbers: re.sub(r"\n *", " ", numbers[0]), text)  # a list, a line
         path = (where or folder()) / f"{chapter}.json"
@@ -446,8 +469,13 @@ def code_version(function: Callable) -> str:
     getattr or a registry) and past :data:`BOUNDARIES` are not followed; the module that a definition stands in, comments,
     docstrings and white space do not count.
     """
+    return hashlib.sha256("\n".join(sorted(reached(function).values())).encode()).hexdigest()[:16]
+
+
+def reached(function: Callable) -> dict[str, str]:
+    """The definitions of :func:`code_version`: "module:name" -> "name=text"."""
     package = function.__module__.partition(".")[0]
-    pieces: dict[str, str] = {}  # "module:name" -> "name=text"
+    pieces: dict[str, str] = {}
     todo = [(function.__module__, function.__qualname__.partition(".")[0])]
     while todo:
         module, name = todo.pop()
@@ -459,9 +487,9 @@ def code_version(function: Callable) -> str:
             if name in imports and imports[name][1]:
                 todo.append(imports[name])
             continue
-        text, reached = definitions[name]
+        text, names = definitions[name]
         pieces[qualified] = f"{name}={text}"
-        for first, second in reached:
+        for first, second in names:
             if first in definitions:
                 todo.append((module, first))
             elif first in imports:
@@ -470,7 +498,7 @@ def code_version(function: Callable) -> str:
                     todo.append((source, own))
                 elif second:
                     todo.append((source, second))
-    return hashlib.sha256("\n".join(sorted(pieces.values())).encode()).hexdigest()[:16]
+    return pieces
 
 
 Reached = set[tuple[str, str]]
