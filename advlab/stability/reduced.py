@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ..attacks import _Adam
+from ..attacks.steps import _Adam
 from .affine import Array, Index, Round, Rounds
 
 

@@ -1,0 +1,246 @@
+"""Small perturbations found by optimisation: Carlini and Wagner's attacks in L2, linf and L0, and the L2 one for any goal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from .losses import margin_loss
+from .steps import _Adam, _begin, _by_pixel, _gradient, _per_example
+
+
+def _to_box(w: Tensor) -> Tensor:
+    """The point of [0, 1] that the free variable w of Carlini and Wagner stands for."""
+    return (torch.tanh(w) + 1) / 2
+
+
+def _from_box(x: Tensor) -> Tensor:
+    """The free variable near x, drawn in by 1 % so that black and white pixels can move."""
+    return torch.atanh((2 * x - 1) * 0.99)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def minimal_l2(
+    criterion: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+    accept: Callable[[Tensor], Tensor] | None = None,
+    eps: float = math.inf,
+    search_steps: int = 9,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+) -> Tensor:
+    """The smallest L2 change of ``x`` (n, ...) in [0, 1] that brings ``criterion`` (n, ...) -> (n,) below 0, by descent.
+
+    The scheme of Carlini and Wagner (2017) on any differentiable criterion: Adam on
+    ``|x_adv - x|^2 + c relu(criterion)`` in the variable artanh(2 x - 1), with a binary search over c for each example.
+    Unlike theirs, the variable and Adam's moments are kept from one c to the next, and x is drawn in by 1 % so that black
+    and white pixels can move. ``penalty`` (n, ...) -> (n,) is added to relu(criterion), but the search over c does not look
+    at it. ``accept`` (n, ...) -> (n,) bool says which points count, instead of criterion < 0, for the search and for the
+    result: an attack on a detector can so ask the detector itself.
+    Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
+
+    Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.
+    """
+    checks.budget(eps)
+    if not x.is_floating_point() or x.ndim < 2 or (x.numel() and not (x.min() >= 0 and x.max() <= 1)):
+        raise ValueError("x must be a batch of floats in [0, 1], (n, ...)")
+    x = x.detach().clone()
+    if not len(x) or eps == 0:
+        return x
+    w = _from_box(x)
+    adam = _Adam(w, learning_rate)
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    c = torch.full_like(best_norm, initial_c)
+    low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
+    for _ in range(search_steps):
+        found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for _ in range(steps):
+            at = w.requires_grad_()
+            x_adv = _to_box(at)
+            gap = criterion(x_adv)
+            if gap.shape != (len(x),):
+                raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
+            squared = (x_adv - x).flatten(1).square().sum(1)
+            extra = gap.relu() if penalty is None else gap.relu() + penalty(x_adv)
+            gradient = _gradient(squared + c * extra, at)
+            hit = gap.detach() < 0 if accept is None else accept(x_adv.detach())
+            distance = squared.detach().sqrt()
+            found |= hit
+            better = hit & (distance < best_norm) & (distance <= eps)
+            best[better], best_norm[better] = x_adv.detach()[better], distance[better]
+            w = adam.move(w.detach(), gradient)
+        high, low = torch.where(found, c.minimum(high), high), torch.where(found, low, c.maximum(low))
+        c = torch.where(high.isinf(), c * 10, (low + high) / 2)
+    return best
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def cw_l2(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    search_steps: int = 9,
+    steps: int = 100,
+    learning_rate: float = 0.03,
+    initial_c: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The L2 attack of Carlini and Wagner (2017, section V-A): :func:`minimal_l2` on the margin of the logits.
+
+    ``confidence`` is kappa, the margin by which the wrong class must lead. Returns ``x`` where nothing within ``eps`` (L2)
+    was found. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    return minimal_l2(
+        lambda x_adv: confidence - margin_loss(model(x_adv), y, targets),
+        x,
+        eps=eps,
+        search_steps=search_steps,
+        steps=steps,
+        learning_rate=learning_rate,
+        initial_c=initial_c,
+    )
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def cw_linf(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    steps: int = 1000,
+    patience: int = 50,
+    learning_rate: float = 0.01,
+    initial_c: float = 0.1,
+    largest_c: float = 100.0,
+    shrink: float = 0.9,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The linf attack of Carlini and Wagner (2017, section VI-C): the largest change is pressed under a falling threshold.
+
+    Adam on ``sum relu(|x_adv - x| - tau) + c relu(confidence - margin)``. Each example has a tau of its own, which
+    starts at 1 and falls to ``shrink`` times the largest change as soon as the goal is met with no change above tau. After
+    ``patience`` steps without that, c is doubled; an example leaves the batch when c passes ``largest_c``, or after
+    ``steps`` steps. Returns the point of the smallest largest change; ``x`` where none within ``eps`` (linf) was found.
+    No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    index = torch.arange(len(x), device=x.device)
+    w, base = _from_box(x), x
+    adam = _Adam(w, learning_rate)
+    tau, c, waited = torch.ones_like(best_norm), torch.full_like(best_norm, initial_c), torch.zeros_like(best_norm)
+    for _ in range(steps):
+        at = w.requires_grad_()
+        x_adv = _to_box(at)
+        gap = confidence - margin_loss(model(x_adv), y, targets)
+        change = (x_adv - base).abs()
+        over = (change - _per_example(tau, change)).relu().flatten(1).sum(1)
+        gradient = _gradient(over + c * gap.relu(), at)
+        largest, hit = change.detach().flatten(1).amax(1), gap.detach() < 0
+        better = hit & (largest < best_norm[index]) & (largest <= eps)
+        best[index[better]], best_norm[index[better]] = x_adv.detach()[better], largest[better]
+        met = hit & (largest <= tau)
+        tau = torch.where(met, shrink * largest, tau)
+        late = ~met & (waited + 1 >= patience)
+        waited = torch.where(met | late, 0, waited + 1)
+        c = torch.where(late, 2 * c, c)
+        w = adam.move(w.detach(), gradient)
+        stay = c <= largest_c
+        if not stay.all():
+            if not stay.any():
+                break
+            adam.keep(stay)
+            w, base, y, index, tau, c, waited = (t[stay] for t in (w, base, y, index, tau, c, waited))
+            targets = None if targets is None else targets[stay]
+    return best
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def cw_l0(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    confidence: float = 0.0,
+    rounds: int = 40,
+    steps: int = 40,
+    learning_rate: float = 0.1,
+    initial_c: float = 1.0,
+    drop: float = 0.3,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The L0 attack of Carlini and Wagner (2017, section VI-B): the pixels that matter least are given back, in rounds.
+
+    Each round attacks in L2 with the pixels that may still change, starting where the last one ended. If it succeeds, the
+    share ``drop`` of them with the least ``|gradient| |change|`` goes back to the original; if it fails, c is doubled, the
+    last set is taken up again and half as many are dropped (before the first success it only goes on). An example leaves
+    the batch when it cannot give back a single one. A pixel is a position, with all its channels.
+    Returns the image that changes the fewest pixels; ``x`` where none of at most ``eps`` pixels was found. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    index, base, w = torch.arange(len(x), device=x.device), x, _from_box(x)
+    free = torch.ones_like(_by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
+    good, good_w, worth = free, w, _by_pixel(x)  # of the last success
+    share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm.clone()
+    for _ in range(rounds):
+        mask, adam = free.view(len(w), 1, *w.shape[2:]) if w.ndim > 2 else free, _Adam(w, learning_rate)
+        near, near_w, near_x = torch.full_like(share, math.inf), w, base.clone()
+        for _ in range(steps):
+            at = w.requires_grad_()
+            x_adv = torch.where(mask, _to_box(at), base)
+            gap = confidence - margin_loss(model(x_adv), y, targets)
+            squared = (x_adv - base).flatten(1).square().sum(1)
+            gradient = _gradient(squared + c * gap.relu(), at)
+            w = w.detach()
+            nearer = (gap.detach() < 0) & (squared.detach() < near)
+            near = torch.where(nearer, squared.detach(), near)
+            near_w = torch.where(_per_example(nearer, w), w, near_w)
+            near_x = torch.where(_per_example(nearer, w), x_adv.detach(), near_x)
+            w = adam.move(w, gradient)
+        found = near.isfinite()
+        at = near_x.clone().requires_grad_()
+        slope = _gradient(margin_loss(model(at), y, targets), at)
+        change = _by_pixel(near_x - base)
+        pixels = change.gt(0).sum(1).to(best_norm)
+        better = found & (pixels < best_norm[index]) & (pixels <= eps)
+        best[index[better]], best_norm[index[better]] = near_x[better], pixels[better]
+        ever, stay = number.isfinite() | found, found | (number > 1)
+        good = torch.where(found[:, None], free, good)
+        good_w = torch.where(_per_example(found, w), near_w, torch.where(_per_example(ever, w), good_w, w))
+        worth = torch.where(found[:, None], _by_pixel(slope * (near_x - base)), worth)
+        share, c = torch.where(found | ~ever, share, share / 2), torch.where(found, c, 2 * c)
+        number = torch.where(ever, (share * good.sum(1)).floor().clamp_min(1), math.inf)
+        rank = worth.masked_fill(~good, math.inf).argsort(1).argsort(1)
+        free = good & (rank >= torch.where(ever, number, 0)[:, None])
+        w = good_w
+        stay &= free.any(1)
+        if not stay.all():
+            if not stay.any():
+                break
+            w, base, y, index, free, good, good_w = (t[stay] for t in (w, base, y, index, free, good, good_w))
+            worth, share, c, number = worth[stay], share[stay], c[stay], number[stay]
+            targets = None if targets is None else targets[stay]
+    return best

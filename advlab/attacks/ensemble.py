@@ -1,0 +1,33 @@
+"""AutoAttack, the reference protocol."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from .steps import _begin, _project
+
+
+def autoattack(
+    model: nn.Module, x: Tensor, y: Tensor, *, eps: float, norm: str = "linf", seed: int = 0, batch_size: int = 250
+) -> Tensor:
+    """AutoAttack's standard ensemble (Croce and Hein 2020), imported from ``pyautoattack``: the reference protocol.
+
+    Thousands of passes for each image of a network that resists. The attack works on a frozen copy of the model.
+    Raises ImportError without the extra: ``pip install advlab[autoattack]``.
+    """
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as e:
+        raise ImportError("AutoAttack needs the package pyautoattack: pip install 'advlab[autoattack]'") from e
+    x, y, _ = _begin(model, x, y, eps, None, norm)
+    if not len(x) or eps == 0:
+        return x
+    frozen = copy.deepcopy(model).requires_grad_(False)
+    name = "Linf" if norm == "linf" else "L2"
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        ensemble = AutoAttack(frozen, norm=name, eps=eps, seed=seed, device=x.device)
+        x_adv, _ = ensemble.run_standard_evaluation(x, y, batch_size=batch_size)
+    return _project(x_adv.detach().to(x), x, eps, norm)

@@ -1,0 +1,57 @@
+"""What an attack makes large, and when its goal is met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+#: ``loss(logits (n, k), y (n,), targets (n,) or None) -> (n,)``, which an attack makes large.
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def ce_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Cross entropy of ``y``, or minus that of ``targets``. Its gradient vanishes where softmax saturates."""
+    return cross_entropy(logits, y, reduction="none") if targets is None else -cross_entropy(logits, targets, reduction="none")
+
+
+def margin_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """The best wrong logit minus that of ``y`` (above 0: misclassified); or that of ``targets`` minus the best other."""
+    if targets is not None:
+        return -margin_loss(logits, targets)
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -math.inf).amax(1) - own
+
+
+def dlr_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Difference of logits ratio (Croce and Hein 2020, equations 6 and 7): the margin, free of the logits' scale.
+
+    Needs 3 classes, 4 with ``targets``; raises ValueError for fewer.
+    """
+    need = 3 if targets is None else 4
+    if logits.shape[1] < need:
+        raise ValueError(f"the DLR loss needs {need} classes, the model has {logits.shape[1]}: take loss='margin'")
+    ranked = logits.sort(1, descending=True).values
+    if targets is None:
+        return margin_loss(logits, y) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+    gap = logits.gather(1, targets[:, None]).squeeze(1) - logits.gather(1, y[:, None]).squeeze(1)
+    return gap / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2 + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"ce": ce_loss, "margin": margin_loss, "dlr": dlr_loss}
+
+
+def _loss(loss: str | Loss) -> Loss:
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {', '.join(LOSSES)}, or a function")
+    return LOSSES[loss]
+
+
+def _hit(logits: Tensor, y: Tensor, targets: Tensor | None) -> Tensor:
+    """Where the attack's goal is met, (n,) bool."""
+    guess = logits.argmax(1)
+    return guess != y if targets is None else guess == targets

@@ -1,0 +1,180 @@
+"""Small perturbations found by walking to the border: DDN, DeepFool, and JSMA, which changes few pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .losses import _hit, ce_loss
+from .steps import _begin, _by_pixel, _gradient, _l2, _per_example, _unit
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def ddn(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    steps: int = 100,
+    gamma: float = 0.05,
+    initial_norm: float = 1.0,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """Decoupled direction and norm (Rony et al. 2019): a small L2 perturbation, found in ``steps`` gradients.
+
+    The perturbation's norm shrinks by ``gamma`` while the goal is met and grows while it is not; its direction follows
+    the gradient of cross entropy with a cosine-decayed step. Returns the nearest adversarial iterate of each example, and
+    ``x`` itself where none within ``eps`` (L2) was found. The distance is an upper bound of the smallest. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0:
+        return x
+    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    norm = torch.full_like(best_norm, initial_norm)
+    x_adv = x.clone()
+    for step in range(steps + 1):
+        at = x_adv.requires_grad_()
+        logits = model(at)
+        hit, distance = _hit(logits.detach(), y, targets), _l2(x_adv.detach() - x)
+        better = hit & (distance < best_norm) & (distance <= eps)
+        best[better], best_norm[better] = x_adv.detach()[better], distance[better]
+        if step == steps:
+            break
+        gradient = _gradient(ce_loss(logits, y, targets), at)
+        length = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+        delta = x_adv.detach() - x + length * _unit(gradient)
+        norm = norm * torch.where(hit, 1 - gamma, 1 + gamma)
+        x_adv = (x + _unit(delta) * _per_example(norm, x)).clamp_(0, 1)
+    return best
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def deepfool(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    overshoot: float = 0.02,
+    steps: int = 50,
+) -> Tensor:
+    """DeepFool in L2 (Moosavi-Dezfooli et al. 2016, algorithm 2): to the nearest border of the linearised network.
+
+    All classes compete; the sum of the steps, times ``1 + overshoot``, is added to ``x`` and clipped to [0, 1]. An example
+    leaves the batch at its first wrong answer. Returns ``x`` where none within ``eps`` (L2) was found. No guarantee: it
+    stops just past the border it meets, which need not be the nearest.
+    """
+    x, y, _ = _begin(model, x, y, eps, None)
+    result = x.clone()
+    if not len(x) or eps == 0:
+        return result
+    index, base, total, x_adv = torch.arange(len(x), device=x.device), x, torch.zeros_like(x), x
+    for step in range(steps + 1):
+        at = x_adv.detach().requires_grad_()
+        with torch.set_grad_enabled(step < steps):
+            logits = model(at)
+        hit = logits.detach().argmax(1) != y
+        if hit.any():
+            near = hit & (_l2(x_adv - base) <= eps)
+            result[index[near]] = x_adv[near]
+        if step == steps or hit.all():
+            break
+        move = _to_nearest_border(logits, y, at)
+        stay = ~hit
+        base, y, index, total = base[stay], y[stay], index[stay], (total + move)[stay]
+        x_adv = (base + (1 + overshoot) * total).clamp(0, 1)
+    return result
+
+
+def _to_nearest_border(logits: Tensor, y: Tensor, at: Tensor) -> Tensor:
+    """The shortest step to where another logit reaches that of ``y``, if the network were linear around ``at`` (n, ...)."""
+    classes = logits.shape[1]
+    own = logits.gather(1, y[:, None])
+    best, move = torch.full_like(own[:, 0], math.inf), torch.zeros_like(at)
+    for other in range(1, classes):
+        difference = (logits.gather(1, (y[:, None] + other) % classes) - own)[:, 0]
+        (slope,) = torch.autograd.grad(difference.sum(), at, retain_graph=other < classes - 1)
+        norm = _l2(slope).clamp_min(1e-12)
+        distance = difference.detach().abs() / norm
+        nearer = distance < best
+        best = torch.where(nearer, distance, best)
+        length = (distance + 1e-4) / norm  # a little further, so that rounding cannot stop it at the border
+        move = torch.where(_per_example(nearer, at), _per_example(length, at) * slope, move)
+    return move
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def jsma(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    theta: float = 1.0,
+    gamma: float = 0.1,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """The Jacobian-based saliency map attack (Papernot et al. 2016, algorithm 3), targeted, exact over all pairs.
+
+    Each step adds ``theta`` to the two values, not yet changed, whose product of ``alpha`` (gradient of the target's logit)
+    and ``-beta`` (of all others together) is largest, until the target is reached or the share ``gamma`` of all values has
+    changed. Without ``targets`` the likeliest wrong class is the target. ``eps`` counts changed pixels (positions).
+
+    An example that misses its target is returned as it was last: at most ``gamma`` of it has changed. No guarantee.
+    """
+    x, y, targets = _begin(model, x, y, eps, targets)
+    if not len(x) or eps == 0 or theta == 0:
+        return x
+    with torch.no_grad():
+        goal = model(x).scatter(1, y[:, None], -math.inf).argmax(1) if targets is None else targets
+    result = x.clone()
+    index, x_adv, base = torch.arange(len(x), device=x.device), x, x
+    free = (x < 1 if theta > 0 else x > 0).flatten(1)
+    for _ in range(int(gamma * free.shape[1] / 2)):
+        at = x_adv.detach().requires_grad_()
+        logits = model(at)
+        (alpha,) = torch.autograd.grad(logits.gather(1, goal[:, None]).sum(), at, retain_graph=True)
+        (both,) = torch.autograd.grad(logits.sum(), at)
+        first, second, found = _best_pair(alpha.flatten(1), (both - alpha).flatten(1), free, math.copysign(1, theta))
+        moved = x_adv.flatten(1).clone()
+        for pixel in (first, second):
+            moved.scatter_(1, pixel[:, None], (moved.gather(1, pixel[:, None]) + theta).clamp(0, 1))
+            free = free.scatter(1, pixel[:, None], False)
+        moved = moved.view_as(x_adv)
+        stay = found & (logits.argmax(1) != goal) & (_by_pixel(moved - base).gt(0).sum(1) <= eps)
+        result[index[stay]] = moved[stay]
+        if not stay.any():
+            break
+        x_adv, base, goal, index, free = moved[stay], base[stay], goal[stay], index[stay], free[stay]
+    return result
+
+
+def _best_pair(alpha: Tensor, beta: Tensor, free: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The pair p < q of ``free`` values with the largest ``-(alpha_p + alpha_q) (beta_p + beta_q)``, and if there is one.
+
+    Only pairs with ``sign (alpha_p + alpha_q) > 0 > sign (beta_p + beta_q)`` count. All arguments are (n, values). Exact:
+    a value that two others beat in both alpha and -beta cannot be in the best pair, so few remain to be paired.
+    """
+    a, b = (sign * alpha).masked_fill(~free, -math.inf), (-sign * beta).masked_fill(~free, -math.inf)
+    order = a.argsort(dim=1, descending=True, stable=True)
+    ranked = b.gather(1, order)
+    highest = ranked.cummax(1).values
+    before = torch.cat([torch.full_like(highest[:, :1], -math.inf), highest[:, :-1]], 1)
+    second = torch.minimum(ranked, before).cummax(1).values  # the second highest so far, of those with larger alpha too
+    kept = (ranked >= second) & ranked.isfinite()
+    width = max(2, int(kept.sum(1).max()))
+    columns = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    chosen = order.gather(1, columns).where(kept.gather(1, columns), order.shape[1]).sort(1).values  # in reading order
+    chosen = chosen.clamp_max(order.shape[1] - 1)
+    real = kept.gather(1, columns).sum(1)[:, None] > torch.arange(width, device=a.device)
+    a, b = (t.gather(1, chosen).masked_fill(~real, -math.inf) for t in (a, b))
+    up, down = a[:, :, None] + a[:, None, :], b[:, :, None] + b[:, None, :]
+    allowed = torch.triu(torch.ones(width, width, dtype=torch.bool, device=a.device), 1) & (up > 0) & (down > 0)
+    value, place = torch.where(allowed, up * down, -math.inf).flatten(1).max(1)
+    return chosen.gather(1, place[:, None] // width)[:, 0], chosen.gather(1, place[:, None] % width)[:, 0], value > 0

@@ -1,0 +1,46 @@
+"""Gradients through what has none: BPDA and the straight-through estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class _Surrogate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, exact: Tensor, smooth: Tensor) -> Tensor:
+        return exact.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]
+
+
+def bpda(exact: Callable[[Tensor], Tensor], surrogate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function with the values of ``exact`` and the gradient of ``surrogate`` (Athalye et al. 2018, section 4.1).
+
+    Both map a tensor to tensors of one shape. ``exact`` need not be differentiable.
+    Raises ValueError, when called, if the two shapes differ.
+
+    >>> steep = bpda(torch.round, lambda x: x**2)
+    >>> x = torch.tensor([0.2, 0.7], requires_grad=True)
+    >>> steep(x).tolist(), torch.autograd.grad(steep(x).sum(), x)[0].tolist()
+    ([0.0, 1.0], [0.4000000059604645, 1.399999976158142])
+    """
+
+    def both(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            value = exact(x)
+        smooth = surrogate(x)
+        if value.shape != smooth.shape:
+            raise ValueError(f"exact gives {tuple(value.shape)} and surrogate {tuple(smooth.shape)}; they must be equal")
+        return _Surrogate.apply(value, smooth)
+
+    return both
+
+
+def straight_through(exact: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """:func:`bpda` with the identity: the backward pass takes ``exact``, which keeps the shape, for no change at all."""
+    return bpda(exact, lambda x: x)
