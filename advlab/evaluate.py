@@ -38,6 +38,11 @@ def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tenso
     """An attack's seeds: the first ``n`` images of ``x`` (m, ...) that ``model`` classifies as ``y`` (m,), with their labels.
 
     Looks at no more images than it needs, and raises ValueError if there are not ``n``.
+
+    >>> x, y = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), torch.tensor([0, 0, 0])
+    >>> first_correct(nn.Identity().eval(), x, y, 2)  # the second is wrong and passed over
+    (tensor([[0.9000, 0.1000],
+            [0.7000, 0.3000]]), tensor([0, 0]))
     """
     rows: list[Tensor] = []
     for start in range(0, len(x), 500):
@@ -53,7 +58,13 @@ def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class Flag:
-    """A reason not to believe a robust accuracy. ``id`` is a key of :data:`FLAGS`; ``evidence`` is what was measured."""
+    """A reason not to believe a robust accuracy. ``id`` is a key of :data:`FLAGS`; ``evidence`` is what was measured.
+
+    >>> hidden = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
+    >>> found = robust_accuracy(hidden, torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64), lambda m, x, y: x)
+    >>> [flag.id for flag in found.flags]
+    ['softmax-output']
+    """
 
     id: str
     evidence: str
@@ -64,7 +75,15 @@ class Flag:
 
 @dataclass(frozen=True)
 class RobustAccuracy:
-    """What :func:`robust_accuracy` measured. Shares are in [0, 1]; ``interval`` is Clopper and Pearson's at 95 %."""
+    """What :func:`robust_accuracy` measured. Shares are in [0, 1]; ``interval`` is Clopper and Pearson's at 95 %.
+
+    >>> from functools import partial
+    >>> from advlab import attacks
+    >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), torch.tensor([0, 0, 0])
+    >>> found = robust_accuracy(nn.Identity().eval(), x, y, partial(attacks.fgsm, eps=0.15))
+    >>> found.robust.tolist(), round(found.accuracy, 2), round(found.clean, 2)
+    ([True, False, False], 0.33, 0.67)
+    """
 
     accuracy: float  #: share of images that are right before and after the attack
     interval: tuple[float, float]
@@ -136,6 +155,9 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """The predicted class of each input, (n,) int64, in bounded memory.
 
     From logits (n, k) the class of the largest; from one logit each, (n,), class 1 where it is positive, else 0.
+
+    >>> predict(nn.Identity().eval(), torch.tensor([[0.9, 0.1], [0.2, 0.8]])).tolist()
+    [0, 1]
     """
     if not len(x):
         return torch.empty(0, dtype=torch.int64, device=x.device)
@@ -199,6 +221,10 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     """How far each example was moved, (n,), in the ``norm`` "linf", "l2" or "l0".
 
     "l0" is the number of values that changed, of all channels. Raises ValueError for another norm or shape.
+
+    >>> x, x_adv = torch.zeros(1, 3), torch.tensor([[0.3, 0.4, 0.0]])
+    >>> [round(distances(x_adv, x, norm).item(), 4) for norm in ("linf", "l2", "l0")]
+    [0.4, 0.5, 2]
     """
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
@@ -297,6 +323,11 @@ def transferable(
     Returns (x_adv, y, index): the adversarial images (m, ...), their labels (m,), and their places in ``x`` (m,).
     ``fooled`` keeps those alone that fool the source, as Luo et al. (2018) do; without it there are failures among them.
     Raises ValueError if the attack returns images of another shape or outside [0, 1], and as the attack does.
+
+    >>> x, y = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), torch.tensor([0, 0, 0])
+    >>> x_adv, labels, index = transferable(nn.Identity().eval(), x, y, lambda m, x, y: x.flip(1))
+    >>> index.tolist()  # the second was wrong before any attack
+    [0, 2]
     """
     checks.classifier_inputs(source, x, y)
     index = (predict(source, x, batch_size) == y).nonzero()[:, 0]
@@ -313,7 +344,15 @@ def transferable(
 
 @dataclass(frozen=True)
 class Transfer:
-    """What :func:`transfer_matrix` measured: rows are sources, columns targets."""
+    """What :func:`transfer_matrix` measured: rows are sources, columns targets.
+
+    >>> net, turned = nn.Identity().eval(), nn.Linear(2, 2, bias=False).eval()
+    >>> _ = turned.weight.data.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))  # exchanges the two classes
+    >>> x, y = torch.tensor([[0.9, 0.1], [0.7, 0.3]]), torch.tensor([0, 0])
+    >>> found = transfer_matrix({"net": net}, {"net": net, "turned": turned}, x, y, lambda m, x, y: x.flip(1))
+    >>> found.targets, found.accuracy.tolist(), found.n
+    (('net', 'turned'), [[0.0, 1.0]], (2,))
+    """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -338,6 +377,12 @@ def transfer_matrix(
     have sample sizes of their own; with ``fooled``, only those count that fool the source. Intervals are Clopper and
     Pearson's at 95 %; a cell without images is nan.
     No guarantee: a target that stands here may fall to an attack that knows it. Raises as :func:`transferable`.
+
+    >>> from advlab import attacks, data, zoo
+    >>> nets, (x, y) = {name: zoo.load(name) for name in ("mnist_cnn7", "mnist_01_rs")}, data.mnist("test", 20)
+    >>> found = transfer_matrix(nets, nets, x, y, lambda m, x, y: attacks.fgsm(m, x, y, eps=0.3))
+    >>> found.sources, found.accuracy.shape
+    (('mnist_cnn7', 'mnist_01_rs'), torch.Size([2, 2]))
     """
     accuracy = torch.full((len(sources), len(targets)), float("nan"), dtype=torch.float64)
     interval = torch.zeros(len(sources), len(targets), 2, dtype=torch.float64)

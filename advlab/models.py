@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std for each channel of (n, c, h, w). No parameters are learned."""
+    """(x - mean) / std for each channel of (n, c, h, w). No parameters are learned.
+
+    >>> Normalize([0.5], [0.25])(torch.full((1, 1, 1, 2), 1.0)).tolist()
+    [[[[2.0, 2.0]]]]
+    """
 
     mean: Tensor
     std: Tensor
@@ -36,6 +40,10 @@ def mnist_cnn7(dropout: float = 0.5) -> nn.Sequential:
     Four valid 3 x 3 convolutions (32, 32, 64, 64 channels) with two poolings, then 200, 200 and 10 units; 312,202
     parameters; the input is shifted by 1/2. Weights start from Glorot's uniform law and biases from 0, as in the
     authors' Keras code. (n, 1, 28, 28) -> logits (n, 10).
+
+    >>> net = mnist_cnn7()
+    >>> sum(p.numel() for p in net.parameters()), net(torch.zeros(2, 1, 28, 28)).shape
+    (312202, torch.Size([2, 10]))
     """
     net = nn.Sequential(
         Normalize([0.5], [1.0]),
@@ -56,6 +64,13 @@ class HalvingConv2d(nn.Conv2d):
 
     The same function as ``nn.Conv2d(..., stride=2)``; on a CPU its gradients are faster. For even padding
     and no dilation or groups; inputs of odd size go the ordinary way.
+
+    >>> halving = HalvingConv2d(1, 4, 5, padding=2)
+    >>> plain = nn.Conv2d(1, 4, 5, stride=2, padding=2)
+    >>> _ = plain.load_state_dict(halving.state_dict())
+    >>> x = torch.rand(2, 1, 28, 28)
+    >>> halving(x).shape, halving(x).allclose(plain(x), atol=1e-5)
+    (torch.Size([2, 4, 14, 14]), True)
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, *, padding: int) -> None:
@@ -81,6 +96,9 @@ class MaskedReLU(nn.Module):
     """A ReLU layer of which some units are pruned: where ``mask`` is 1 the identity, where it is -1 zero, where 0 a ReLU.
 
     ``mask`` has the shape of one input of the layer, without the batch (Xiao et al. 2019, section 3.2).
+
+    >>> MaskedReLU(torch.tensor([1, 0, -1]))(torch.tensor([[-2.0, -2.0, 2.0], [3.0, 3.0, 3.0]])).tolist()
+    [[-2.0, 0.0, 0.0], [3.0, 3.0, 0.0]]
     """
 
     mask: Tensor
@@ -101,6 +119,13 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     """The small network of Xiao et al. (2019): 5 x 5 convolutions of stride 2 with 16 and 32 filters, then 100 units.
 
     4,804 ReLUs on MNIST (``channels=1, size=28``), 6,244 on CIFAR-10 (``channels=3, size=32``). (n, c, h, w) -> (n, 10).
+
+    >>> net, x, units = stability_cnn(), torch.zeros(1, 1, 28, 28), []
+    >>> for layer in net:
+    ...     x = layer(x)
+    ...     units += [x.numel()] if isinstance(layer, nn.ReLU) else []
+    >>> units, sum(units)
+    ([3136, 1568, 100], 4804)
     """
     return nn.Sequential(
         *(HalvingConv2d(channels, 16, 5, padding=2), nn.ReLU()),
@@ -110,7 +135,12 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
 
 
 def prunable(net: nn.Sequential, shape: Sequence[int]) -> nn.Sequential:
-    """``net`` with layers whose ReLUs can be pruned (:class:`MaskedReLU`); none is yet. ``shape`` is that of one input."""
+    """``net`` with layers whose ReLUs can be pruned (:class:`MaskedReLU`); none is yet. ``shape`` is that of one input.
+
+    >>> net = prunable(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,))
+    >>> net[1], int(net[1].mask.count_nonzero())
+    (MaskedReLU(relu=3, identity=0, zero=0), 0)
+    """
     layers, x = [], torch.zeros(1, *shape)
     for layer in net:
         x = layer(x)
@@ -119,12 +149,20 @@ def prunable(net: nn.Sequential, shape: Sequence[int]) -> nn.Sequential:
 
 
 def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
-    """:func:`stability_cnn`, :func:`prunable`."""
+    """:func:`stability_cnn`, :func:`prunable`.
+
+    >>> [tuple(layer.mask.shape) for layer in pruned_stability_cnn() if isinstance(layer, MaskedReLU)]
+    [(16, 14, 14), (32, 7, 7), (100,)]
+    """
     return prunable(stability_cnn(channels, size), (channels, size, size))
 
 
 def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> nn.Sequential:
-    """:func:`stability_cnn` for MNIST with fewer filters and units: as many as training with the RS loss leaves alive."""
+    """:func:`stability_cnn` for MNIST with fewer filters and units: as many as training with the RS loss leaves alive.
+
+    >>> [sum(p.numel() for p in build().parameters()) for build in (stability_cnn, narrow_stability_cnn)]
+    [171158, 95152]
+    """
     return nn.Sequential(
         *(HalvingConv2d(1, first, 5, padding=2), nn.ReLU()),
         *(HalvingConv2d(first, second, 5, padding=2), nn.ReLU()),
@@ -133,7 +171,11 @@ def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> n
 
 
 def pruned_narrow_stability_cnn() -> nn.Sequential:
-    """:func:`narrow_stability_cnn`, :func:`prunable`."""
+    """:func:`narrow_stability_cnn`, :func:`prunable`.
+
+    >>> [tuple(layer.mask.shape) for layer in pruned_narrow_stability_cnn() if isinstance(layer, MaskedReLU)]
+    [(3, 14, 14), (23, 7, 7), (82,)]
+    """
     return prunable(narrow_stability_cnn(), (1, 28, 28))
 
 
@@ -146,6 +188,10 @@ def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
 
     Its shape, its frozen first layer (:func:`whiten_first_layer`) and its start near the identity follow Jordan (2024),
     "94% on CIFAR-10 in 3.29 seconds on a single GPU", with ReLU and fewer channels. (n, 3, 32, 32) -> logits (n, 10).
+
+    >>> net = cifar_cnn()
+    >>> sum(p.numel() for p in net.parameters()), net.eval()(torch.zeros(2, 3, 32, 32)).shape
+    (1161282, torch.Size([2, 10]))
     """
     first = nn.Conv2d(3, 24, 2)
     first.weight.requires_grad_(False)
@@ -167,6 +213,13 @@ def whiten_first_layer(model: nn.Module, x: Tensor, n: int = 5000) -> None:
 
     Its filters are the 12 eigenvectors of the patches' covariance (of the first ``n`` images, normalised as the network
     does), each over the root of its eigenvalue, and their negatives.
+
+    >>> from advlab import data
+    >>> net, (x, _) = cifar_cnn((8, 8, 8)), data.cifar10("test", 50, full=False)
+    >>> whiten_first_layer(net, x)
+    >>> first = next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    >>> first.weight.shape, first.weight[:12].equal(-first.weight[12:])
+    (torch.Size([24, 3, 2, 2]), True)
     """
     normalise, first = cast(nn.Sequential, model)[0], cast(nn.Conv2d, cast(nn.Sequential, model)[1])
     patches = nn.functional.unfold(normalise(x[:n]), 2).transpose(1, 2).flatten(0, 1)  # (n 31 31, 12)
@@ -191,6 +244,9 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
 
     Three dense blocks of (depth - 4) / 3 layers. (n, 3, 32, 32) -> logits (n, 10).
     Raises ValueError unless depth is 4 more than a multiple of 3.
+
+    >>> sum(p.numel() for p in densenet().parameters())
+    1019722
     """
     if (depth - 4) % 3 or depth < 7:
         raise ValueError(f"depth is {depth}; it must be 4 more than a multiple of 3, such as 40")
@@ -208,7 +264,12 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
 
 
 class ResidualBlock(nn.Module):
-    """A block of :func:`resnet`: ``residual`` and ``shortcut`` added, then ReLU; ``kernels`` are its convolutions' sizes."""
+    """A block of :func:`resnet`: ``residual`` and ``shortcut`` added, then ReLU; ``kernels`` are its convolutions' sizes.
+
+    >>> block = ResidualBlock(16, 32, stride=2, kernels=(3, 3), inner=32)
+    >>> block(torch.zeros(1, 16, 8, 8)).shape
+    torch.Size([1, 32, 4, 4])
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernels: Sequence[int], inner: int) -> None:
         super().__init__()
@@ -229,7 +290,11 @@ class ResidualBlock(nn.Module):
 
 
 def resnet_blocks(depth: int) -> tuple[int, ...]:
-    """How many blocks the stages of :func:`resnet` have. Raises ValueError for a depth that there is not."""
+    """How many blocks the stages of :func:`resnet` have. Raises ValueError for a depth that there is not.
+
+    >>> resnet_blocks(18), resnet_blocks(50), resnet_blocks(20)
+    ((2, 2, 2, 2), (3, 4, 6, 3), (3, 3, 3))
+    """
     if depth not in (18, 34, 50) and (depth < 8 or (depth - 2) % 6):
         raise ValueError(f"depth is {depth}; it must be 18, 34 or 50, or 6 k + 2: 8, 14, 20 and so on")
     return {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}.get(depth, ((depth - 2) // 6,) * 3)
@@ -242,6 +307,10 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
     the channels between its blocks); depths 8, 14, 20 and so on, 6 k + 2, have three stages of k blocks. ResNet-18 is Random
     Mask's network. Its parts are named: ``stem``, then ``stage1`` onwards. ``width`` may also be a sequence, the channels of
     the stem and of each stage. Raises ValueError for a depth that there is not, and a wrong number of widths.
+
+    >>> net = resnet(18)
+    >>> sum(p.numel() for p in net.parameters()), [name for name, _ in net.named_children()]
+    (11173962, ['normalize', 'stem', 'stage1', 'stage2', 'stage3', 'stage4', 'pool', 'flatten', 'linear'])
     """
     bottleneck, blocks = depth == 50, resnet_blocks(depth)
     widths = [width, *(width * 2**k for k in range(len(blocks)))] if isinstance(width, int) else list(width)
@@ -266,6 +335,9 @@ class Mask(nn.Module):
     """Sets the values of its input, ``(n, *shape)``, to 0 wherever ``kept`` is False: a boolean buffer ``(1, *shape)``.
 
     Made of ``kept`` without that 1. The buffer has it, so that ``.to(memory_format=...)`` reaches masks of feature maps.
+
+    >>> Mask(torch.tensor([True, False, True]))(torch.ones(2, 3)).tolist()
+    [[1.0, 0.0, 1.0], [1.0, 0.0, 1.0]]
     """
 
     kept: Tensor
@@ -282,7 +354,12 @@ class Mask(nn.Module):
 
 
 def sphere_relu(d: int = 500, width: int = 1000, hidden: int = 2) -> nn.Sequential:
-    """The ReLU network of Adversarial Spheres: ``hidden`` layers of ``width`` units with batch norm. (n, d) -> (n,)."""
+    """The ReLU network of Adversarial Spheres: ``hidden`` layers of ``width`` units with batch norm. (n, d) -> (n,).
+
+    >>> net = sphere_relu(d=500)
+    >>> net(torch.randn(4, 500)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([4]), 1507001)
+    """
     layers: list[nn.Module] = []
     for inputs in [d] + [width] * (hidden - 1):
         layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
@@ -295,6 +372,11 @@ class SphereQuadratic(nn.Module):
     ``weight`` W (h, d), ``scale`` w and ``bias`` b are learned; positive logits mean the outer sphere. It starts with
     normal weights of variance 1/h, so that ``|W x|`` is about ``|x|``, with w = 10, and with b halfway between the
     spheres of radius 1 and 1.3. The paper does not say how its network starts.
+
+    >>> net = SphereQuadratic(d=100, width=10_000)
+    >>> x = torch.nn.functional.normalize(torch.randn(1000, 100))
+    >>> (net(x) < 0).float().mean().item() > 0.9, (net(1.3 * x) > 0).float().mean().item() > 0.9  # right before any training
+    (True, True)
     """
 
     def __init__(self, d: int = 500, width: int = 1000) -> None:
@@ -308,5 +390,10 @@ class SphereQuadratic(nn.Module):
 
 
 def sphere_quadratic(d: int = 500, width: int = 1000) -> SphereQuadratic:
-    """A fresh :class:`SphereQuadratic`; the paper's has d = 500 inputs and 1,000 hidden units. (n, d) -> (n,)."""
+    """A fresh :class:`SphereQuadratic`; the paper's has d = 500 inputs and 1,000 hidden units. (n, d) -> (n,).
+
+    >>> net = sphere_quadratic()
+    >>> net.weight.shape, sum(p.numel() for p in net.parameters())  # n h + 2
+    (torch.Size([1000, 500]), 500002)
+    """
     return SphereQuadratic(d, width)

@@ -25,17 +25,30 @@ Transform = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross entropy of the batch, the default loss."""
+    """Mean cross entropy of the batch, the default loss.
+
+    >>> round(cross_entropy(nn.Identity(), torch.zeros(5, 10), torch.arange(5)).item(), 4)  # log 10: nothing is known
+    2.3026
+    """
     return nn.functional.cross_entropy(model(x), y)
 
 
 def binary_cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean sigmoid cross entropy of one logit per example, (n,), and labels 0 and 1."""
+    """Mean sigmoid cross entropy of one logit per example, (n,), and labels 0 and 1.
+
+    >>> round(binary_cross_entropy(nn.Flatten(0), torch.zeros(4), torch.tensor([0, 1, 1, 0])).item(), 4)  # log 2
+    0.6931
+    """
     return nn.functional.binary_cross_entropy_with_logits(model(x), y.to(x.dtype))
 
 
 def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
-    """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016)."""
+    """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016).
+
+    >>> certain = torch.tensor([[50.0, 0.0]])
+    >>> [round(loss(nn.Identity(), certain, torch.tensor([0])).item(), 2) for loss in (cross_entropy, smoothed_cross_entropy)]
+    [0.0, 2.5]
+    """
     return nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing)
 
 
@@ -45,6 +58,11 @@ def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any,
     With functools.partial, a loss or a transform for :func:`fit`: weights and optimiser stay in float32. On processors with
     bfloat16 instructions it is about twice as fast; on others it is right, and slower. For training, not for attacks that are
     reported: gradients have 8 significant bits.
+
+    >>> net, x, y = nn.Linear(4, 3), torch.rand(8, 4), torch.zeros(8, dtype=torch.int64)
+    >>> loss = in_bfloat16(cross_entropy, net, x, y)
+    >>> loss.dtype, abs(loss - cross_entropy(net, x, y)).item() < 0.05
+    (torch.float32, True)
     """
     device = next(model.parameters()).device.type
 
@@ -57,7 +75,13 @@ def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any,
 
 
 def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
-    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way."""
+    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way.
+
+    >>> x = torch.zeros(1, 1, 5, 5)
+    >>> x[0, 0, 2, 2] = 1
+    >>> flip_and_shift(nn.Identity(), x, torch.tensor([0]), 0.0, pixels=1).sum().item()  # moved, not lost
+    1.0
+    """
     n, _, h, w = x.shape
     x = torch.where((torch.rand(n, 1, 1, 1) < 0.5).to(x.device), x.flip(3), x)
     padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")
@@ -93,6 +117,12 @@ def fit(
     such a file goes on from it. The model is left in eval mode. Incomplete last batches are used too.
 
     Raises ValueError for lengths that differ, epochs or batch sizes below 1, and for a checkpoint of another run.
+
+    >>> x = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    >>> y, net = (x[:, 0] > x[:, 1]).long(), nn.Linear(2, 2)
+    >>> losses = fit(net, x, y, epochs=20, optimizer=lambda weights: torch.optim.Adam(weights, 0.1), progress=False)
+    >>> len(losses), losses[-1] < losses[0], net.training
+    (20, True, False)
     """
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x has {len(x)} examples and y {len(y)} labels; they must be equally many, and some")
@@ -128,6 +158,12 @@ def fit_online(
     as in :func:`fit`.
 
     Raises ValueError for samples, epochs or batch sizes below 1, and for a checkpoint of another run.
+
+    >>> from advlab import models, spheres
+    >>> net, draw = models.sphere_quadratic(10, 20), lambda n: spheres.concentric_spheres(n, 10)
+    >>> losses = fit_online(net, draw, samples=1000, loss=binary_cross_entropy, epochs=2, progress=False)
+    >>> len(losses), net.training
+    (2, False)
     """
     if samples < 1 or epochs < 1 or batch_size < 1:
         raise ValueError(f"samples is {samples}, epochs {epochs} and batch_size {batch_size}; each must be at least 1")

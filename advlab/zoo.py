@@ -46,12 +46,27 @@ Split = Callable[[], tuple[Tensor, Tensor]]
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing or is not the one its card describes. The message says what to do."""
+    """A checkpoint is missing or is not the one its card describes. The message says what to do.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as empty:
+    ...     try:
+    ...         load("mnist_cnn7", empty)
+    ...     except CheckpointError as e:
+    ...         print("python -m advlab train" in str(e))
+    True
+    """
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Training data without end: ``draw(n)`` gives n fresh examples, with torch's global generator; ``samples`` in all."""
+    """Training data without end: ``draw(n)`` gives n fresh examples, with torch's global generator; ``samples`` in all.
+
+    >>> stream = Stream(functools.partial(concentric_spheres, d=500), samples=1_000_000)
+    >>> x, y = stream.draw(3)
+    >>> x.shape, y.shape
+    (torch.Size([3, 500]), torch.Size([3]))
+    """
 
     draw: Callable[[int], tuple[Tensor, Tensor]]
     samples: int
@@ -65,6 +80,9 @@ class Recipe:
     and the accuracy on the card is that of the stored weights. ``prepare`` may set weights from the training inputs.
     With ``start`` the training begins with the weights of that network of the zoo, and ``finish`` makes the network that is
     stored of the trained one; with both and no epochs, a recipe is only what is done to a trained network.
+
+    >>> recipe("mnist_cnn7").epochs, recipe("mnist_cnn7").says["paper"]
+    (50, 'Xu, Evans and Qi (2018), Table 1; network and training of Carlini and Wagner (2017)')
     """
 
     build: Callable[[], nn.Module]
@@ -497,14 +515,23 @@ def names() -> list[str]:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of ``name``. Raises ValueError for a name that is not in the zoo."""
+    """The recipe of ``name``. Raises ValueError for a name that is not in the zoo.
+
+    >>> made = recipe("mnist_cnn7")
+    >>> type(made.build()).__name__, made.epochs, made.batch_size
+    ('Sequential', 50, 128)
+    """
     if name not in RECIPES:
         raise ValueError(f"there is no network {name!r} in the zoo; there are: {', '.join(names())}")
     return RECIPES[name]
 
 
 def shipped() -> Path:
-    """The folder of the checkpoints that ship with the package."""
+    """The folder of the checkpoints that ship with the package.
+
+    >>> (shipped() / "mnist_cnn7.safetensors").exists()
+    True
+    """
     return Path(str(resources.files("advlab") / "checkpoints"))
 
 
@@ -512,6 +539,10 @@ def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
     """The model card of ``name``: SHA-256, recipe, data, accuracy with its interval, seconds, commit.
 
     Raises ValueError for an unknown name and CheckpointError where there is no card.
+
+    >>> made = card("mnist_cnn7")
+    >>> made["parameters"], made["training_examples"], made["test_examples"]
+    (312202, 55000, 10000)
     """
     recipe(name)
     path = (Path(directory) if directory is not None else shipped()) / f"{name}.json"
@@ -525,6 +556,10 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
 
     Guarantee: the weights are those of the model card (SHA-256); nothing is unpickled.
     Raises ValueError for an unknown name, CheckpointError for a missing or altered file.
+
+    >>> net, (x, y) = load("mnist_cnn7"), data.mnist("test", 100)
+    >>> net.training, int((net(x).argmax(1) == y).sum())
+    (False, 100)
     """
     expected = card(name, directory)["sha256"]
     path = (Path(directory) if directory is not None else shipped()) / f"{name}.safetensors"
@@ -553,6 +588,11 @@ def train(
     ``epochs`` and ``n`` (training examples) shorten the recipe for a trial, and the card then says so. ``device`` is where
     a fixed training set, the network and its test are held, such as "cuda".
     Raises ValueError for an unknown name, and for epochs or n below 1.
+
+    >>> train("mnist_cnn7", epochs=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: epochs is 0 and n None; a trial needs at least 1 of each
     """
     r = recipe(name)
     if min(epochs if epochs is not None else 1, n if n is not None else 1) < 1:

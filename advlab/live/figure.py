@@ -33,6 +33,14 @@ class Figure(anywidget.AnyWidget):
     """A figure whose JavaScript computes; subclasses set ``_esm`` by :func:`module` and say what they show.
 
     ``describe()`` gives the alt text, ``still()`` the picture for places without scripts.
+
+    >>> class Square(Figure):
+    ...     _esm = module("plot.js")
+    ...
+    ...     def describe(self):
+    ...         return "A square of side 1."
+    >>> Square().alt
+    'A square of side 1.'
     """
 
     _css = (HERE / "live.css").read_text()
@@ -63,7 +71,11 @@ class Figure(anywidget.AnyWidget):
 
 
 class Still:
-    """A matplotlib picture with the sentence that describes it, for a notebook to show."""
+    """A matplotlib picture with the sentence that describes it, for a notebook to show.
+
+    >>> Still(Picture(), alt="An empty sheet.")
+    An empty sheet.
+    """
 
     def __init__(self, picture: Picture, alt: str) -> None:
         self.picture, self.alt = picture, alt
@@ -91,6 +103,9 @@ def with_kernel(draw: Callable[..., Picture], alt: str, **controls: ipywidgets.V
     In JupyterLab the picture follows the controls. On the static page the picture recorded here is shown with a sentence
     that says so, and no control that would move nothing. ``alt`` describes the picture.
     Raises ValueError without controls or without ``alt``.
+
+    >>> with_kernel(lambda eps: Picture(), "An empty sheet.", eps=ipywidgets.FloatSlider())
+    An empty sheet.
     """
     if not controls or not alt:
         raise ValueError("with_kernel needs a sentence for alt, and at least one control, such as eps=FloatSlider(...)")

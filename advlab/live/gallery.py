@@ -42,6 +42,11 @@ class DigitAttack(Figure):
     multiples of 1/255, ``y`` (n,). The page computes in double precision with weights rounded to half precision.
     ``digit`` (an index), ``method`` ("noise", "fgsm", "pgd") and ``eps`` can be set from the kernel too;
     ``probabilities`` (10,) come back from the page.
+
+    >>> from advlab import data, zoo
+    >>> figure = DigitAttack(zoo.load("mnist_cnn7"), *data.mnist("test", 2), digit=1, method="noise", eps=0.1)
+    >>> print(figure.describe().partition(";")[2].strip())
+    the network reads it as a 2 with probability 1.00.
     """
 
     _esm = module("network.js", "digit_attack.js")
@@ -129,7 +134,11 @@ def linear_shift(d: float, eps: float, margin: float = 1.0) -> dict[str, float]:
 
 
 class LinearShift(Figure):
-    """How far a budget ``eps`` per input moves a linear unit with d = 10 ** ``log10_d`` inputs; see :func:`linear_shift`."""
+    """How far a budget ``eps`` per input moves a linear unit with d = 10 ** ``log10_d`` inputs; see :func:`linear_shift`.
+
+    >>> print(LinearShift(log10_d=4.0, eps=0.01).describe().partition(";")[0])
+    With 10,000 inputs and a budget of 0.01 each, an attack moves a linear unit by 1 and random signs by 0.01
+    """
 
     _esm = module("plot.js", "linear_shift.js")
     log10_d = traitlets.Float(0.0, min=0.0, max=5.2).tag(sync=True)

@@ -29,6 +29,11 @@ class MaskedMaps(Figure):
     round(drop period^2) in each, or in whole channels with period 1; ``shift`` the move to the right in pixels; ``example``
     and ``channel`` say what is shown. ``error`` comes back from the page: ``|f(Sx) - S f(x)| / |f(x)|`` over all channels.
     Raises ValueError for arrays that do not fit together.
+
+    >>> x, weight = (torch.arange(256.0) / 255).view(1, 1, 16, 16), torch.ones(1, 1, 3, 3) / 9
+    >>> errors = MaskedMaps(x, weight, torch.zeros(1), ["a ramp"], period=4).computed()[2]  # of a move by 0, 1, ... pixels
+    >>> [shift for shift in range(16) if errors[shift] < 1e-9]  # moves by multiples of the period change nothing else
+    [0, 4, 8, 12]
     """
 
     _esm = module("plot.js", "squeezing_math.js", "squeezing_parts.js", "masked_maps.js")
@@ -144,6 +149,11 @@ class BlindTest(Figure):
     ``seed`` draws the order of the trials, ``answers`` (a class each, in that order) and ``revealed`` come back from the
     page, which starts again whenever ``budget`` or ``seed`` changes.
     Raises ValueError for arrays that do not fit together.
+
+    >>> x, panel = torch.zeros(1, 1, 3, 8, 8), torch.tensor([[-1]])
+    >>> figure = BlindTest({"A": x, "B": x}, torch.tensor([1]), ["cat", "dog"], [4], {"A": panel, "B": panel})
+    >>> print(figure.describe().partition(":")[0])
+    A blind test with 1 images of each maker, all within 4/255 of a test image
     """
 
     _esm = module("squeezing_parts.js", "blind_test.js")

@@ -18,6 +18,10 @@ def pack_network(net: nn.Sequential, shape: tuple[int, ...]) -> tuple[list[dict[
 
     Layers: Normalize, Conv2d (square kernel, no groups or dilation), ReLU, MaxPool2d(2), Flatten, Linear, Dropout.
     Raises ValueError for any other.
+
+    >>> layers, weights = pack_network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+    >>> layers, len(base64.b64decode(weights))  # 10 weights of 2 bytes
+    ([{'input': [4], 'shape': [2], 'kind': 'linear', 'weights': 10}], 20)
     """
     layers: list[dict[str, Any]] = []
     weights: list[Tensor] = []

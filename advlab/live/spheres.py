@@ -39,6 +39,10 @@ class CapTradeoff(Figure):
     ``d`` (2 to 150,528) dimensions, ``log10_measure`` (-300 to -0.3) the error rate, ``degree`` (1 to 4): above 1 the curve
     "cap over root degree" is drawn too, a rule of thumb and no theorem. ``distances`` come back from the page: the exact
     one, the asymptotic one, the one of that degree, on the unit sphere.
+
+    >>> exact, asymptotic, _ = CapTradeoff(d=500, log10_measure=-6.0).computed()
+    >>> round(exact, 4), round(asymptotic, 4)
+    (0.2116, 0.2126)
     """
 
     _esm = module("plot.js", "spheres_math.js", "cap_tradeoff.js")
@@ -90,6 +94,10 @@ class AlphaSpectrum(Figure):
     back, for the inner and the outer sphere: ``log10_errors``, each exact, by Lugannani and Rice, by the CLT, None for a
     proved 0; ``distances``, each of the nearest error of a typical point and of the cap of that error rate, over the
     radius, None where there is no error.
+
+    >>> errors, distances = AlphaSpectrum(outliers=1, size=3.0, centre=0.77, spread=0.0).computed()
+    >>> [round(v, 1) for v in errors[0]]  # log10 of the inner sphere's error rate: exact, Lugannani and Rice, CLT
+    [-12.8, -12.7, -47.0]
     """
 
     _esm = module("plot.js", "spheres_math.js", "alpha_spectrum.js")
@@ -177,6 +185,9 @@ class IgnoredInputs(Figure):
     ``found`` comes back from the page: the number of inputs seen, log10 of the error rate, exact (None for a proved 0) and
     by the CLT, the mean-field distance to the nearest inner error (None without one), and how many inputs the error
     1e-14 takes, exactly and by the CLT.
+
+    >>> IgnoredInputs(d=3000).needed()  # inputs for an error rate of 1e-14: exactly, and by the CLT
+    (1091, 1145)
     """
 
     _esm = module("plot.js", "spheres_math.js", "ignored_inputs.js")
@@ -253,6 +264,9 @@ class Concentration(Figure):
 
     ``quantity`` is "coordinate", "distance" (of two points) or "angle" (between them, degrees). ``n`` samples (1 to 20,000)
     come from ``seed``, the same in the page and here. ``interval`` comes back from the page: the two ends of the middle 99 %.
+
+    >>> [round(v) for v in Concentration(d=500, quantity="angle").middle()]  # degrees: two random points are nearly orthogonal
+    [83, 97]
     """
 
     _esm = module("plot.js", "spheres_math.js", "concentration.js")
@@ -336,6 +350,10 @@ class SplittingAnimation(Figure):
     probability of a score above ``levels[k]``; left out, it follows from the shares that live on. At most 200 particles a
     level are kept, evenly by rank. ``level`` (from 0) is the one shown; ``reached``, its log10, comes back from the page.
     Raises ValueError for lists that do not fit together, and for a last level without an error.
+
+    >>> figure = SplittingAnimation([-1.0, 0.0], [[-2.0, -1.5, -0.5, -0.2], [-0.5, -0.2, 0.1, 0.3]], level=1)
+    >>> print(figure.describe().partition(";")[0])  # half lived on, and half of those
+    Level 2 of 2 of a splitting run: particles live on above the score 0, which has the probability 0.25
     """
 
     _esm = module("plot.js", "player.js", "splitting.js")

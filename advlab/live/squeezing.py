@@ -143,6 +143,12 @@ class SqueezeDigit(_Twins):
     ``bits`` (1 to 8) and ``window`` (1 to 5; 1 is off) can be set from the kernel too; ``scores`` (of the bits, of the
     median) and ``flagged`` (the larger one exceeds ``threshold``) come back from the page.
     Raises ValueError for images that do not fit together, and TraitError for an example that is not there.
+
+    >>> from advlab import data, zoo
+    >>> x, y = data.mnist("test", 1)
+    >>> figure = SqueezeDigit(zoo.load("mnist_cnn7"), x, y, x, threshold=0.003, bits=1)
+    >>> print(figure.describe().partition(":")[2].strip())
+    it passes.
     """
 
     _esm = module("plot.js", "network.js", "squeezing_math.js", "squeezing_parts.js", "squeeze_digit.js")
@@ -198,6 +204,10 @@ class ColourSqueeze(_Twins):
     both together: their order does not matter, since a median of some values moves with any ascending map of them.
     ``threshold`` is the joint detector's; None draws none. ``scores`` (bits, median, both) come back from the page.
     Raises ValueError for images or names of classes that do not fit together.
+
+    >>> x, net = torch.full((1, 3, 8, 8), 102 / 255), nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).eval()
+    >>> print(ColourSqueeze(net, x, torch.tensor([3]), x).describe().partition(",")[0])
+    A clean picture of class cat
     """
 
     _esm = module("plot.js", "squeezing_math.js", "squeezing_parts.js", "colour_squeeze.js")
@@ -270,6 +280,12 @@ class DetectorScores(Figure):
     (the trait ``marked``); the trait ``threshold``, the present one, and ``rates`` (clean flagged, adversarial flagged) and
     ``auc`` come back from the page.
     Raises ValueError for scores that do not fit.
+
+    >>> clean, attacked = [[0.0], [0.1], [0.2], [0.3]], {"PGD": [[0.25], [1.5]]}
+    >>> figure = DetectorScores(clean, attacked, squeezers=["1-bit"], false_positive_rate=0.25)
+    >>> threshold, clean_flagged, caught, auc = figure.computed()
+    >>> round(threshold, 4), clean_flagged, caught, auc
+    (0.2, 1, 2, 0.875)
     """
 
     _esm = module("plot.js", "squeezing_math.js", "squeezing_parts.js", "detector_scores.js")
@@ -395,6 +411,10 @@ class EvasionCurve(Figure):
     where an attacker was not measured. ``label_x`` and ``label_y`` name the axes. ``budget`` is the one read at, by
     default the largest; ``shares`` there (None where not measured) come back from the page.
     Raises ValueError for curves whose numbers do not fit together.
+
+    >>> (found,) = EvasionCurve({"adaptive": ([0.1, 0.3], [5, 60], 100)}, budget=0.1).computed()
+    >>> [round(v, 3) for v in found]  # the share, and its interval
+    [0.05, 0.016, 0.113]
     """
 
     _esm = module("plot.js", "evasion.js")

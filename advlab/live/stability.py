@@ -42,6 +42,9 @@ class StabilityLoss(Figure):
     rate 0.1 are followed from there. ``found`` comes back from the page: the loss, its gradient's length, the triangle's
     area (0 for a stable unit), and l and u after the steps.
     Raises ValueError for bounds that are no interval in that range.
+
+    >>> [round(StabilityLoss(lower, 1.0).computed()[0], 3) for lower in (-2.0, 0.0, 0.5)]  # -tanh(1 + l u)
+    [0.762, -0.762, -0.905]
     """
 
     _esm = module("plot.js", "stability_parts.js", "stability_loss.js")
@@ -114,7 +117,13 @@ class StabilityLoss(Figure):
 
 @dataclass(frozen=True)
 class BoxAnswer:
-    """What a network of two inputs does in a box: bounds on its least margin, and the exact one."""
+    """What a network of two inputs does in a box: bounds on its least margin, and the exact one.
+
+    >>> net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    >>> interval, crown, exact = TwoInputs(net, [0.5, 0.5], 0).computed().margins
+    >>> interval <= exact + 1e-9 and crown <= exact + 1e-9
+    True
+    """
 
     label: int  #: the class predicted at the centre
     margins: tuple[float, float, float]  #: the least margin of that class by intervals, by CROWN, exactly
@@ -136,6 +145,12 @@ class TwoInputs(Figure):
     Guarantee: both bounds are sound and the exact answer is exact, up to rounding in float64; a ReLU that exceeds 0 by less
     than 1e-12 does not switch.
     Raises ValueError for other networks, inputs or budgets.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).double()
+    >>> _ = [nn.init.eye_(p) for p in net.parameters()]  # its logits are the two inputs
+    >>> [round(float(v), 2) for v in TwoInputs(net, [0.8, 0.3], 0, eps=0.1).computed().margins]  # 0.5 - 2 eps, by all three
+    [0.3, 0.3, 0.3]
     """
 
     _esm = module("plot.js", "stability_parts.js", "stability_math.js", "two_inputs.js")
@@ -389,6 +404,10 @@ class SettlingUnits(Figure):
     ``record`` (an index, by default the last) is the one shown; ``counts``, for each name (unstable, always active, always
     zero), come back from the page. Bounds are kept in half precision, which changes no sign and takes 5.4 bytes a pair.
     Raises ValueError for histories that do not fit together.
+
+    >>> before, after = [[-1.0, 1.0], [-0.5, 2.0]], [[0.1, 1.0], [-0.5, 2.0]]
+    >>> SettlingUnits({"with RS loss": [before, after]}).computed()  # unstable, always active, always zero
+    [[1, 1, 0]]
     """
 
     _esm = module("plot.js", "player.js", "stability_parts.js", "settling_units.js")
@@ -493,6 +512,9 @@ class Race(Figure):
     what is read there is exact, and others evenly by rank. Between them the curve shows up to a hundredth too little.
     Mean and median are of all times.
     Raises ValueError for times that do not fit together.
+
+    >>> Race({"A": {"seconds": [1, 2, 9], "decided": [True, True, False]}, "B": {"seconds": [4, 4, 4], "decided": [True] * 3}})
+    Race: Inputs decided within 9 CPU seconds: A 66.7 % (2 of 3, mean 4 s); B 100.0 % (3 of 3, mean 4 s).
     """
 
     _esm = module("plot.js", "stability_parts.js", "race.js")

@@ -24,6 +24,11 @@ def single_step(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: flo
 
     Adversarial training in one step of 1.25 ``eps`` (Wong, Rice and Kolter 2020). Known limitation: such training can
     collapse, so that only attacks of several steps show that nothing was learned; measure with those.
+
+    >>> net, x = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).eval(), torch.full((2, 3, 8, 8), 0.5)
+    >>> x_adv = single_step(net, x, torch.tensor([0, 1]), 0.5, eps=0.1, pixels=0)
+    >>> x_adv.shape, round((x_adv - x).abs().max().item(), 4)
+    (torch.Size([2, 3, 8, 8]), 0.1)
     """
     x = flip_and_shift(model, x, y, done, pixels)
     return pgd(model, x, y, eps=eps, steps=1, step_size=1.25 * eps, active_set=False)
@@ -33,6 +38,10 @@ def trades_pairs(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: fl
     """A transform for :func:`advlab.training.fit`: (n, 2, ...), augmented images attacked on the divergence, and as they were.
 
     One step of 1.25 ``eps`` from a random start, where Zhang et al. (2019) take ten.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).eval()
+    >>> trades_pairs(net, torch.full((2, 3, 8, 8), 0.5), torch.tensor([0, 1]), 0.5, eps=0.1).shape
+    torch.Size([2, 2, 3, 8, 8])
     """
     x = flip_and_shift(model, x, y, done, pixels)
     with torch.no_grad():
@@ -49,6 +58,10 @@ def trades_loss(model: nn.Module, pairs: Tensor, y: Tensor, *, beta: float = 6.0
     """Cross entropy of the clean images plus ``beta`` times KL(clean, attacked) (Zhang et al. 2019, equation 5).
 
     ``pairs`` (n, 2, ...) are those of :func:`trades_pairs`. A loss for :func:`advlab.training.fit`.
+
+    >>> pairs = torch.zeros(1, 2, 2)  # logits of a clean and of an attacked image, which do not differ
+    >>> round(trades_loss(nn.Flatten(), pairs, torch.tensor([0])).item(), 4)  # log 2, the cross entropy
+    0.6931
     """
     attacked, clean = model(pairs.transpose(0, 1).flatten(0, 1)).chunk(2)
     apart = nn.functional.kl_div(attacked.log_softmax(1), clean.softmax(1), reduction="batchmean")
@@ -60,6 +73,10 @@ class DropBlock(nn.Module):
 
     About a share ``drop`` of all values is dropped, somewhat less near borders. In eval mode nothing is.
     Raises ValueError for a share outside [0, 1) and a block below 1.
+
+    >>> layer, x = DropBlock(0.5, block=4), torch.ones(1, 1, 64, 64)
+    >>> bool((layer(x) == 0).any()), bool((layer.eval()(x) == 1).all())
+    (True, True)
     """
 
     def __init__(self, drop: float, block: int = 7) -> None:
@@ -92,6 +109,11 @@ class StochasticPruning(nn.Module):
     number of values would take it, independently of the others, and divided by that probability; the rest is 0. (The authors
     make the draws.) From torch's global generator, in train and eval mode alike.
     Known limitation: gradients averaged over draws break it (Athalye et al. 2018). Raises ValueError for draws not above 0.
+
+    >>> layer, x = StochasticPruning(), torch.ones(1, 10_000)
+    >>> a, b = layer.eval()(x), layer(x)
+    >>> a.equal(b), abs(a.mean().item() - 1) < 0.1  # random at test time too; right in the mean
+    (False, True)
     """
 
     def __init__(self, draws: float = 1.0) -> None:
@@ -125,6 +147,10 @@ def dropout_resnet(
 
     ``kind`` is "element" (Srivastava et al. 2014), "channel" (Tompson et al. 2015) or "block" (:class:`DropBlock`).
     No guarantee, and no claim of its authors, that dropout defends. Raises ValueError for an unknown kind or stage.
+
+    >>> net, x = dropout_resnet(8, 4), torch.rand(2, 3, 32, 32)
+    >>> net(x).equal(net(x)), net.eval()(x).equal(net(x))
+    (False, True)
     """
     if kind not in DROPOUTS:
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, DROPOUTS))}")
@@ -137,7 +163,13 @@ def dropout_resnet(
 
 
 def pruned_at_random(net: nn.Module, draws: float = 1.0) -> nn.Module:
-    """A copy of :func:`advlab.models.resnet` with :class:`StochasticPruning` after its stem and after each block."""
+    """A copy of :func:`advlab.models.resnet` with :class:`StochasticPruning` after its stem and after each block.
+
+    >>> net = pruned_at_random(models.resnet(8, 4)).eval()
+    >>> x = torch.rand(1, 3, 32, 32)
+    >>> net(x).equal(net(x))
+    False
+    """
     names = [name for name, m in net.named_modules() if name == "stem" or isinstance(m, models.ResidualBlock)]
     return insert_layers(net, lambda name, size: StochasticPruning(draws), layers=names, shape=(3, 32, 32))
 
@@ -146,6 +178,11 @@ def jpeg(x: Tensor, quality: int = 75) -> Tensor:
     """Images (n, 3, h, w) in [0, 1] after JPEG at ``quality`` 1 to 95, colours subsampled as Pillow does. No gradient.
 
     Raises ValueError for another quality or shape.
+
+    >>> x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> changes = [(jpeg(x, q) - x).abs().mean().item() for q in (10, 50, 95)]
+    >>> changes == sorted(changes, reverse=True)
+    True
     """
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"x has the shape {tuple(x.shape)}; JPEG takes colour images (n, 3, h, w)")
@@ -165,6 +202,10 @@ class Jpeg(nn.Module):
     """:func:`jpeg` as a layer: (n, 3, h, w) -> the same shape, its backward pass that of the identity.
 
     Known limitation: that is an attack, BPDA (Athalye et al. 2018), and it is all that an attacker needs.
+
+    >>> x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    >>> torch.autograd.grad(Jpeg(75)(x).sum(), x)[0].unique().tolist()
+    [1.0]
     """
 
     def __init__(self, quality: int = 75) -> None:

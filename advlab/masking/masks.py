@@ -38,6 +38,10 @@ def draw_mask(
 
     Raises ValueError for a shape that is not (c, h, w), a share outside [0, 1], an unknown kind, and a period or block that
     is missing, not wanted, or does not fit.
+
+    >>> masks = {kind: draw_mask((4, 8, 8), 0.25, kind=kind) for kind in ("element", "channel")}
+    >>> {kind: sorted((~kept).sum((1, 2)).tolist()) for kind, kept in masks.items()}  # zeros in each channel
+    {'element': [16, 16, 16, 16], 'channel': [0, 0, 0, 64]}
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
@@ -93,6 +97,10 @@ class RandomMask(Mask):
 
     Known limitation: the network is differentiable and deterministic, so that an attacker who has it needs nothing but plain
     gradients; and adversarial examples of a network with another mask transfer. Raises what :func:`draw_mask` raises.
+
+    >>> mask = RandomMask((2, 4, 4), 0.25)
+    >>> mask(torch.ones(1, 2, 4, 4)).sum((2, 3)).tolist()  # 4 of 16 values are 0 in each channel, and none is rescaled
+    [[12.0, 12.0]]
     """
 
     seed: Tensor
@@ -128,6 +136,12 @@ def translation_error(
     cyclic shifts. 0 for a convolution with circular padding, a ReLU, batch norm in eval mode, and a channel mask; for a mask
     of period q and white noise about sqrt(2 p (1 - 1/q^2)), p being its share of zeros. Zero padding is not symmetric either:
     measure with ``padding_mode="circular"`` to see the mask alone. Raises ValueError where height or width change.
+
+    >>> x = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> masks = [RandomMask((4, 8, 8), 0.5, kind=kind) for kind in ("channel", "element")]
+    >>> errors = [translation_error(mask, x).item() for mask in masks]
+    >>> errors[0], errors[1] > 0.5
+    (0.0, True)
     """
     before = function(x)
     if before.shape[2:] != x.shape[2:] or x.ndim != 4:
@@ -142,7 +156,13 @@ def translation_error(
 
 
 def wrapped_around(net: nn.Module) -> nn.Module:
-    """A copy whose convolutions pad circularly, so that masks alone break the symmetry of cyclic shifts."""
+    """A copy whose convolutions pad circularly, so that masks alone break the symmetry of cyclic shifts.
+
+    >>> net = nn.Conv2d(1, 1, 3, padding=1)
+    >>> x = torch.rand(1, 1, 8, 8)
+    >>> [translation_error(f, x).item() < 1e-5 for f in (net, wrapped_around(net))]
+    [False, True]
+    """
     net = copy.deepcopy(net)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):

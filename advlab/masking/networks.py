@@ -35,6 +35,11 @@ def insert_masks(
     ``NAME.1``. ``shape`` is that of one input of the network. ``drop`` is one share, or one for each name. Masks are drawn in
     the order of the layers in the network. Raises ValueError for a name that the network does not have or does not call
     exactly once, an output that is not (n, c, h, w), and what :func:`draw_mask` refuses.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2704, 10))
+    >>> masked = insert_masks(net, 0.25, layers=["0"], shape=(1, 28, 28))
+    >>> round((masked[0](torch.rand(1, 1, 28, 28)) == 0).float().mean().item(), 4)
+    0.25
     """
 
     def mask(name: str, size: torch.Size) -> nn.Module:
@@ -50,6 +55,13 @@ def insert_layers(
     """A copy of ``net`` in which each of ``layers`` is followed by ``make(name, shape of one output (c, h, w))``.
 
     The rest is as in :func:`insert_masks`, which this is the general form of.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2704, 10))
+    >>> insert_layers(net, lambda name, shape: nn.LayerNorm(shape), layers=["0"], shape=(1, 28, 28))[0]
+    Sequential(
+      (0): Conv2d(1, 4, kernel_size=(3, 3), stride=(1, 1))
+      (1): LayerNorm((4, 26, 26), eps=1e-05, elementwise_affine=True, bias=True)
+    )
     """
     made, found = copy.deepcopy(net), {}
     modules, wanted = dict(made.named_modules()), set(layers)
@@ -80,6 +92,11 @@ def redraw_masks(net: nn.Module, *, generator: Generator | None = None) -> nn.Mo
     """A copy of ``net`` in which every :class:`RandomMask` is drawn anew, of the same kind and drop ratio.
 
     What a network would be with its weights and other masks. Raises ValueError for a network without such masks.
+
+    >>> net = masked_resnet(8, 4).eval()
+    >>> other, x = redraw_masks(net).eval(), torch.rand(1, 3, 32, 32)
+    >>> net(x).equal(net(x)), net(x).equal(other(x))
+    (True, False)
     """
     made = copy.deepcopy(net)
     masks = [layer for layer in made.modules() if isinstance(layer, RandomMask)]
@@ -135,6 +152,10 @@ def masked_resnet(
     whose keys are then the stages. The rest is as in :func:`draw_mask`.
 
     Known limitation: that of :class:`RandomMask`. Raises ValueError for unknown stages, depths and shares.
+
+    >>> net = masked_resnet(18, 4)
+    >>> len([layer for layer in net.modules() if isinstance(layer, RandomMask)])  # as in the paper: 1 + 4 + 5
+    10
     """
     if isinstance(stages, str) and stages not in STAGES:
         raise ValueError(f"stages is {stages!r}; it must be 'shallow', 'deep' or numbers, such as (0, 1, 2)")
@@ -154,6 +175,10 @@ def masked_stability_cnn(drop: float = 0.5, channels: int = 1, size: int = 28) -
 
     A mask makes units constant, so that the verifier of chapter 3 takes the network. Known limitation: that of
     :class:`RandomMask`. Raises ValueError for a share outside [0, 1).
+
+    >>> net = masked_stability_cnn(0.75)
+    >>> [round(1 - m.kept.float().mean().item(), 4) for m in net.modules() if isinstance(m, RandomMask)]
+    [0.75, 0.7551]
     """
     return insert_masks(models.stability_cnn(channels, size), drop, layers=("0", "2"), shape=(channels, size, size))
 
@@ -164,6 +189,11 @@ def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: I
     Each has (1 - ``drop``) times its channels, rounded up, and at least 1. That removes weights too, not only values, so
     that it is no channel mask; :func:`masked_resnet` with ``kind="channel"`` is. The authors' code also puts a convolution
     into the first shortcut, which is left out here. Raises ValueError for a share outside [0, 1).
+
+    >>> full, narrow, masked = models.resnet(8, 16), narrow_resnet(8, 16), masked_resnet(8, 16)
+    >>> sizes = [sum(p.numel() for p in net.parameters()) for net in (full, narrow, masked)]
+    >>> round(sizes[1] / sizes[0], 2), sizes[2] / sizes[0]  # masks leave all weights
+    (0.68, 1.0)
     """
     if not 0 <= drop < 1:
         raise ValueError(f"drop is {drop}; it must be from 0 to below 1")
@@ -174,7 +204,11 @@ def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: I
 
 
 class Coordinates(nn.Module):
-    """Appends each position's row and column, from -1 to 1, as two channels: (n, c, h, w) -> (n, c + 2, h, w)."""
+    """Appends each position's row and column, from -1 to 1, as two channels: (n, c, h, w) -> (n, c + 2, h, w).
+
+    >>> Coordinates()(torch.zeros(1, 1, 2, 3))[0, 1:].tolist()
+    [[[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]], [[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]]]
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
@@ -186,6 +220,9 @@ def coordinate_resnet(depth: int = 18, width: int = 64) -> nn.Sequential:
     """:func:`advlab.models.resnet` whose first convolution sees :class:`Coordinates` too (CoordConv, Liu et al. 2018).
 
     A control for masks: it can tell positions apart, as a masked network must, and nothing is taken from it.
+
+    >>> coordinate_resnet(8, 4)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     net = models.resnet(depth, width)
     stem = cast(nn.Sequential, net.get_submodule("stem"))

@@ -22,6 +22,11 @@ def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0
 
     No guarantee: the distance of a first error is only an upper bound of that of the nearest, and an attack that
     meets none proves nothing. Raises TypeError or ValueError for what the model cannot take.
+
+    >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> x_adv = manifold_pgd(lambda z: z[:, 1] - 0.5, x, y, step_size=0.1, steps=20)  # class 1 above height 0.5
+    >>> round(x_adv.norm().item(), 4), x_adv[0, 1].item() > 0.5
+    (1.0, True)
     """
     margin = _margin(model, x, y)
     if not step_size > 0 or steps < 0:
@@ -58,6 +63,11 @@ def nearest_error(
     Guarantee: what is returned is an error of the model (as it computes), so its distance is an upper bound of that of
     the nearest. Nothing else. Distance 0 where ``x`` is wrong itself, NaN where nothing was found.
     Raises as :func:`manifold_pgd`, and ValueError for starts of another shape.
+
+    >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    >>> distance, error = nearest_error(lambda z: z[:, 1] - 0.5, x, y)  # class 1 above height 0.5, which is 30 degrees up
+    >>> round(distance.item(), 3), round(2 * torch.tensor(15.0).deg2rad().sin().item(), 3)
+    (0.518, 0.518)
     """
     margin = _margin(model, x, y)
     if starts is not None and (starts.ndim != 2 or starts.shape[1] != x.shape[1]):

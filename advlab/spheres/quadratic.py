@@ -39,6 +39,13 @@ def alphas(net: Quadratic) -> Tensor:
 
     Zeros stand for directions that the network ignores, at least d - h of them. Raises ValueError unless
     scale > 0 > bias, and for a weight that is no matrix: the boundary is no ellipsoid then.
+
+    >>> from advlab import models
+    >>> net = models.SphereQuadratic(d=3, width=3)
+    >>> _ = net.weight.data.copy_(torch.diag(torch.tensor([1.0, 2.0, 3.0])))
+    >>> _ = net.scale.data.fill_(2), net.bias.data.fill_(-4)
+    >>> [round(a, 4) for a in alphas(net).tolist()]  # -w s^2 / b for singular values s
+    [0.5, 2.0, 4.5]
     """
     return torch.linalg.eigvalsh(_quadratic_form(net)).clamp_min(0)
 
@@ -46,6 +53,12 @@ def alphas(net: Quadratic) -> Tensor:
 def eigenbasis(net: Quadratic) -> tuple[Tensor, Tensor]:
     """The :func:`alphas` (d,) and the orthonormal axes V (d, d) of the ellipsoid, both float64: ``x @ V`` has the
     coordinates that :func:`nearest_error_quadratic` takes, ``error @ V.T`` leads back. Raises as :func:`alphas` does.
+
+    >>> from advlab import models
+    >>> net = models.SphereQuadratic(d=5, width=8)
+    >>> spectrum, axes = eigenbasis(net)
+    >>> spectrum.allclose(alphas(net)), (axes.T @ axes).allclose(torch.eye(5, dtype=torch.float64))
+    (True, True)
     """
     values, vectors = torch.linalg.eigh(_quadratic_form(net))
     return values.clamp_min(0), vectors

@@ -24,7 +24,12 @@ ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost h
 
 
 class RareEvent(NamedTuple):
-    """What :func:`rare_event_log10` estimates. ``standard_error`` is in decades; ``survivors`` are points of the event."""
+    """What :func:`rare_event_log10` estimates. ``standard_error`` is in decades; ``survivors`` are points of the event.
+
+    >>> found = rare_event_log10(lambda x: x[:, 0] - 2, 50, floor=-30)  # no coordinate of the unit sphere is above 1
+    >>> found.log10, len(found.survivors)  # a search that ended, no proof
+    (-inf, 0)
+    """
 
     log10: float
     standard_error: float
@@ -34,7 +39,12 @@ class RareEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class Splitting:
-    """One run of splitting. ``scores[i]`` (particles,) are those that choose ``levels[i]``; ``log`` is natural."""
+    """One run of splitting. ``scores[i]`` (particles,) are those that choose ``levels[i]``; ``log`` is natural.
+
+    >>> run = splitting(lambda x: x[:, 0] - 0.4, 50, generator=torch.Generator().manual_seed(0))
+    >>> run.levels == sorted(run.levels), bool((run.survivors[:, 0] > 0.4).all())
+    (True, True)
+    """
 
     log: float
     levels: list[float]
@@ -106,6 +116,10 @@ def splitting(
     """One run of adaptive multilevel splitting; see :func:`rare_event_log10`. Its levels and scores can be drawn.
 
     Raises ValueError for particles below 10, moves below 1, a quantile outside (0, 1), a score of another shape or NaN.
+
+    >>> run = splitting(lambda x: x[:, 0] - 0.4, 50, generator=torch.Generator().manual_seed(0))
+    >>> abs(run.log / math.log(10) + 2.7) < 0.5, run.evaluations > 1000
+    (True, True)
     """
     if particles < 10 or moves < 1 or not 0 < quantile < 1:
         raise ValueError(

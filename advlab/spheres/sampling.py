@@ -27,6 +27,10 @@ def concentric_spheres(
 
     Returns x (n, d) float32 and y (n,) int64. Raises ValueError as :func:`sample_sphere` does, and for an outer radius
     that is not above 1.
+
+    >>> x, y = concentric_spheres(4, 500, generator=torch.Generator().manual_seed(0))
+    >>> [round(r, 4) for r in x.norm(dim=1).tolist()] == [1.3 if label else 1.0 for label in y.tolist()]
+    True
     """
     if not 1 < outer_radius < float("inf"):
         raise ValueError(f"outer_radius is {outer_radius}; the inner sphere has radius 1, so it must be above 1")

@@ -36,6 +36,11 @@ def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
     "none": as the paper's attack had them, zero through bits and means; "soft": a staircase of sigmoids through bits, the
     exact one through medians, the identity through means; "straight-through": the identity through bits too; "identity":
     through all. Raises ValueError for another.
+
+    >>> x = torch.tensor([0.4], requires_grad=True)
+    >>> bits = [with_gradient(("1-bit",), gradient)["1-bit"](x) for gradient in ("none", "straight-through")]
+    >>> [b.item() for b in bits], [torch.autograd.grad(b, x)[0].item() for b in bits]
+    ([0.0, 0.0], [0.0, 1.0])
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(map(repr, GRADIENTS))}")
@@ -48,7 +53,11 @@ def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
 
 
 def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
-    """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section V-D)."""
+    """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section V-D).
+
+    >>> binary_filter(torch.tensor([0.2, 0.5, 0.6]), 0.5).tolist()
+    [0.0, 0.0, 1.0]
+    """
     return reduce_bit_depth(x + (0.5 - cutoff), 1, gradient=gradient)
 
 
@@ -57,6 +66,10 @@ def needed_margin(threshold: float, classes: int = 10) -> float:
 
     With a margin m every probability but one is at most exp(-m), so that two such outputs for one class lie within
     2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive.
+
+    >>> m = needed_margin(0.003)
+    >>> round(m, 2), round(2 * 9 * math.exp(-m), 6)
+    (8.7, 0.003)
     """
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be positive")
@@ -121,6 +134,12 @@ def evade_l2(
     ``squeezers`` by name, with gradients (:func:`with_gradient`). Images (n, c, h, w) in [0, 1] and labels (n,); ``targets``
     (n,) are labels to reach. Returns ``x`` where none within ``eps`` was found. Round to 8 bits and ask the detector before
     believing it. No guarantee. Raises as the attacks do.
+
+    >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
+    >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
+    >>> x_adv = evade_l2(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
+    >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
+    (True, True)
     """
     _check(model, x, y, targets)
     criterion = _Evasion(model, squeezers, threshold, y, targets)
@@ -158,6 +177,12 @@ def evade_linf(
     Steps along the sign of the gradient, of ``step_size`` (default 4 eps / steps, falling to 0); the first run begins at
     ``start`` or ``x``, the others at random points. An image that evades is finished. Others come back as they were last.
     The rest is as in :func:`evade_l2`. No guarantee.
+
+    >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
+    >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
+    >>> x_adv = evade_linf(net, squeezers, 0.5, x, y, eps=0.2)
+    >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
+    (True, True)
     """
     checks.budget(eps)
     _check(model, x, y, targets)
@@ -214,6 +239,12 @@ def paper_adaptive(
     No gradient passes through the bits when ``squeezers`` come from ``with_gradient(names, "none")``, as in the authors' code.
     There the search over c looks at misclassification alone; here, in the attack's favour, it looks for images that evade,
     and only those are kept. The arguments are those of :func:`evade_l2`. No guarantee.
+
+    >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "none")
+    >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
+    >>> x_adv = paper_adaptive(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
+    >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
+    (True, True)
     """
     _check(model, x, y, targets)
     last: dict[str, Tensor] = {}

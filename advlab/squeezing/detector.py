@@ -20,7 +20,14 @@ Squeezers = Mapping[str, Squeezer] | Sequence[Squeezer | str]
 
 
 class Roc(NamedTuple):
-    """A receiver operating characteristic: (k,) float64 tensors, one entry for each threshold, which fall from infinity."""
+    """A receiver operating characteristic: (k,) float64 tensors, one entry for each threshold, which fall from infinity.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    >>> detector = SqueezingDetector(net, ["1-bit"])
+    >>> flat, noisy = torch.zeros(4, 1, 4, 4), torch.full((4, 1, 4, 4), 0.4)
+    >>> detector.roc(flat, noisy).auc  # one bit changes the second alone
+    1.0
+    """
 
     auc: float
     false_positive_rates: Tensor
@@ -34,6 +41,12 @@ def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeeze
     Differentiable in ``x`` wherever the squeezers are: it is what an adaptive attack has to keep below the threshold.
     Makes 1 + k forward passes and no other check than on shapes: raises ValueError for an unknown name, a squeezer that
     changes the shape, or a model that gives no logits (n, classes).
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False)).eval()
+    >>> _ = net[1].weight.data.copy_(100 * torch.eye(2))
+    >>> scores = joint_score(net, torch.tensor([[[[0.4, 0.3]]], [[[0.6, 0.3]]]]), ["1-bit"])
+    >>> [round(s, 3) for s in scores.tolist()]  # one bit makes both pixels of the first image 0, and its answer a coin
+    [1.0, 0.0]
     """
     return _scores(model, x, _by_name(squeezers)).amax(1)
 

@@ -199,6 +199,10 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> Rounds:
     any module that torch.fx can trace. Units that a mask has made linear or zero are no ReLUs any more.
     Guarantee: the same function, with weights widened from float32 to float64 exactly; batch norm is folded in float64.
     Raises TypeError for anything else, naming it, and ValueError for a network in training mode or with NaN weights.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).eval()
+    >>> normal_form(net, (3,))(np.zeros((1, 3))).shape, net(torch.zeros(1, 3)).shape
+    ((1, 2), torch.Size([1, 2]))
     """
     if net.training:
         raise ValueError("the network is in training mode: call net.eval() first")

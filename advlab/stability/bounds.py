@@ -53,6 +53,13 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
 
     Guarantee: no input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" is never looser
     than "naive", nor is "crown". Raises TypeError for an unknown layer, ValueError for another method or a negative eps.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
+    >>> for p, weight in zip(net.parameters(), ([[1.0, 1.0], [1.0, -1.0]], [[1.0, -1.0]]), strict=True):
+    ...     _ = p.data.copy_(torch.tensor(weight))
+    >>> bounds = {m: interval_bounds(net, torch.tensor([[0.5, 0.5]]), 0.25, m)[-1] for m in ("naive", "crown")}
+    >>> {m: (round(low.item(), 4), round(high.item(), 4)) for m, (low, high) in bounds.items()}
+    {'naive': (0.0, 1.5), 'crown': (0.25, 1.5)}
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
@@ -100,7 +107,13 @@ def _through(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -
 
 
 def unstable(bounds: Bounds) -> list[Tensor]:
-    """Which units of each ReLU layer may be on or off in the box: lower < 0 < upper, one bool tensor (n, ...) a layer."""
+    """Which units of each ReLU layer may be on or off in the box: lower < 0 < upper, one bool tensor (n, ...) a layer.
+
+    >>> hidden = torch.tensor([[-1.0, 0.5]]), torch.tensor([[2.0, 0.7]])
+    >>> logits = torch.zeros(1, 2), torch.ones(1, 2)
+    >>> unstable([hidden, logits])
+    [tensor([[ True, False]])]
+    """
     return [(low < 0) & (high > 0) for low, high in bounds[:-1]]
 
 
@@ -109,6 +122,11 @@ class UnitCounts:
     """How many ReLU units of each layer are what, in the mean over inputs; pruned ReLUs are no units any more.
 
     A constant unit has no path of weights to the input. "% stable" counts it as stable, though nothing was learned there.
+
+    >>> units = {"units": (10, 10), "constant": (6, 0)}
+    >>> counts = UnitCounts("naive", **units, unstable=(2.0, 1.0), active=(8.0, 4.0), inactive=(0.0, 5.0))
+    >>> counts.share_unstable, round(counts.share_unstable_of_live, 4)  # 3 of 20, and of the 14 that are not constant
+    (0.15, 0.2143)
     """
 
     method: str  #: the bounds that decide
@@ -133,6 +151,13 @@ def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") ->
     """Stable, unstable and constant units of each ReLU layer by the bounds of ``method``, mean over inputs ``x`` (n, ...).
 
     Raises what :func:`interval_bounds` raises, and ValueError for no inputs.
+
+    >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [1.0], [0.0]]))
+    >>> _ = net[0].bias.data.copy_(torch.tensor([-0.5, 1.0, 1.0]))
+    >>> found = count_units(net, torch.tensor([[0.5]]), 0.1)  # one on both sides of 0, one above it, one that reads nothing
+    >>> found.unstable, found.active, found.constant
+    ((1.0,), (1.0,), (1,))
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")

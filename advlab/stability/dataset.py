@@ -29,14 +29,24 @@ from .verifier import STAGES, Verdict, check_inputs, network_hash, verify
 
 
 def worker_pool(workers: int | None = None) -> ProcessPoolExecutor:
-    """Processes for :func:`verify_dataset`, started afresh (spawn) with one thread each; by default one a core."""
+    """Processes for :func:`verify_dataset`, started afresh (spawn) with one thread each; by default one a core.
+
+    >>> with worker_pool(2) as pool:  # for verify_dataset(..., executor=pool)
+    ...     print(isinstance(pool, Executor))
+    True
+    """
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdicts:
-    """The verdicts of many inputs, in their order."""
+    """The verdicts of many inputs, in their order.
+
+    >>> found = Verdicts(tuple(Verdict(s, "crown", 0.0, 1.0) for s in ("robust", "robust", "unknown", "counterexample")))
+    >>> found.count("robust"), found.provable, found.upper
+    (2, 0.5, 0.75)
+    """
 
     verdicts: tuple[Verdict, ...] = dataclasses.field(repr=False)
 
@@ -98,6 +108,11 @@ def verify_dataset(
     An input whose worker dies is tried once more, alone, and then is "unknown" with the stage "worker died".
     Guarantee: as :func:`verify`, input by input. Raises its errors before any work is given out, ValueError for labels that
     do not fit the inputs, and StoreError for a file that is no store.
+
+    >>> from advlab import data, zoo
+    >>> net, (x, y) = zoo.load("mnist_01_rs"), data.mnist("test", 3)
+    >>> verify_dataset(net, x, y, 0.1, progress=False).count("robust")
+    3
     """
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} inputs and y {len(y)} labels; they must be equally many")
@@ -204,7 +219,17 @@ def _gaps(net: nn.Module, x: Tensor, y: Tensor) -> list[float]:
 
 
 class StoreError(RuntimeError):
-    """A file is no store of verdicts. The message says what to do."""
+    """A file is no store of verdicts. The message says what to do.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> _ = path.write_text("no verdict")
+    >>> try:
+    ...     Store(path).get("image 7")
+    ... except StoreError as e:
+    ...     print(str(e).removeprefix(str(path.parent)))
+    /notes.txt is no store of verdicts: name another file
+    """
 
 
 def _key(network: str, x: Tensor, y: int, eps: float, margin: float) -> str:
@@ -218,6 +243,12 @@ class Store:
     """Verdicts in a file of JSON lines; an .xz of one can be read. Each verdict is on the disk before the next is added.
 
     A last line that was cut off by a kill is dropped. Raises StoreError for any other line that is no verdict.
+
+    >>> import tempfile
+    >>> store = Store(Path(tempfile.mkdtemp()) / "verdicts.jsonl")
+    >>> store.add("image 7", Verdict("unknown", "branch and bound", -0.1, 2.0), time_limit=2.0, last_stage="mixed-integer")
+    >>> store.get("image 7", time_limit=1.0).status, store.get("image 7", time_limit=60.0)  # with more time, ask again
+    ('unknown', None)
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -24,6 +24,11 @@ def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
     "mean" is what the authors' code does with naive bounds: for convolutions it takes the mean over positions and the sum
     over channels. Weights do not carry over from one to the other. Returns a scalar.
     Raises ValueError for another reduction.
+
+    >>> bounds = [(-2.0, 2.0), (0.0, 2.0), (2.0, 3.0)]  # unstable, on the edge, stable
+    >>> units = [(torch.tensor([[low]]), torch.tensor([[high]])) for low, high in bounds]
+    >>> [round(rs_loss([unit, unit]).item(), 3) for unit in units]  # the second stands for the logits
+    [0.995, -0.762, -1.0]
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; it must be 'sum' or 'mean'")
@@ -41,6 +46,11 @@ def sparsity_loss(net: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
     That is the L1 norm of the network written out as dense matrices (section 3.2). ``shape`` is that of one input; by
     default (c, s, s), with the s for which the first linear layer fits. Returns a scalar.
     Raises ValueError if no such s fits, TypeError for an unknown layer.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [p.data.fill_(1) for p in net.parameters()]
+    >>> sparsity_loss(net).item()  # a kernel of four ones, at four places; the output layer does not count
+    16.0
     """
     stages = [layer for layer in layers(net) if isinstance(layer, nn.Linear | nn.Conv2d)]
     size = _input_size(stages) if shape is None else tuple(shape[-2:])
@@ -87,6 +97,11 @@ def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
     """A copy of ``net`` without the weights below ``threshold`` in size, in all layers but the last; biases stay (section 3.2).
 
     Raises ValueError for a negative threshold.
+
+    >>> net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[0.0005, 0.5]]))
+    >>> prune_small_weights(net)[0].weight.tolist()
+    [[0.0, 0.5]]
     """
     if threshold < 0:
         raise ValueError(f"threshold is {threshold}; it must be at least 0")
@@ -105,6 +120,11 @@ def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size:
     at most ``fraction`` of them becomes zero, one with a positive input for at least 1 - ``fraction`` becomes the identity.
     The layers of the copy are :class:`MaskedReLU`. It is another function: measure its accuracy anew.
     Raises ValueError for a fraction outside of [0, 0.5) or no inputs.
+
+    >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    >>> _ = net[0].weight.data.fill_(1), net[0].bias.data.copy_(torch.tensor([1.0, -0.5, -2.0]))
+    >>> prune_relus(net, torch.linspace(0, 1, 100)[:, None])[1]
+    MaskedReLU(relu=1, identity=1, zero=1)
     """
     if not 0 <= fraction < 0.5:
         raise ValueError(f"fraction is {fraction}; it must be from 0 to below 0.5")

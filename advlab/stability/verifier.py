@@ -29,7 +29,14 @@ MANY_UNITS = 800  #: from here on branch and bound has half of the time for the 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What :func:`verify` found about one input."""
+    """What :func:`verify` found about one input.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).eval()
+    >>> _ = [nn.init.eye_(p) for p in net.parameters()]  # its logits are the two inputs
+    >>> found = verify(net, torch.tensor([0.8, 0.3]), 0, 0.3)
+    >>> found.status, bool(found.witness[1] >= found.witness[0])
+    ('counterexample', True)
+    """
 
     status: str  #: "robust", "counterexample" or "unknown"
     stage: str  #: the stage that decided, or the last one that ran
@@ -53,6 +60,11 @@ def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
     """The SHA-256 of the function that a network is on inputs of ``shape``: of its affine maps in float64.
 
     Verdicts are stored under it. Raises what :func:`normal_form` raises.
+
+    >>> net = nn.Linear(2, 2)
+    >>> written_otherwise = nn.Sequential(net, nn.Dropout(), nn.Flatten()).eval()
+    >>> network_hash(nn.Sequential(net).eval(), (2,)) == network_hash(written_otherwise, (2,))
+    True
     """
     return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).rounds.sha256}".encode()).hexdigest()
 
@@ -123,6 +135,11 @@ def verify(
     whose margin is smaller than that can go either way (Jia and Rinard 2021); raise ``margin`` to rule that out.
     Raises ValueError for a bad input, label, eps, stage or solver, TypeError for a network without a normal form, and
     ImportError for a solver that is not installed.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).eval()
+    >>> _ = [nn.init.eye_(p) for p in net.parameters()]  # its logits are the two inputs, which meet at eps = 0.25
+    >>> [verify(net, torch.tensor([0.75, 0.25]), 0, eps).status for eps in (0.24, 0.26)]
+    ['robust', 'counterexample']
     """
     wall, start = time.perf_counter(), time.process_time()
     x = torch.as_tensor(x)
@@ -161,6 +178,13 @@ def verify_property(
 
     ``rows`` is (m, classes), ``const`` (m,); the box may lie anywhere. Stages, guarantee and errors are those of
     :func:`verify`, without PGD: "robust" means that the property holds. The middle of the box stands for the prediction.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
+    >>> for p, weight in zip(net.parameters(), ([[1.0], [-1.0]], [[1.0, 1.0]]), strict=True):  # it computes |x|
+    ...     _ = p.data.copy_(torch.tensor(weight))
+    >>> low, high, rows = torch.tensor([-1.0]), torch.tensor([2.0]), torch.tensor([[-1.0]])
+    >>> [verify_property(net, low, high, rows, torch.tensor([c])).status for c in (2.1, 1.9)]  # is |x| < c on [-1, 2]?
+    ['robust', 'counterexample']
     """
     wall, start = time.perf_counter(), time.process_time()
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
