@@ -19,12 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
     p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
-    p = commands.add_parser("reproduce", help="measure the book's numbers again and write the manifest, book/results")
+    p = commands.add_parser("reproduce", help="measure the book's numbers again and compare; run again to go on")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     p.add_argument("--claim", metavar="ID", help="one claim only")
     p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
     p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
     p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
+    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
     p.add_argument("dataset", choices=("mnist", "cifar10"))
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
@@ -95,7 +97,9 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from . import results
+    import contextlib
+
+    from . import reproduce, results
 
     wanted = results.claims(args.chapter)
     if args.claim:
@@ -104,16 +108,41 @@ def _reproduce(args: argparse.Namespace) -> int:
             raise ValueError(f"there is no claim {args.claim!r}; there are: {', '.join(c.id for c in results.claims())}")
     else:
         wanted = [c for c in wanted if results.TIERS.index(c.tier) <= results.TIERS.index(args.tier)]
-    for c in wanted:
-        old = results.load(c.chapter).get(c.id)
-        if args.stale and old and not results.stale(old):
-            results.save([results.reworded(old)])
-            continue
-        new = results.measure(c, args.n)
+    full_scale = args.tier == "gpu" and args.claim is None and args.n is None and args.chapter in (None, "random_mask")
+    if args.tier == "gpu":
+        for line in reproduce.about_gpu(wanted, full_scale):
+            print(line)
+    outcomes: list[reproduce.Outcome] = []
+    with contextlib.ExitStack() as stack:
+        lanes = []
+        if args.scheduler:
+            lanes = stack.enter_context(reproduce.cluster(args.scheduler))
+        elif args.workers > 1:
+            lanes = stack.enter_context(reproduce.processes(args.workers))
         if args.n is None:
-            results.save([new])  # one by one, so that an interrupted run keeps what it has
-        print(f"{c.id:32} {new.show('full')}   paper: {new.show('paper')}   {new.cpu_seconds:.0f} CPU s", flush=True)
-    return 0
+            name = "-".join(["reproduce", args.claim or args.chapter or "all", args.tier, *["stale"] * args.stale])
+            journal = results.folder() / f".{name}.jsonl"
+            if journal.exists():
+                print(f"going on from a run that was broken off (to begin anew, delete {journal})")
+            found = reproduce.run(wanted, lanes, journal=journal, stale=args.stale)
+        else:
+            found = (reproduce.Outcome(c, e, None) for c, e in reproduce.measured(wanted, lanes, args.n))
+        for outcome in found:
+            outcomes.append(outcome)
+            if not outcome.earlier:
+                print(f"{len(outcomes):3}/{len(wanted)} {reproduce.line(outcome, compare=args.n is None)}", flush=True)
+    for line in reproduce.summary(outcomes, compare=args.n is None):
+        print(line)
+    failed = [f"{o.claim.id}: {o.found.why}" for o in outcomes if isinstance(o.found, reproduce.Failure)]
+    if full_scale:
+        try:
+            for line in reproduce.at_full_scale():
+                print(line)
+        except (RuntimeError, ValueError, OSError) as e:
+            failed.append(f"python -m advlab transfer: {e}")
+    for why in failed:
+        print(f"not done: {why}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _examples(args: argparse.Namespace) -> int:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import inspect
 import json
 import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,7 +45,7 @@ class Failure:
 def processes(workers: int) -> Iterator[list[Lane]]:
     """``workers`` processes, started afresh (spawn), each with one thread. None outlives its parent, killed or not."""
     context = multiprocessing.get_context("spawn")
-    lines: list[Connection] = []
+    lines: list[Any] = []  # ends of pipes
     pools: list[ProcessPoolExecutor] = []
 
     def start() -> Executor:
@@ -65,7 +65,7 @@ def processes(workers: int) -> Iterator[list[Lane]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with(line: Connection) -> None:
+def _end_with(line: Any) -> None:
     """End this process when the other end of ``line`` is closed, by the parent or by its death."""
 
     def listen() -> None:
@@ -88,7 +88,7 @@ def cluster(address: str) -> Iterator[list[Lane]]:
     except ImportError as e:
         raise RuntimeError("a scheduler needs Dask: pip install 'advlab[cluster]'") from e
     with Client(address) as client:
-        workers = list(client.nthreads())
+        workers: Any = client.nthreads()  # by address
         if not workers:
             raise RuntimeError(f"the scheduler {address} has no workers: start some, then run this again")
         yield [lambda w=w: client.get_executor(workers=[w], allow_other_workers=True) for w in workers]
@@ -183,12 +183,15 @@ def _checked(c: Claim, found: Entry | Failure) -> Entry | Failure:
 
 
 def together(wanted: Iterable[Claim]) -> list[list[Claim]]:
-    """The claims in groups of those that reach the same ``functools.cache`` functions of modules of claims."""
-    modules = {c.measure.__module__ for c in results.CLAIMS.values()}
+    """The claims in groups of those that reach the same ``functools.cache`` functions of a parameter ``n``.
+
+    What depends on n is measured, and may be dear; caches of what is loaded or tabulated do not count.
+    """
 
     def keeps(place: str) -> bool:
         module, _, name = place.partition(":")
-        return module in modules and hasattr(getattr(sys.modules[module], name), "cache_info")
+        function: Any = getattr(import_module(module), name, None)
+        return hasattr(function, "cache_info") and "n" in inspect.signature(function).parameters
 
     groups: dict[object, list[Claim]] = {}
     for c in wanted:
@@ -199,12 +202,8 @@ def together(wanted: Iterable[Claim]) -> list[list[Claim]]:
 
 def by_cost(groups: Iterable[list[Claim]]) -> list[list[Claim]]:
     """The dearest group first, by the CPU seconds in the manifest; what was never measured before all."""
-
-    def seconds(c: Claim) -> float:
-        entry = results.load(c.chapter).get(c.id)
-        return math.inf if entry is None else entry.cpu_seconds
-
-    return sorted(groups, key=lambda group: -sum(map(seconds, group)))
+    known = {e.id: e.cpu_seconds for chapter in results.CHAPTERS for e in results.load(chapter).values()}
+    return sorted(groups, key=lambda group: -sum(known.get(c.id, math.inf) for c in group))
 
 
 # ---------------------------------------------------------------------------------------------- a whole run
@@ -226,7 +225,7 @@ class Outcome:
 
 
 def agreement(new: Entry, old: Entry | None) -> str:
-    """ "new" if there is no old entry; else "equal", "close" or "differs".
+    """How a new entry stands to the old one: "new" if there is none; else "equal", "close" or "differs".
 
     Equal: the same value, up to rounding in float64, of the same n, with the same flags. Close: inside the old interval, or
     the same in all digits that the book shows. An old interval without bounds tells nothing.
@@ -286,17 +285,92 @@ def read(journal: Path) -> dict[str, tuple[Entry, Entry | None]]:
             f.truncate(len(whole) + 1 if whole else 0)
     found: dict[str, tuple[Entry, Entry | None]] = {}
     try:
-        for line in whole.splitlines():
-            new, old = (None if e is None else results.from_json(e) for e in json.loads(line))
-            found[new.id] = (new, old)
+        for text in whole.splitlines():
+            new, old = json.loads(text)
+            entry = results.from_json(new)
+            found[entry.id] = (entry, None if old is None else results.from_json(old))
     except (ValueError, TypeError, AttributeError, KeyError) as e:
         raise ValueError(f"{journal} is no journal of this version ({e!r}); without it, the run begins anew") from e
     return found
 
 
 def _append(journal: Path, new: Entry, old: Entry | None) -> None:
-    line = json.dumps([None if e is None else results.to_json(e) for e in (new, old)])
+    text = json.dumps([None if e is None else results.to_json(e) for e in (new, old)])
     with journal.open("ab") as f:
-        f.write(line.encode() + b"\n")
+        f.write(text.encode() + b"\n")
         f.flush()
         os.fsync(f.fileno())
+
+
+def line(o: Outcome, compare: bool = True) -> str:
+    """An outcome for a terminal; ``compare`` adds how it stands to the number before."""
+    if isinstance(o.found, Failure):
+        return f"{o.claim.id:32} FAILED: {o.found.why}"
+    e = o.found
+    shown = f"{e.id:32} {e.show('full')}   paper: {e.show('paper')}   {e.cpu_seconds:.0f} CPU s"
+    return f"{shown}   {o.agreement}" if compare else shown
+
+
+def summary(outcomes: Sequence[Outcome], compare: bool = True) -> Iterator[str]:
+    """Lines for a terminal: how many numbers agree with those before the run, and which do not, by name."""
+    by: dict[str, list[Outcome]] = {}
+    for o in outcomes:
+        by.setdefault(o.agreement, []).append(o)
+    count = {kind: len(found) for kind, found in by.items()}
+    total = len(outcomes) - count.get("failed", 0)
+    earlier = sum(o.earlier for o in outcomes)
+    yield f"{total} measured" + (f", {earlier} of them before the run was broken off" if earlier else "")
+    if not compare:
+        return
+    for kind, words in (
+        ("equal", "equal to the number before"),
+        ("close", "inside its interval, or the same in all digits shown"),
+        ("differs", "outside of that"),
+        ("new", "with no number before"),
+    ):
+        if kind in by:
+            yield f"{count[kind]:5} {words}"
+        for o in by.get(kind, []) if kind in ("close", "differs") else []:
+            if isinstance(o.found, Entry) and o.old is not None:
+                yield f"      {o.claim.id}: before {o.old.show('full')}, now {o.found.show('full')}"
+
+
+# ---------------------------------------------------------------------------------------------- the tier "gpu"
+
+
+def about_gpu(wanted: Sequence[Claim], full_scale: bool) -> Iterator[str]:
+    """What the tier "gpu" does beyond the claims of the others, and whether this machine can; ``full_scale``: chapter 4's."""
+    from . import zoo
+    from .masking.full_scale import SOURCES, TARGETS
+
+    own = [c.id for c in wanted if c.tier == "gpu"]
+    yield f"tier gpu: {len(own)} claims of its own" + (f": {', '.join(own)}" if own else "; the manifest has none yet")
+    trained = [f"full_{name}" for name in (*SOURCES, *TARGETS)]
+    if full_scale:
+        yield "then chapter 4's tables at the paper's size, python -m advlab transfer --device cuda, into runs/transfer.json;"
+        yield f"it needs the full CIFAR-10, and trains what runs/ does not have of: {', '.join(trained)}"
+        if not torch.cuda.is_available():
+            yield f"{NO_GPU}: that part will not be done"
+
+    def ships(name: str) -> bool:
+        try:
+            return bool(zoo.card(name))
+        except zoo.CheckpointError:
+            return False
+
+    others = [name for name in zoo.names() if name not in trained and not ships(name)]
+    if others:
+        yield f"recipes without a checkpoint, which no number needs: {', '.join(others)}"
+        yield "(python -m advlab train NAME --device cuda trains one)"
+
+
+NO_GPU = "torch finds no GPU on this machine"
+
+
+def at_full_scale() -> Iterator[str]:
+    """The lines of :func:`advlab.masking.full_scale.transfer`, trained and measured now. Raises RuntimeError with no GPU."""
+    from .masking import full_scale
+
+    if not torch.cuda.is_available():
+        raise RuntimeError(NO_GPU)
+    yield from full_scale.lines(full_scale.transfer("runs", device="cuda"))
