@@ -144,3 +144,9 @@ def test_with_kernel_draws_again_when_a_control_moves():
     assert base64.b64encode(figure.png(draw(0.7))).decode() in picture.value
     assert 'alt="a number"' in picture.value
     assert repr(box) == "a number"
+
+    told = live.with_kernel(lambda eps: live.Still(draw(eps), f"the number {eps:.3f}"), "a number", eps=slider)
+    assert repr(told) == "the number 0.700"
+    slider.value = 0.2
+    assert 'alt="the number 0.200"' in told.children[-1].value
+    assert repr(told) == "the number 0.200"

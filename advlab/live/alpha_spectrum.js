@@ -53,7 +53,7 @@ function rows(colours, title) {
     bars.forEach((bar, i) => bar(values.map((side, row) => [0, side[i][0], place(row, i) - 0.12, place(row, i) + 0.12])));
     values.forEach((side, row) => side.forEach(([value, text], i) => {
       const inside = value > 0.6 * most;
-      texts[row][i](value, place(row, i), text, { dx: inside ? -5 : 5, dy: 4, anchor: inside ? "end" : "start", name: inside ? "inside" : "over" });
+      texts[row][i](value, place(row, i), text, { dx: inside ? -5 : 5, dy: 4, anchor: inside ? "end" : "start", name: inside ? `inside ${colours[i]}` : "over" });
     }));
   };
   return { root: chart.root, draw };

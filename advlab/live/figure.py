@@ -97,11 +97,12 @@ class _Recorded(ipywidgets.VBox):
         return self.describes
 
 
-def with_kernel(draw: Callable[..., Picture], alt: str, **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+def with_kernel(draw: Callable[..., Picture | Still], alt: str, **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
     """Controls whose values go to ``draw(**values) -> matplotlib figure``, which needs the kernel (torch, say).
 
     In JupyterLab the picture follows the controls. On the static page the picture recorded here is shown with a sentence
-    that says so, and no control that would move nothing. ``alt`` describes the picture.
+    that says so, and no control that would move nothing. ``alt`` describes the pictures; a :class:`Still` from ``draw``
+    describes itself.
     Raises ValueError without controls or without ``alt``.
 
     >>> with_kernel(lambda eps: Picture(), "An empty sheet.", eps=ipywidgets.FloatSlider())
@@ -113,16 +114,17 @@ def with_kernel(draw: Callable[..., Picture], alt: str, **controls: ipywidgets.V
     def values() -> dict[str, Any]:
         return {name: control.value for name, control in controls.items()}
 
-    def drawn() -> str:
-        return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png(draw(**values()))).decode()}">'
-
-    picture = ipywidgets.HTML(drawn())
+    picture = ipywidgets.HTML()
+    box = _Recorded([*controls.values(), picture])
 
     def update(_: object) -> None:
-        picture.value = drawn()
+        drawn = draw(**values())
+        still = drawn if isinstance(drawn, Still) else Still(drawn, alt)
+        box.describes = still.alt
+        source = base64.b64encode(png(still.picture)).decode()
+        picture.value = f'<img alt="{html.escape(still.alt)}" src="data:image/png;base64,{source}">'
 
+    update(None)
     for control in controls.values():
         control.observe(update, "value")
-    box = _Recorded([*controls.values(), picture])
-    box.describes = alt
     return box

@@ -17,7 +17,7 @@ from .. import attacks
 from .figure import Figure, module
 from .network import pack_network, rounded
 
-BLUE, ORANGE, GREEN, GREY = "#1f78c4", "#d9620a", "#2f8f6b", "#57606a"
+BLUE, ORANGE, GREEN, GREY = "#1f78c4", "#d9620a", "#00623b", "#57606a"
 
 
 def mulberry32(seed: int) -> Iterator[float]:

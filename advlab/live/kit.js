@@ -71,7 +71,7 @@ function traits(model, names, redraw) {
 }
 
 // The frame of a figure: its name and alt text, controls, parts, and a sentence that says what is seen. The function that
-// comes back writes the sentence, also as the label of the plots.
+// comes back writes the sentence, also as the label of the plots and, once it changes, of the figure.
 function stage(model, el, name, controls, ...parts) {
   const verdict = make("p", { class: "verdict", role: "status" });
   el.classList.add("advlab-live", `advlab-${name}`);
@@ -79,6 +79,7 @@ function stage(model, el, name, controls, ...parts) {
   el.setAttribute("aria-label", model.get("alt"));
   el.replaceChildren(make("div", { class: controls.length > 4 ? "controls many" : "controls" }, ...controls.map((c) => c.root)), ...parts, verdict);
   return (text, broken = false) => {
+    if (verdict.textContent && verdict.textContent !== text) el.setAttribute("aria-label", text);
     verdict.textContent = text;
     verdict.classList.toggle("broken", broken);
     for (const svg of el.querySelectorAll("svg.plot")) svg.setAttribute("aria-label", text);

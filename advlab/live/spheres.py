@@ -171,7 +171,8 @@ class AlphaSpectrum(Figure):
                 label=("exact", "Lugannani–Rice", "CLT")[row],
             )
             for y, v in zip(height, side, strict=True):
-                right.annotate(f" {_power(v)}", (0, y), va="center", fontsize=7, color="white", fontweight="bold")
+                ink = "black" if colour == ORANGE else "white"
+                right.annotate(f" {_power(v)}", (0, y), va="center", fontsize=7, color=ink, fontweight="bold")
         right.set_yticks(range(2), SPHERES)
         right.set(xlabel=r"$-\log_{10}$ of the error rate", xlim=(0, most), ylim=(1.6, -0.5))
         right.legend(fontsize=7, ncols=3, loc="lower center")
