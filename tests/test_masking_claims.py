@@ -10,8 +10,9 @@ from scipy import stats
 from torch import nn
 
 from advlab import data, evaluate, masking, results, zoo
-from advlab.masking import bridge_claims, claims, defence_claims, meaning_claims, measuring, symmetry_claims, tables
+from advlab.masking import claims, defence_claims, meaning_claims, measuring, symmetry_claims, tables
 from advlab.models import MaskedReLU
+from advlab.together import bridge, bridge_claims
 
 ENTRIES = results.load("random_mask")
 
@@ -215,7 +216,7 @@ TABLES = [
     tables.symmetry_table,
     tables.defences_table,
     tables.turned_table,
-    tables.bridge_table,
+    bridge.bridge_table,
 ]
 
 

@@ -15,7 +15,7 @@ import torch
 from browser import ROOT
 
 from advlab import evaluate, models, results, spheres, start_here, zoo
-from advlab.spheres import claims
+from advlab.spheres import relu_claims
 
 CLAIMS = results.claims()
 ENTRIES = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]
@@ -43,7 +43,7 @@ def test_no_entry_is_older_than_what_it_depends_on(entry):
 def short_splitting(monkeypatch):
     """A network trained on a slice may have no errors on one sphere; splitting must not look for them to the end."""
     brief = {"particles": 20, "runs": 2, "floor": -12.0}
-    monkeypatch.setattr(claims, "rare_event_log10", lambda *a, **k: spheres.rare_event_log10(*a, **{**k, **brief}))
+    monkeypatch.setattr(relu_claims, "rare_event_log10", lambda *a, **k: spheres.rare_event_log10(*a, **{**k, **brief}))
 
 
 @pytest.mark.usefixtures("short_splitting")

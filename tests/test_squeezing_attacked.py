@@ -13,7 +13,7 @@ from torch import nn
 
 from advlab import attacks, data, evaluate, results, squeezing, zoo
 from advlab.__main__ import main
-from advlab.squeezing import adaptive, claims, examples, features, paper, tables
+from advlab.squeezing import adaptive, examples, features, measuring, paper, tables
 
 # ---------------------------------------------------------------------------------------------- adversarial images
 
@@ -275,13 +275,13 @@ def test_a_layer_is_put_where_it_is_asked_for():
 def test_the_interval_over_seeds_knows_that_images_of_a_seed_go_together():
     hits = torch.zeros(10, 100, dtype=torch.bool)
     hits[:, :50] = True  # half of the seeds, by all attacks
-    together = claims.over_seeds(hits, torch.ones_like(hits))
-    apart = claims.over_seeds(torch.rand(10, 100, generator=torch.Generator().manual_seed(0)) < 0.5, torch.ones_like(hits))
+    together = measuring.over_seeds(hits, torch.ones_like(hits))
+    apart = measuring.over_seeds(torch.rand(10, 100, generator=torch.Generator().manual_seed(0)) < 0.5, torch.ones_like(hits))
     assert together.value == 0.5
     assert together.n == 1000
     assert 0.17 < together.interval[1] - together.interval[0] < 0.23  # as of 100 trials
     assert apart.interval[1] - apart.interval[0] < 0.09  # as of 1,000
-    half = claims.over_seeds(hits, hits)
+    half = measuring.over_seeds(hits, hits)
     assert half.value == 1.0
 
 

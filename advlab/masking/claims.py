@@ -349,6 +349,3 @@ def overhead(n: int | None = None) -> Measurement:
             ratios.append(spent[0] / spent[1])
     median, low, high = evaluate.median_interval(torch.tensor(ratios))
     return Measurement(median, len(ratios), (low, high))
-
-
-from . import bridge_claims, defence_claims, meaning_claims, symmetry_claims  # noqa: E402, F401  (they register their claims too)

@@ -1,4 +1,4 @@
-"""Question (c) of chapter 4: attacks against defences, the worst case of each image. Registered by :mod:`.claims`.
+"""Question (c) of chapter 4: attacks against defences, the worst case of each image.
 
 Settled before the trainings: the measure is the accuracy that is left when an image counts as right only if no attack of the
 ladder within linf 8/255 breaks it. An attack that knows nothing comes first, AutoAttack last, on what is still right. Whether

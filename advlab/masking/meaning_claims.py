@@ -1,4 +1,4 @@
-"""Question (b) of chapter 4: do adversarial images of masked networks look like another class? Registered by :mod:`.claims`.
+"""Question (b) of chapter 4: do adversarial images of masked networks look like another class?
 
 Luo et al. show images with budgets of 16 and 32 of 255 that people misread. No people here, but a panel: three networks of
 other trainings and one trained against attacks, none of which any image was made against. An image has *turned* when the

@@ -1,4 +1,4 @@
-"""Question (a) of chapter 4: is it the broken symmetry that stops transferred attacks? Registered by :mod:`.claims`.
+"""Question (a) of chapter 4: is it the broken symmetry that stops transferred attacks?
 
 Masks of period q have the symmetry of shifts by q: all of it for q = 1, which masks whole channels, and none for masks without
 a period. All arms drop half, at the same places of the same ResNet-8; two controls drop nothing.

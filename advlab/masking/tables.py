@@ -6,10 +6,8 @@ import math
 
 from .. import results
 from ..results import Cell, Grid
-from ..stability.tables import sweep_row, sweep_table
 from ..zoo import ARMS
 from . import paper
-from .bridge_claims import DROPS
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER
 from .meaning_claims import BUDGETS, CONTROLS, MAKERS
@@ -105,12 +103,3 @@ def turned_table() -> Grid:
         cells: list[Cell] = [(_percent(v), _range(low, high), "") for v, low, high in columns]
         rows.append((label, (*cells, _cell(f"turned_{key}_least") if key in MAKERS else ("", "", ""))))
     return Grid("turned, %", (*(f"{b}/255" for b in BUDGETS), "least that fools"), tuple(rows))
-
-
-def bridge_table() -> Grid:
-    """Masks and as much pruning before chapter 3's verifier, beside training for stability, by units and seconds."""
-    rows = [sweep_row(id, says) for id, says in (("sweep_plain", "no masks"), ("sweep_plain_rs", "RS loss"))]
-    for key, drop in DROPS.items():
-        rows.append(sweep_row(f"verified_{key}", f"masks, drop {drop:g}", "random_mask"))
-        rows.append(sweep_row(f"verified_{key}_pruned", "as many ReLUs pruned", "random_mask"))
-    return sweep_table(rows)

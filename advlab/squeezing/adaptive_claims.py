@@ -1,4 +1,4 @@
-"""The claims of chapter 2 on attacks that know the detector, and on squeezing inside the network.
+"""Claims of chapter 2 on attacks that know the detector.
 
 Rates are shares of the same first seeds; every image is rounded to 8 bits before the detector is asked.
 """
@@ -10,16 +10,15 @@ import math
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import attacks, data, evaluate, zoo
+from .. import attacks, evaluate
 from ..data import eight_bits
 from ..results import Measurement, claim
 from . import adaptive, examples
-from .claims import NAMES, halves, network, share, shipped, threshold
 from .detector import SqueezingDetector
-from .features import ChannelDrop, FeatureBits, features, hidden_layers, output_distance, response, with_layer
-from .squeezers import JOINT, SQUEEZERS, Squeezer, median_filter, reduce_bit_depth
+from .measuring import NAMES, _curve, halves, network, share
+from .squeezers import JOINT, median_filter
 
 ADAPTIVE = "Xu et al. (2018), section V-D"
 
@@ -76,17 +75,6 @@ def run(dataset: str, kind: str, goal: str, n: int) -> Run:
 
 #: Budgets in L2 at which the curves of evasion are read.
 L2_BUDGETS = {"mnist": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0], "cifar10": [0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0]}
-
-
-def _curve(shares: list[Tensor], budgets: list[float]) -> dict[str, list[float]]:
-    counts = [int(s.sum()) for s in shares]
-    intervals = [evaluate.clopper_pearson(k, len(s)) for k, s in zip(counts, shares, strict=True)]
-    return {
-        "budget": budgets,
-        "evades": [k / len(s) for k, s in zip(counts, shares, strict=True)],
-        "low": [low for low, _ in intervals],
-        "high": [high for _, high in intervals],
-    }
 
 
 def _evasion(dataset: str, kind: str, goal: str, n: int) -> Measurement:
@@ -279,182 +267,3 @@ def random_cutoff_mnist(n: int = 50) -> Measurement:
     means = each[torch.randint(n, (2000, n), generator=generator)].mean(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     return Measurement(float(each.mean()), n, (low, high))
-
-
-# ---------------------------------------------------------------------------------------------- Figure 4
-
-EPSILONS = [0.1, 0.2, 0.3, 0.4]
-
-
-class Behind(nn.Module):
-    """A network that sees the image through a squeezer."""
-
-    def __init__(self, squeezer: Squeezer, net: nn.Module) -> None:
-        super().__init__()
-        self.squeezer, self.net = squeezer, net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.squeezer(x))
-
-
-def _pgd(model: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
-    return attacks.pgd(model, x, y, eps=eps, steps=40, generator=torch.Generator().manual_seed(0))
-
-
-def _protected(defence: str, attack: str, n: int) -> Measurement:
-    """Accuracy on the first n test images against the budget: of the series, the entry at eps 0.3."""
-    x, y = data.mnist(n=n)
-    plain = network("mnist")
-    target = zoo.load("mnist_adversarial") if defence == "trained" else Behind(SQUEEZERS["1-bit"], plain).eval()
-    known = Behind(functools.partial(reduce_bit_depth, bits=1, gradient="straight-through"), plain).eval()
-    attacked = {"trained": target, "filter": plain, "filter that is known": known}[defence]
-    right = []
-    for eps in EPSILONS:
-        make = functools.partial(attacks.fgsm if attack == "FGSM" else _pgd, eps=eps)
-        parts = zip(x.split(250), y.split(250), strict=True)
-        right.append(
-            torch.cat([evaluate.predict(target, make(attacked, images, labels)) == labels for images, labels in parts])
-        )
-    found = share(right[2])
-    curve = _curve(right, EPSILONS)
-    curve["accuracy"] = curve.pop("evades")
-    return Measurement(found.value, n, found.interval, series=curve)
-
-
-_DEFENCES = {
-    "filter": ("binary filter, attack that does not know it", "The attack is made on the bare network, as in the paper."),
-    "filter that is known": ("binary filter, attack through it", "Straight-through gradient; the paper has no such row."),
-    "trained": ("adversarial training", "White box; trained with PGD-5 at 0.3, a smaller network. The series has 0.1 to 0.4."),
-}
-_FIGURE_4 = {("filter", "FGSM"): 0.9303, ("filter", "PGD"): 0.9050, ("trained", "FGSM"): 0.9238}
-
-
-def _figure_4(defence: str, attack: str) -> None:
-    title, note = _DEFENCES[defence]
-    printed = _FIGURE_4.get((defence, attack))
-
-    @claim(
-        f"feature_squeezing.figure4_{defence.replace(' ', '_')}_{attack.lower()}",
-        f"MNIST, {title}: accuracy under {attack}, linf 0.3",
-        paper=printed,
-        where=None if printed is None else "Xu et al. (2018), Figure 4",
-        note=note,
-        tier="laptop",
-        networks=["mnist_adversarial" if defence == "trained" else "mnist_cnn7"],
-    )
-    def measure(n: int = 500) -> Measurement:
-        return _protected(defence, attack, n)
-
-
-for _defence in _DEFENCES:
-    for _attack in ("FGSM", "PGD"):
-        _figure_4(_defence, _attack)
-
-
-# ---------------------------------------------------------------------------------------------- inside the network
-
-#: The MNIST network's feature maps: the four convolutions and the two hidden linear layers.
-LAYERS = ("conv 1", "conv 2", "conv 3", "conv 4", "linear 1", "linear 2")
-BITS = (1, 2, 3, 4)
-SHARES = (0.25, 0.5, 0.75)
-
-
-@functools.cache
-def _inside(n: int | None) -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
-    """The MNIST network, clean images that set thresholds (2,000), the seeds, and successful adversarial images."""
-    model = network("mnist")
-    assert isinstance(model, nn.Sequential)
-    found, successful = shipped("mnist")
-    attacked = torch.cat([images[:n][successful[name][:n]] for name, images in found.adversarial.items()])
-    return model, halves("mnist", n)[0][:2000], found.x[:n], attacked
-
-
-def _response(n: int | None, squeezer: str) -> Measurement:
-    """How much more a squeezer changes the features of adversarial images than of clean ones, at the last hidden layer."""
-    model, _, seeds, attacked = _inside(n)
-    clean_change, change = (response(model, images, SQUEEZERS[squeezer]).median(1).values for images in (seeds, attacked))
-    ratios = (change / clean_change.clamp_min(1e-12)).tolist()
-    return Measurement(
-        ratios[-1], len(attacked), series={"clean": clean_change.tolist(), "attacked": change.tolist(), "ratio": ratios}
-    )
-
-
-def _response_claim(squeezer: str) -> None:
-    @claim(
-        f"feature_squeezing.response_{squeezer.replace('-', '').replace(' ', '_')}",
-        f"MNIST, {squeezer}: how many times more it changes the last features of attacked digits than of clean ones",
-        unit="times",
-        note="Ratio of the median relative changes, |h(x) - h(squeezed x)| / |h(x)|; the series has all six layers.",
-        networks=["mnist_cnn7"],
-        images=["mnist"],
-    )
-    def measure(n: int | None = None) -> Measurement:
-        return _response(n, squeezer)
-
-
-_response_claim("1-bit")
-_response_claim("median 2x2")
-
-
-def _detection(fit: Tensor, attacked: Tensor) -> float:
-    return float((attacked > threshold(fit)).double().mean())
-
-
-@claim(
-    "feature_squeezing.input_bits",
-    "MNIST, detection by one bit of the input alone, all attacks",
-    note="The series has 1 to 4 bits. Interval of the one-bit detector, images taken as independent.",
-    networks=["mnist_cnn7"],
-    images=["mnist"],
-)
-def input_bits(n: int | None = None) -> Measurement:
-    model, fit, _, attacked = _inside(n)
-    found = []
-    for bits in BITS:
-        one = SqueezingDetector(model, {"bits": functools.partial(reduce_bit_depth, bits=bits)})
-        found.append(one.score_samples(attacked) > threshold(one.score_samples(fit)))
-    best = share(found[0])
-    return Measurement(best.value, best.n, best.interval, series={"detected": [float(f.double().mean()) for f in found]})
-
-
-@claim(
-    "feature_squeezing.feature_bits",
-    "MNIST, detection by rounding one feature map instead, the best layer and precision",
-    note="1 to 4 bits at each of six feature maps, scaled to the largest clean value; the series has all 24, layer by layer. "
-    "The best of 24 is chosen on the images it is scored on, which flatters it.",
-    networks=["mnist_cnn7"],
-    images=["mnist"],
-)
-def feature_bits(n: int | None = None) -> Measurement:
-    model, fit, _, attacked = _inside(n)
-    tops = [float(f.max()) for f in features(model, fit)]
-    grid = {"layer": [], "bits": [], "detected": []}
-    for layer, (place, top) in enumerate(zip(hidden_layers(model), tops, strict=True)):
-        for bits in BITS:
-            coarse = with_layer(model, place, FeatureBits(bits, top))
-            grid["layer"].append(float(layer))
-            grid["bits"].append(float(bits))
-            grid["detected"].append(_detection(output_distance(model, coarse, fit), output_distance(model, coarse, attacked)))
-    best = max(grid["detected"])
-    return Measurement(best, len(attacked), evaluate.clopper_pearson(round(best * len(attacked)), len(attacked)), series=grid)
-
-
-@claim(
-    "feature_squeezing.feature_width",
-    "MNIST, detection by leaving out channels of one layer instead, the best layer and share",
-    note="A quarter, a half and three quarters of the channels, drawn at random once; the series has all 18, layer by layer.",
-    networks=["mnist_cnn7"],
-    images=["mnist"],
-)
-def feature_width(n: int | None = None) -> Measurement:
-    model, fit, _, attacked = _inside(n)
-    widths = [f.shape[1] for f in features(model, fit[:1])]
-    grid = {"layer": [], "share": [], "detected": []}
-    for layer, (place, width) in enumerate(zip(hidden_layers(model), widths, strict=True)):
-        for part in SHARES:
-            narrow = with_layer(model, place, ChannelDrop(width, part, torch.Generator().manual_seed(layer)))
-            grid["layer"].append(float(layer))
-            grid["share"].append(part)
-            grid["detected"].append(_detection(output_distance(model, narrow, fit), output_distance(model, narrow, attacked)))
-    best = max(grid["detected"])
-    return Measurement(best, len(attacked), evaluate.clopper_pearson(round(best * len(attacked)), len(attacked)), series=grid)

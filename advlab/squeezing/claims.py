@@ -1,4 +1,4 @@
-"""The claims of chapter 2: the paper's tables on our networks. Those on attacks that know the detector are in another module.
+"""The claims of chapter 2: the paper's tables on our networks. Those on attacks that know the detector are in other modules.
 
 ``python -m advlab reproduce feature_squeezing --tier laptop`` measures them and writes the manifest.
 """
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import data, evaluate, zoo
+from .. import data, evaluate
 from ..results import Measurement, claim
 from . import examples, paper
 from .detector import SqueezingDetector
+from .measuring import NAMES, clean, halves, network, over_seeds, share, shipped, threshold
 from .squeezers import JOINT, SQUEEZERS
 
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 OTHER_NETWORK = {
     "mnist": "Our own training run of the paper's network and recipe.",
     "cifar10": "A smaller network than the paper's DenseNet, our own training run.",
@@ -29,28 +29,6 @@ OTHER_NETWORK = {
 TIERS = {"mnist": "fast", "cifar10": "laptop"}
 #: Columns of a Table 2 entry's series, in order.
 MEASURES = ("success", "confidence", "linf", "L2", "L0", "seconds")
-
-
-def network(dataset: str) -> nn.Module:
-    return zoo.load(examples.NETWORKS[dataset]).requires_grad_(False)
-
-
-def clean(dataset: str, n: int | None) -> tuple[Tensor, Tensor]:
-    """The clean test images that ship: 10,000 of MNIST, 2,000 of CIFAR-10."""
-    x, y = data.mnist() if dataset == "mnist" else data.cifar10(full=False)
-    return (x, y) if n is None else (x[: 10 * n], y[: 10 * n])
-
-
-def halves(dataset: str, n: int | None) -> tuple[Tensor, Tensor]:
-    """Clean images that set thresholds, and others: of all 10,000 test images, or of those that ship for a slice."""
-    return examples.clean_halves(dataset, None if n is None else 10 * n, full=n is None)
-
-
-@functools.cache
-def shipped(dataset: str) -> tuple[examples.Examples, dict[str, Tensor]]:
-    """The adversarial images that ship, and which of them reached their goal, attack -> (seeds,) bool."""
-    found = examples.load(dataset)
-    return found, found.successful(network(dataset))
 
 
 class Scores(NamedTuple):
@@ -80,30 +58,6 @@ def members(dataset: str, name: str) -> list[int]:
     """The columns of :func:`scores` that the detector ``name`` looks at: one squeezer, or the joint ones."""
     columns = [c for c in paper.TABLE_4[dataset] if c != "joint"]
     return [columns.index(c) for c in (JOINT[dataset] if name == "joint" else [name])]
-
-
-def threshold(fit: Tensor, rate: float = 0.05) -> float:
-    """The threshold of :class:`SqueezingDetector` from the scores (n,) of clean images."""
-    return float(fit.sort().values[math.ceil(len(fit) * (1 - rate)) - 1])
-
-
-def share(hits: Tensor) -> Measurement:
-    k, n = int(hits.sum()), len(hits)
-    return Measurement(k / n if n else math.nan, n, evaluate.clopper_pearson(k, n))
-
-
-def over_seeds(hits: Tensor, counted: Tensor, draws: int = 2000) -> Measurement:
-    """The share of ``hits`` among ``counted``, both (attacks, seeds) bool, with an interval by the bootstrap over seeds.
-
-    Images of one seed are not independent, so that whole seeds are drawn anew.
-    """
-    generator = torch.Generator().manual_seed(0)
-    seeds = counted.shape[1]
-    picked = torch.randint(seeds, (draws, seeds), generator=generator)
-    top, bottom = ((hits & counted).sum(0).double()[picked].sum(1), counted.sum(0).double()[picked].sum(1))
-    low, high = (top / bottom.clamp_min(1)).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-    n = int(counted.sum())
-    return Measurement(float((hits & counted).sum()) / max(n, 1), n, (low, high))
 
 
 # ---------------------------------------------------------------------------------------------- Table 1
@@ -389,6 +343,3 @@ def many_seeds_mnist(n: int = 1000) -> Measurement:
     cells = [share(flags[successful[attack]]) for attack, flags in flagged.items()]
     whole = over_seeds(torch.stack(list(flagged.values())), torch.stack(list(successful.values())))
     return Measurement(whole.value, whole.n, whole.interval, series=_cells(cells))
-
-
-from . import adaptive_claims  # noqa: E402, F401  (registers its claims too)

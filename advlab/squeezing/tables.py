@@ -7,7 +7,8 @@ import math
 from .. import results
 from ..results import Cell, Grid
 from . import paper
-from .claims import MEASURES, NAMES, slug
+from .claims import MEASURES, slug
+from .measuring import NAMES
 
 
 def _percent(v: float) -> str:

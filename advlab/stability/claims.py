@@ -371,6 +371,3 @@ def _plain_claim(key: str, row: Row) -> None:
 
 
 _plain_claim("rs", ROWS["rs"])
-
-
-from . import inside_claims, sweep_claims  # noqa: E402, F401  (they register their claims too)

@@ -1,4 +1,4 @@
-"""The claims of chapter 3 that look inside the networks, and at their arithmetic. Registered by :mod:`.claims`."""
+"""The claims of chapter 3 that look inside the networks, and at their arithmetic."""
 
 from __future__ import annotations
 

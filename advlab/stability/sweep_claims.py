@@ -1,4 +1,4 @@
-"""Does training for stability work alike for networks of other shapes? Twelve small trainings. Registered by :mod:`.claims`.
+"""Does training for stability work alike for networks of other shapes? Twelve small trainings.
 
 Settled before the trainings, except a trial of the first shape: the measure is the ratio of the mean times without and with the
 RS loss, shape by shape; the second, the rank correlation of the mean time with the unstable ReLUs that CROWN counts.

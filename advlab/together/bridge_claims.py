@@ -3,8 +3,7 @@
 A mask makes units constant, as pruning does, and the verifier drops both. The small training of
 :mod:`advlab.stability.sweep_claims`, without the RS loss, but with masks behind both convolutions; beside them the network
 without masks after as many of its ReLUs have been pruned, those that switch least. Settled before the trainings: the measure is
-the share of unstable ReLUs (CROWN) among those that are live, beside that with the RS loss and without masks. Registered by
-:mod:`.claims`.
+the share of unstable ReLUs (CROWN) among those that are live, beside that with the RS loss and without masks.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 
 from .. import data
 from ..attacks import pgd
+from ..masking import insert_masks
 from ..models import Mask, MaskedReLU
 from ..results import Measurement, claim
 from ..stability.levers import prune_relus
 from ..stability.sweep_claims import EPS, STRUCTURES, TIME_LIMIT, trained, verified
-from .networks import insert_masks
 
 DROPS = {"50": 0.5, "70": 0.7, "90": 0.9}
 
