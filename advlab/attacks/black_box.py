@@ -28,6 +28,12 @@ def square(
 
     A black box beside the gradient attacks: where it does better, a defence hides its gradients. ``share`` is the share of
     pixels changed at first. An example leaves the batch once its goal is met. No guarantee.
+
+    >>> x, y = torch.tensor([[[[0.8, 0.5], [0.1, 0.1]]]]), torch.tensor([0])
+    >>> net = nn.Flatten().eval()  # its four logits are the pixels
+    >>> x_adv = square(net, x, y, eps=0.2, generator=torch.Generator().manual_seed(0))
+    >>> net(x).argmax().item(), net(x_adv).argmax().item()
+    (0, 1)
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if x.ndim != 4:
@@ -108,6 +114,11 @@ def hop_skip_jump(
     rounds), and a step along it is led back to the boundary. At most ``queries`` images are shown to the model for each
     example. Returns the nearest image found of each, and ``x`` itself where none within ``eps`` was found.
     No guarantee: the distance is an upper bound of the smallest.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> x_adv = hop_skip_jump(nn.Identity().eval(), x, y, norm="l2", generator=torch.Generator().manual_seed(0))
+    >>> (x_adv - x).norm().item() < 0.4  # the nearest error is 0.5 / sqrt(2) away, and labels alone lead there
+    True
     """
     x, y, targets = _begin(model, x, y, eps, targets, norm)
     if queries < 1 or batch < 1:

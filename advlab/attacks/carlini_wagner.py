@@ -48,6 +48,11 @@ def minimal_l2(
     Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
 
     Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.
+
+    >>> x = torch.tensor([[0.8, 0.3]])
+    >>> nearest = minimal_l2(lambda z: z.sum(1) - 0.7, x, search_steps=6)  # where the two sum to less than 0.7
+    >>> round((nearest - x).norm().item(), 2), round(0.4 / math.sqrt(2), 2)
+    (0.28, 0.28)
     """
     checks.budget(eps)
     if not x.is_floating_point() or x.ndim < 2 or (x.numel() and not (x.min() >= 0 and x.max() <= 1)):
@@ -101,6 +106,11 @@ def cw_l2(
 
     ``confidence`` is kappa, the margin by which the wrong class must lead. Returns ``x`` where nothing within ``eps`` (L2)
     was found. No guarantee.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> x_adv = cw_l2(nn.Identity().eval(), x, y, confidence=0.2, search_steps=6)
+    >>> round((x_adv - x).norm().item(), 2), round(0.7 / math.sqrt(2), 2)  # a margin of 0.5, and the confidence, to overcome
+    (0.5, 0.49)
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     return minimal_l2(
@@ -138,6 +148,10 @@ def cw_linf(
     ``patience`` steps without that, c is doubled; an example leaves the batch when c passes ``largest_c``, or after
     ``steps`` steps. Returns the point of the smallest largest change; ``x`` where none within ``eps`` (linf) was found.
     No guarantee.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> round((cw_linf(nn.Identity().eval(), x, y) - x).abs().max().item(), 2)  # both move by half of their difference
+    0.25
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0:
@@ -196,6 +210,10 @@ def cw_l0(
     last set is taken up again and half as many are dropped (before the first success it only goes on). An example leaves
     the batch when it cannot give back a single one. A pixel is a position, with all its channels.
     Returns the image that changes the fewest pixels; ``x`` where none of at most ``eps`` pixels was found. No guarantee.
+
+    >>> x, y = torch.tensor([[0.8, 0.3, 0.1, 0.1]]), torch.tensor([0])
+    >>> int((cw_l0(nn.Identity().eval(), x, y) != x).sum())  # one value is enough
+    1
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0:

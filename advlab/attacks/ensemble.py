@@ -17,6 +17,12 @@ def autoattack(
 
     Thousands of passes for each image of a network that resists. The attack works on a frozen copy of the model.
     Raises ImportError without the extra: ``pip install advlab[autoattack]``.
+
+    >>> x = torch.zeros(1, 1, 2, 5)
+    >>> x[0, 0, 0, :3] = torch.tensor([0.6, 0.4, 0.2])
+    >>> net = nn.Flatten().eval()  # its ten logits are the pixels
+    >>> net(autoattack(net, x, torch.tensor([0]), eps=0.2)).argmax(1).tolist()  # a margin of 0.2, against 2 eps
+    [1]
     """
     try:
         from pyautoattack import AutoAttack

@@ -25,6 +25,10 @@ def fgsm(
 
     ``norm="l2"`` steps along the normalised gradient. A larger ``eps`` can do less harm: the step is taken blindly.
     No guarantee.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> fgsm(nn.Identity().eval(), x, y, eps=0.2)  # a network whose logits are its two inputs
+    tensor([[0.6000, 0.5000]])
     """
     x, y, targets = _begin(model, x, y, eps, targets, norm)
     if not len(x) or eps == 0:
@@ -64,6 +68,11 @@ def pgd(
     an example that meets the goal is finished and leaves the batch, so that the return is its first adversarial iterate;
     without it every step runs, and the last iterate is returned where it is adversarial too.
     More restarts, and a warm ``start``, never leave the defender better off. No guarantee otherwise.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> net = nn.Identity().eval()  # its logits are the two inputs, so that they must meet: eps = 0.25
+    >>> [int(net(pgd(net, x, y, eps=eps)).argmax()) for eps in (0.24, 0.26)]
+    [0, 1]
     """
     x, y, targets = _begin(model, x, y, eps, targets, norm)
     objective = _loss(loss)
@@ -153,7 +162,12 @@ def bim(
     targets: Tensor | None = None,
     active_set: bool = True,
 ) -> Tensor:
-    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x``, with steps of eps / steps."""
+    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x``, with steps of eps / steps.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> bim(nn.Identity().eval(), x, y, eps=0.2, steps=4)  # no random start: steps of 0.05, straight to the corner
+    tensor([[0.6000, 0.5000]])
+    """
     length = eps / max(steps, 1) if step_size is None else step_size
     return pgd(
         model,
@@ -181,7 +195,12 @@ def mi_fgsm(
     targets: Tensor | None = None,
     active_set: bool = False,
 ) -> Tensor:
-    """Momentum iterative FGSM (Dong et al. 2018): made for transfer, so every step runs unless ``active_set``."""
+    """Momentum iterative FGSM (Dong et al. 2018): made for transfer, so every step runs unless ``active_set``.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> mi_fgsm(nn.Identity().eval(), x, y, eps=0.2, targets=1 - y)
+    tensor([[0.6000, 0.5000]])
+    """
     return pgd(
         model,
         x,

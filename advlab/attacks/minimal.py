@@ -29,6 +29,10 @@ def ddn(
     The perturbation's norm shrinks by ``gamma`` while the goal is met and grows while it is not; its direction follows
     the gradient of cross entropy with a cosine-decayed step. Returns the nearest adversarial iterate of each example, and
     ``x`` itself where none within ``eps`` (L2) was found. The distance is an upper bound of the smallest. No guarantee.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> round((ddn(nn.Identity().eval(), x, y) - x).norm().item(), 2)  # the nearest error is 0.5 / sqrt(2) away
+    0.35
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0:
@@ -68,6 +72,11 @@ def deepfool(
     All classes compete; the sum of the steps, times ``1 + overshoot``, is added to ``x`` and clipped to [0, 1]. An example
     leaves the batch at its first wrong answer. Returns ``x`` where none within ``eps`` (L2) was found. No guarantee: it
     stops just past the border it meets, which need not be the nearest.
+
+    >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
+    >>> x_adv = deepfool(nn.Identity().eval(), x, y, overshoot=0.02)
+    >>> round((x_adv - x).norm().item(), 4), round(1.02 * 0.5 / math.sqrt(2), 4)  # exact, as the network is linear
+    (0.3607, 0.3606)
     """
     x, y, _ = _begin(model, x, y, eps, None)
     result = x.clone()
@@ -127,6 +136,12 @@ def jsma(
     changed. Without ``targets`` the likeliest wrong class is the target. ``eps`` counts changed pixels (positions).
 
     An example that misses its target is returned as it was last: at most ``gamma`` of it has changed. No guarantee.
+
+    >>> net = nn.Linear(4, 2, bias=False).eval()
+    >>> _ = net.weight.data.copy_(torch.tensor([[1.0, 1, -1, -1], [-1, -1, 1, 1]]))
+    >>> x, y = torch.tensor([[0.8, 0.3, 0.0, 0.0]]), torch.tensor([0])
+    >>> jsma(net, x, y, gamma=0.5)  # the pair that helps class 1 most is set to 1
+    tensor([[0.8000, 0.3000, 1.0000, 1.0000]])
     """
     x, y, targets = _begin(model, x, y, eps, targets)
     if not len(x) or eps == 0 or theta == 0:

@@ -42,5 +42,11 @@ def bpda(exact: Callable[[Tensor], Tensor], surrogate: Callable[[Tensor], Tensor
 
 
 def straight_through(exact: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """:func:`bpda` with the identity: the backward pass takes ``exact``, which keeps the shape, for no change at all."""
+    """:func:`bpda` with the identity: the backward pass takes ``exact``, which keeps the shape, for no change at all.
+
+    >>> x = torch.tensor([0.2, 0.7], requires_grad=True)
+    >>> rounded = straight_through(torch.round)(x)
+    >>> rounded.tolist(), torch.autograd.grad(rounded.sum(), x)[0].tolist()
+    ([0.0, 1.0], [1.0, 1.0])
+    """
     return bpda(exact, lambda x: x)
