@@ -18,6 +18,7 @@ LEVELS = ("easy", "medium", "hard")
 #: Chapter -> module whose import registers its exercises.
 CHAPTERS = {
     "start_here": "advlab.exercises.start_here",
+    "adversarial_spheres": "advlab.exercises.adversarial_spheres",
     "relu_stability": "advlab.exercises.relu_stability",
     "random_mask": "advlab.exercises.random_mask",
 }
