@@ -1,5 +1,8 @@
 # The two commands of the README are `make book` and `make test`; both set up .venv first if need be.
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token
+#   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
+#   make slides     a deck for each chapter, build/slides/*.html
+#   make colab      the notebooks with a first cell for Colab, build/colab/*.ipynb
 #   make refresh    authors: run the notebooks from their text twins and store outputs and widget state
 #   make bench      our attacks beside their peers, in an environment of their own
 #   make wheels     fill ./wheels for a machine without the network; there: make book WHEELS=wheels
@@ -17,7 +20,7 @@ JOBS ?= 2
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book test lint lab refresh bench wheels clean
+.PHONY: help book pdf slides colab test lint lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -27,7 +30,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -42,6 +45,23 @@ $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
 book: $(READY)
 	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output build -q -W -n --keep-going
 	@echo "The book is built. Open  build/_build/html/index.html  in a browser; it needs no network."
+
+LATEX = texlive-xetex texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra
+LATEX += latexmk tex-gyre fonts-freefont-otf
+
+# After a failed run latexmk gives up at once, hence the fresh folder.
+pdf: $(READY)
+	@{ command -v xelatex && command -v latexmk; } >/dev/null || { echo "make pdf needs xelatex and latexmk; on Debian or Ubuntu: apt-get install --no-install-recommends $(LATEX)" >&2; exit 1; }
+	rm -rf build/_build/latex
+	LATEXMKOPTS=-silent LATEXOPTS='-interaction=nonstopmode -halt-on-error' $(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output build --builder pdflatex -q -W -n --keep-going
+	cp build/_build/latex/adversarial-lab.pdf build/
+	@echo "The book is in  build/adversarial-lab.pdf"
+
+slides: $(READY)
+	$(BIN)/python book/slides.py
+
+colab: $(READY)
+	$(BIN)/python book/colab.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
