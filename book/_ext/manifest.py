@@ -9,7 +9,7 @@ page. What is not in the manifest is a warning, and warnings are errors.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -59,8 +59,8 @@ class Result(SphinxRole):
 Cell = str | list[nodes.Node]
 
 
-def grid(head: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> nodes.table:
-    table = nodes.table(classes=["advlab-results"])
+def grid(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], classes: Sequence[str] = ()) -> nodes.table:
+    table = nodes.table(classes=["advlab-results", *classes])
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=1) for _ in head]
 
@@ -92,10 +92,32 @@ class ResultsTable(SphinxDirective):
         ]
         notes = nodes.definition_list()
         for e in entries:
-            words = " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note, f"Tier {e.tier}, {e.date}: "]))
-            said = nodes.paragraph("", words, nodes.literal("", e.command))
-            notes += nodes.definition_list_item("", nodes.term("", e.title), nodes.definition("", said))
-        return [grid((*table.head[:-1], "CPU s"), rows), notes]
+            if words := " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note])):
+                said = nodes.definition("", nodes.paragraph("", words))
+                notes += nodes.definition_list_item("", nodes.term("", e.title), said)
+        return [grid((*table.head[:-1], "CPU s"), rows), *([notes] if len(notes) else []), *made(entries)]
+
+
+def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
+    """When, where and how each number was made: a table that opens on a click, and stands open on paper."""
+    rows: list[tuple[Cell, ...]] = []
+    for e in entries:
+        used = [f"{name} {sha256[:12]}" for name, sha256 in e.inputs.items()]
+        code: Cell = [nodes.Text("code "), nodes.literal("", e.code)]
+        code += [node for text in used for node in (nodes.Text(", "), nodes.literal("", text))]
+        how: Cell = [nodes.literal("", e.command), nodes.Text(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s")]
+        rows.append((e.title, f"{e.date}, advlab {e.version}", where(e.machine), how, code))
+    head = ("claim", "when", "where", "how", "of what")
+    summary = '<details class="advlab-made"><summary>When, where and how each number was made</summary>'
+    table = grid(head, rows, classes=["fixed"])
+    return [nodes.raw("", summary, format="html"), table, nodes.raw("", "</details>", format="html")]
+
+
+def where(machine: Mapping[str, str | int]) -> str:
+    if not machine:
+        return "not recorded"
+    parts = "{processor}, {cores} cores, Python {python}, torch {torch}, threads: {threads}, {device}, {executor}"
+    return parts.format(**machine)
 
 
 class ExecutionTimes(SphinxDirective):
