@@ -460,7 +460,7 @@ class Grid:
 
 #: Where digests stop, so that a new chapter or network leaves the entries of the others current: the zoo's recipes and
 #: their record, in whose place :func:`claim_version` takes what builds a claim's networks; and what registers claims.
-BOUNDARIES = {"advlab.zoo:RECIPES", "advlab.zoo:Recipe", "advlab.results:claim"}
+BOUNDARIES = {"advlab.recipes:RECIPES", "advlab.recipes.common:Recipe", "advlab.results:claim"}
 
 
 def claim_version(c: Claim) -> str:

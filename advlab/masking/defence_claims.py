@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .. import evaluate
 from ..attacks import autoattack, hop_skip_jump, pgd, square
+from ..recipes.masking import ARMS
 from ..results import Measurement, claim
-from ..zoo import ARMS
 from .defences import Jpeg, pruned_at_random
 from .measuring import SEEDS, Averaged, columns, images, network, over_seeds
 

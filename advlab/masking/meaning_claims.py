@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from .. import data, evaluate
+from ..recipes.masking import ARMS
 from ..results import Measurement, claim
-from ..zoo import ARMS
 from .measuring import SEEDS, images, in_8_bits, network, over_seeds, pgd_in_8_bits
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  #: of 255

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import evaluate
+from ..recipes.masking import ARMS
 from ..results import Measurement, claim
-from ..zoo import ARMS
 from .masks import translation_error, wrapped_around
 from .measuring import SEEDS, images, network, over_seeds, pgd_in_8_bits
 

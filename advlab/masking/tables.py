@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from .. import results
+from ..recipes.masking import ARMS
 from ..results import Cell, Grid
-from ..zoo import ARMS
 from . import paper
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER
