@@ -57,6 +57,7 @@ def dlr_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor
     return gap / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2 + 1e-12)
 
 
+#: The losses by the names that attacks take as ``loss``.
 LOSSES: dict[str, Loss] = {"ce": ce_loss, "margin": margin_loss, "dlr": dlr_loss}
 
 

@@ -16,6 +16,7 @@ from ..attacks import pgd, straight_through
 from ..training import flip_and_shift
 from .networks import STAGES, insert_layers, masked_layers
 
+#: Kinds of dropout, as :func:`dropout_resnet` describes them.
 DROPOUTS = ("element", "channel", "block")
 
 

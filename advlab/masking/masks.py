@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from ..models import Mask
 
+#: Kinds of masks, as :func:`draw_mask` describes them.
 KINDS = ("element", "tensor", "shared", "channel", "periodic", "block")
 
 

@@ -1,0 +1,79 @@
+"""The reference: every public name is on a page of the library and has an example, and every example runs."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import re
+
+import pytest
+from browser import HTML, ROOT
+
+import advlab
+
+PAGES = sorted((ROOT / "book" / "api").glob("*.md"))
+MODULES = [page.stem for page in PAGES if page.stem != "index"]
+NEEDS_THE_NETWORK = {"npm_pack"}
+
+
+def public(module):
+    """Name -> object: what ``__all__`` lists, else the functions and classes that a module defines."""
+    m = importlib.import_module(f"advlab.{module}")
+    own = {n: o for n, o in vars(m).items() if inspect.isfunction(o) or inspect.isclass(o)}
+    names = getattr(m, "__all__", None) or [n for n, o in own.items() if o.__module__ == m.__name__ and n[0] != "_"]
+    return {name: getattr(m, name) for name in names}
+
+
+def blocks(page):
+    """The Python on a page, a text a block."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+def examples(text, name="example"):
+    return doctest.DocTestParser().get_examples(text, name)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if ">>>" in p.read_text()], ids=lambda p: p.stem)
+def test_the_examples_of_a_page_run(page, capsys):
+    test = doctest.DocTest(
+        [e for block in blocks(page) for e in examples(block)], {}, page.stem, str(page), 0, page.read_text()
+    )
+    failed, tried = doctest.DocTestRunner().run(test)
+    assert tried, "a page with prompts has examples"
+    assert not failed, capsys.readouterr().out
+
+
+def test_python_without_a_prompt_is_python():
+    """What needs packages that we do not have is compiled at least."""
+    plain = [block for page in PAGES for block in blocks(page) if ">>>" not in block]
+    for block in plain:
+        ast.parse(block)
+    assert len(plain) <= 1, "examples that do not run go stale: write them with prompts"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_has_an_example(module):
+    on_the_page = "".join(e.source for block in blocks(ROOT / "book" / "api" / f"{module}.md") for e in examples(block))
+    without, skipped = [], []
+    for name, o in public(module).items():
+        if not inspect.isfunction(o) and not inspect.isclass(o):
+            continue  # constants and types are described where they stand
+        own = examples(inspect.getdoc(o) or "")
+        runs = [e for e in own if not e.options.get(doctest.SKIP)]
+        if not runs and not re.search(rf"\b{name}\b", on_the_page):
+            (skipped if own else without).append(name)
+    assert not without
+    assert set(skipped) <= NEEDS_THE_NETWORK
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_on_its_page(module):
+    page = (HTML / "book" / "api" / f"{module}.html").read_text()
+    shown = set(re.findall(r'id="advlab\.(?:\w+\.)*(\w+)"', page))
+    assert not set(public(module)) - shown
+
+
+def test_every_module_is_in_the_list_of_the_library():
+    index = (ROOT / "book" / "api" / "index.md").read_text()
+    assert not [name for name in advlab.__all__ if f"`advlab.{name}`" not in index]
+    assert set(MODULES) <= set(advlab.__all__)
