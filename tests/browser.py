@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HTML = ROOT / "build" / "_build" / "html"
+HTML = Path(os.environ.get("BOOK_HTML") or ROOT / "build" / "_build" / "html")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -31,7 +31,7 @@ def page(**options):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 1000}, **options)
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | options)
         opened = context.new_page()
         opened.outside, opened.errors = [], []
 
@@ -50,6 +50,24 @@ def page(**options):
             yield opened
         finally:
             browser.close()
+
+
+def all_pages():
+    """The files of all pages of the built book."""
+    return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+
+
+def opened(p, path):
+    """``p`` once it shows the page at ``path``: its live figures drawn, its formulas set."""
+    p.goto(path.as_uri())
+    p.wait_for_selector(".bd-article h1, #search-results", state="attached")  # index.html leads on to book/index.html
+    p.wait_for_function(
+        """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
+        === document.querySelectorAll('.advlab-live, .advlab-recorded').length
+        && [...document.querySelectorAll('.advlab-live .verdict')].every((e) => e.textContent)"""
+    )
+    p.evaluate("async () => { await window.MathJax?.startup?.promise; }")
+    return p
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ function render({ model, el }) {
   const rows = makers.map((name, m) => make("tr", {}, make("th", { class: "name", scope: "row" }, name), ...cells[m]));
   const table = make("table", { class: "readout" }, make("thead", {}, head), make("tbody", {}, ...rows));
   const say = stage(model, el, "blind-test", [budget, drawn], make("div", { class: "panels" }, view.root, side), make("div", { class: "presses" }, reveal, restart));
-  el.setAttribute("aria-label", "A blind test: name the class of each image"); // the alt text would give the answer away
+  el.setAttribute("aria-label", `A blind test of ${total} images: name the class of each.`); // the alt text would give the answer away
 
   // Answers before the reveal, the table after it; a focus on what goes away moves to what comes
   function turn(over, judged) {

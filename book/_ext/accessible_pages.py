@@ -22,5 +22,6 @@ def name_parts(app: Sphinx, page: str, template: str, context: dict, doctree: ob
 
 
 def setup(app: Sphinx) -> dict:
+    app.add_js_file("tab_stops.js")
     app.connect("html-page-context", name_parts, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
