@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import distributed
+import docutils.nodes
 import pytest
 import torch
 
@@ -391,3 +392,18 @@ def test_an_entry_without_a_machine_is_read(tmp_path):
     (tmp_path / "start_here.json").write_text(json.dumps([old]))
     (found,) = results.load("start_here", tmp_path).values()
     assert found.machine == {}
+
+
+def test_the_page_says_when_where_and_how(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "book" / "_ext"))
+    manifest = importlib.import_module("manifest")
+    here = entry(inputs={"mnist_cnn7": "0123456789abcdef"}, cpu_seconds=12.34, machine=results.machine("Dask cluster"))
+    before, table, after = manifest.made([here, entry(machine={})])
+    assert (before.astext().count("<details"), after.astext()) == (1, "</details>")
+    first, second = [[cell.astext() for cell in row.children] for row in table.findall(docutils.nodes.row)][1:]
+    assert first[:2] == [here.title, f"{here.date}, advlab {here.version}"]
+    assert f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, torch {torch.__version__}, threads: 1" in first[2]
+    assert first[2].endswith("cpu, Dask cluster")
+    assert first[3] == f"{here.command}, tier fast, 12.3 CPU s"
+    assert first[4] == f"code {here.code}, mnist_cnn7 0123456789ab"
+    assert second[2] == "not recorded"
