@@ -12,7 +12,8 @@ from .masking import BlindTest, MaskedMaps
 from .network import pack_network
 from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
 from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
-from .stability import BoxAnswer, Race, SettlingUnits, StabilityLoss, TwoInputs
+from .stability import BoxAnswer, StabilityLoss, TwoInputs
+from .stability_records import Race, SettlingUnits
 
 __all__ = [
     "AlphaSpectrum",

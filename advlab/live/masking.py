@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .figure import Figure, module
 from .gallery import BLUE, uniforms
-from .squeezing import _base64, _bytes
+from .network import _base64, _bytes
 
 PERIODS = (1, 2, 4, 8, 16, 32)
 

@@ -64,3 +64,16 @@ def rounded(net: nn.Sequential) -> nn.Sequential:
         for p in twin.parameters():
             p.copy_(p.half().double())
     return twin
+
+
+def _bytes(x: Tensor, name: str) -> Tensor:
+    """Images in multiples of 1/255 as bytes."""
+    x = x.detach().cpu()
+    pixels = (x * 255).round()
+    if not torch.equal(pixels.clamp(0, 255) / 255, x):
+        raise ValueError(f"{name} must hold multiples of 1/255 from 0 to 1; 8-bit images do: (x * 255).round() / 255")
+    return pixels.to(torch.uint8)
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -19,22 +18,9 @@ from ..data import CIFAR10_CLASSES
 from ..evaluate import clopper_pearson
 from .figure import Figure, module
 from .gallery import BLUE, GREEN, GREY, ORANGE
-from .network import pack_network, rounded
+from .network import _base64, _bytes, pack_network, rounded
 
 BITS, WINDOWS = range(1, 9), range(1, 6)
-
-
-def _bytes(x: Tensor, name: str) -> Tensor:
-    """Images in multiples of 1/255 as bytes."""
-    x = x.detach().cpu()
-    pixels = (x * 255).round()
-    if not torch.equal(pixels.clamp(0, 255) / 255, x):
-        raise ValueError(f"{name} must hold multiples of 1/255 from 0 to 1; 8-bit images do: (x * 255).round() / 255")
-    return pixels.to(torch.uint8)
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def _squeezed(x: Tensor, bits: int, window: int) -> Tensor:
