@@ -123,8 +123,9 @@ def where(machine: Mapping[str, str | int]) -> str:
 class ExecutionTimes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
-        rows = [(name, f"{t['seconds']} s", t["machine"], t["date"]) for name, t in sorted(measured.items())]
-        return [grid(("notebook", "to run all cells", "machine", "measured"), rows)]
+        rows = [(name, f"{t['seconds']} s", t["machine"], t["date"], t["by"]) for name, t in sorted(measured.items())]
+        rows.append(("together", f"{sum(t['seconds'] for t in measured.values())} s", "", "", ""))
+        return [grid(("notebook", "to run all cells", "machine", "measured", "by"), rows)]
 
 
 class Reading(SphinxRole):
