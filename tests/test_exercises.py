@@ -33,6 +33,10 @@ def section(e):
     return text[start : solution.start()], solution[0]
 
 
+def test_every_chapter_has_exercises():
+    assert list(exercises.CHAPTERS) == list(NOTEBOOKS)
+
+
 @pytest.mark.parametrize("chapter", exercises.CHAPTERS)
 def test_a_chapter_has_four_to_eight(chapter):
     assert 4 <= len(exercises.exercises(chapter)) <= 8

@@ -19,6 +19,7 @@ LEVELS = ("easy", "medium", "hard")
 CHAPTERS = {
     "start_here": "advlab.exercises.start_here",
     "adversarial_spheres": "advlab.exercises.adversarial_spheres",
+    "feature_squeezing": "advlab.exercises.feature_squeezing",
     "relu_stability": "advlab.exercises.relu_stability",
     "random_mask": "advlab.exercises.random_mask",
 }
