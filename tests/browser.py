@@ -26,7 +26,10 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-
 
 @contextlib.contextmanager
 def page(**options):
-    """A fresh page of a headless Chromium. Requests that leave the machine are refused and listed in ``page.outside``."""
+    """A fresh page of a headless Chromium; requests that leave the machine are refused.
+
+    ``page.outside`` lists these, ``page.errors`` what the console reports and the requests that fail.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -46,6 +49,7 @@ def page(**options):
         context.route("**/*", route)
         opened.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
         opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+        opened.on("requestfailed", lambda r: opened.errors.append(r.url) if r.failure == "net::ERR_FILE_NOT_FOUND" else None)
         try:
             yield opened
         finally:

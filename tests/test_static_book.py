@@ -113,48 +113,6 @@ def test_live_figures_move_with_no_kernel_and_no_network(scheme):
 
 @needs_chromium
 @pytest.mark.parametrize(
-    ("chapter", "count", "recorded"), [("01_adversarial_spheres", 5, 1), ("02_feature_squeezing", 7, 0)], ids=["1", "2"]
-)
-def test_the_figures_of_a_chapter_move_with_no_kernel_and_no_network(chapter, count, recorded):
-    """Each by the keyboard: its sentence changes and stays a sentence."""
-    with page() as p:
-        p.goto((HTML / "notebooks" / f"{chapter}.html").as_uri())
-        p.wait_for_selector(".advlab-live .verdict")
-        p.wait_for_function("n => document.querySelectorAll('.advlab-live .verdict').length >= n", arg=count)
-        figures = p.locator(".advlab-live")
-        assert figures.count() == count
-        for i in range(count):
-            figure = figures.nth(i)
-            figure.scroll_into_view_if_needed()
-            said = figure.locator(".verdict").inner_text()
-            figure.locator("input[type=range]").first.focus()
-            for key in ("ArrowRight",) * 3 + ("ArrowLeft",) * 4:  # one end or the other is far enough
-                p.keyboard.press(key)
-                p.wait_for_timeout(300)  # a network in the page takes its time
-                now = figure.locator(".verdict").inner_text()
-                if now != said:
-                    break
-            assert now != said, figure.get_attribute("class")
-            assert now.rstrip().endswith((".", ")")), now
-            assert "NaN" not in now
-        assert p.locator(".advlab-recorded img").count() == recorded
-        assert p.locator(".bd-article img:not([alt])").count() == 0
-        assert not p.outside
-        assert not p.errors
-
-
-@needs_chromium
-def test_every_page_opens_without_a_request_or_an_error():
-    with page() as p:
-        for path in pages():
-            p.goto(path.as_uri())
-            p.wait_for_selector(".bd-article h1, #search-results", state="attached")  # index.html leads on to book/index.html
-        assert not p.outside
-        assert not p.errors
-
-
-@needs_chromium
-@pytest.mark.parametrize(
     ("words", "chapter"),
     [("hoeffding", "00_start_here"), ("spherical+cap", "01_adversarial_spheres"), ("squeezer", "02_feature_squeezing")],
 )

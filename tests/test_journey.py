@@ -1,0 +1,109 @@
+"""A reader's journey through the built book with no network: every figure by mouse and by keyboard, every page, the search."""
+
+import re
+
+import nbformat
+import pytest
+from browser import HTML, ROOT, all_pages, needs_chromium, opened, page
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+VIEW, STATE = (f"application/vnd.jupyter.widget-{kind}+json" for kind in ("view", "state"))
+# what a figure shows, without its controls
+DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelectorAll('canvas')].map((c) => c.toDataURL()),
+  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML)].join('|')"""
+
+
+def shown_in(path):
+    """How many live figures the notebook shows, and how many pictures whose controls need a kernel."""
+    notebook = nbformat.read(path, 4)
+    states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    views = [o.data[VIEW]["model_id"] for c in notebook.cells for o in c.get("outputs", []) if VIEW in o.get("data", {})]
+    live = sum(states[view]["model_module"] == "anywidget" for view in views)
+    return live, len(views) - live
+
+
+def changes(figure, act):
+    """Acts, and waits until the figure shows something else; its sentence stays one."""
+    handle = figure.element_handle()
+    before = handle.evaluate(DRAWN)
+    act()
+    figure.page.wait_for_function(f"([f, before]) => ({DRAWN})(f) !== before", arg=[handle, before])
+    said = figure.locator(".verdict").inner_text()
+    assert re.search(r"[.?)]$", said.rstrip()), said
+    assert not re.search(r"NaN|undefined|Infinity|null", said), said
+
+
+def drag(slider):
+    """The thumb of a slider to three quarters of its way, or, where it stands there already, to one quarter."""
+    box, mouse = slider.bounding_box(), slider.page.mouse
+    low, high, now = (float(slider.evaluate(f"(e) => e.{name}")) for name in ("min", "max", "value"))
+    share, across = (now - low) / (high - low), box["width"] - 16  # the thumb is 16 pixels wide
+    y = box["y"] + box["height"] / 2
+    mouse.move(box["x"] + 8 + share * across, y)
+    mouse.down()
+    mouse.move(box["x"] + 8 + (0.25 if share > 0.6 else 0.75) * across, y, steps=4)
+    mouse.up()
+
+
+@needs_chromium
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_of_a_chapter_moves_by_mouse_and_by_keyboard(path):
+    live, recorded = shown_in(path)
+    with page() as p:
+        opened(p, HTML / "notebooks" / f"{path.stem}.html")
+        figures = p.locator(".advlab-live")
+        assert figures.count() == live > 0
+        for i in range(live):
+            figure = figures.nth(i)
+            figure.scroll_into_view_if_needed()
+            sliders, answers = figure.locator("input[type=range]"), figure.locator(".answers button")
+            if sliders.count():
+                changes(figure, lambda: drag(sliders.first))  # noqa: B023
+                sliders.first.focus()
+                changes(figure, lambda: [p.keyboard.press("ArrowLeft") for _ in range(3)])
+            else:
+                changes(figure, answers.first.click)
+                answers.nth(1).focus()
+                changes(figure, lambda: p.keyboard.press("Enter"))
+        assert p.locator(".advlab-recorded img").count() == recorded
+        assert not p.outside
+        assert not p.errors
+
+
+@needs_chromium
+def test_every_page_is_whole():
+    """No request leaves the machine or fails, no error is logged, formulas are set, references have found what they name."""
+    with page() as p:
+        for path in all_pages():
+            opened(p, path)
+            assert not p.outside, path
+            assert not p.errors, path
+            assert p.locator("mjx-merror").count() == 0, path
+            text = p.locator("article").inner_text() if p.locator("article").count() else ""
+            assert not re.search(r"\{(?:prf:ref|eq|cite|numref|ref|doc|result)\}`|\?\?\?|\[\?\]", text), path
+
+
+@needs_chromium
+def test_a_page_that_is_not_whole_is_noticed(tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        '<article class="bd-article"><h1>Bad</h1><img src="nosuch.png"><img src="https://example.org/x.png"></article>'
+    )
+    with page() as p:
+        opened(p, bad)
+        p.wait_for_function("() => [...document.images].every((e) => e.complete)")
+        assert p.outside == ["https://example.org/x.png"]
+        assert any("nosuch.png" in error for error in p.errors)
+
+
+@needs_chromium
+def test_a_reader_searches_for_a_spherical_cap_and_arrives():
+    with page() as p:
+        opened(p, HTML / "book" / "index.html")
+        p.keyboard.press("Control+k")
+        p.keyboard.type("spherical cap")
+        p.keyboard.press("Enter")
+        p.locator("#search-results li a[href*='01_adversarial_spheres']").first.click()
+        p.wait_for_url("**/01_adversarial_spheres.html*")
+        assert "spherical cap" in p.locator("article").inner_text().lower()
+        assert not p.errors
