@@ -1,0 +1,121 @@
+"""The arrows of the house: who may import whom, read from the source, so that the order of the floors cannot rot."""
+
+import ast
+import graphlib
+
+import pytest
+from browser import ROOT
+
+PAPERS = ("spheres", "squeezing", "stability", "masking")
+#: From the ground up. A module imports from the floors below its own, and on its own floor within its package. "papers" is
+#: what the papers' packages compute with; "claims" is what measures with it, and needs the zoo and the manifest.
+FLOORS = (
+    *("ground", "attacks", "evaluate", "papers", "recipes", "zoo", "results"),
+    *("claims", "together", "live", "exercises", "top"),
+)
+GROUND = ("checks", "data", "models", "shipped", "training")
+MEASURING = ("examples", "folder", "full_scale", "measuring", "tables")  # with the claims
+#: The imports upwards, inside functions, and why they are right.
+UPWARDS = {
+    ("results", "squeezing.examples"): "the images that ship with chapter 2 are inputs of entries, as networks are",
+}
+
+
+def floor(module):
+    """The floor of a module, which is named without ``advlab.``."""
+    first, _, rest = module.partition(".")
+    if first in PAPERS:
+        return FLOORS.index("claims" if rest.endswith("claims") or rest in MEASURING else "papers")
+    names = {"": "top", "__main__": "top", "reproduce": "top", "start_here": "claims"} | dict.fromkeys(GROUND, "ground")
+    return FLOORS.index(names.get(first, first))
+
+
+def modules(root):
+    """Module -> file, for a package's folder; the package itself is "", and a package within it has no ``__init__``."""
+    paths = {path: path.relative_to(root).with_suffix("").parts for path in root.rglob("*.py")}
+    return {".".join(part for part in parts if part != "__init__"): path for path, parts in paths.items()}
+
+
+def imports(root):
+    """Of a package's folder: (module, module that it imports) -> whether that happens when the module is loaded."""
+    files, found = modules(root), {}
+
+    def visit(node, module, loaded):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ImportFrom) and (child.level or (child.module or "").partition(".")[0] == root.name):
+                inside = child.module.partition(".")[2] if not child.level else child.module or ""
+                above = module.split(".")[: len(module.split(".")) - child.level + (files[module].name == "__init__.py")]
+                base = [*(above if child.level else []), inside]
+                for alias in child.names:
+                    target = ".".join(part for part in [*base, alias.name] if part)
+                    target = target if target in files else ".".join(part for part in base if part)
+                    found[module, target] = found.get((module, target), False) or loaded
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    assert alias.name.partition(".")[0] != root.name, f"{module}: write  from . import ..."
+            typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            inner = typing or isinstance(child, ast.FunctionDef)
+            visit(child, module, loaded and not inner)
+
+    for module, path in files.items():
+        visit(ast.parse(path.read_text()), module, True)
+    return {pair: loaded for pair, loaded in found.items() if pair[0] != pair[1]}
+
+
+ARROWS = imports(ROOT / "advlab")
+
+
+def test_every_module_has_a_floor():
+    assert {FLOORS[floor(module)] for module in modules(ROOT / "advlab")} == set(FLOORS)
+
+
+def test_no_package_of_a_paper_imports_that_of_another():
+    crossing = {(a, b) for a, b in ARROWS if {a.partition(".")[0], b.partition(".")[0]} <= set(PAPERS)}
+    assert {(a, b) for a, b in crossing if a.partition(".")[0] != b.partition(".")[0]} == set()
+
+
+def allowed(a, b):
+    if floor(a) == FLOORS.index("top") or b == "":  # the package itself: its version
+        return True
+    same = a.partition(".")[0] == b.partition(".")[0] or floor(a) == FLOORS.index("ground")
+    return floor(a) > floor(b) or (floor(a) == floor(b) and same)
+
+
+def test_arrows_run_downwards():
+    wrong = {pair for pair in ARROWS if not allowed(*pair)}
+    assert wrong == set(UPWARDS)
+    assert not any(ARROWS[pair] for pair in wrong), "only inside functions"
+
+
+def test_no_module_waits_for_itself():
+    """Loading a module loads the packages around it first, unless they are loading it."""
+    graph = {}
+    for (a, b), loaded in ARROWS.items():
+        if loaded:
+            around = {".".join(b.split(".")[:k]) for k in range(1, b.count(".") + 1)}
+            graph.setdefault(a, set()).update({b, *(p for p in around if not f"{a}.".startswith(f"{p}."))} - {""})
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize(
+    ("text", "arrows"),
+    [
+        ("from . import low", {("high", "low"): True}),
+        ("from .low import f", {("high", "low"): True}),
+        ("from house.deep.inner import f", {("high", "deep.inner"): True}),
+        ("from .deep import inner, g", {("high", "deep.inner"): True, ("high", "deep"): True}),
+        ("def f():\n    from .deep import g", {("high", "deep"): False}),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import low", {("high", "low"): False}),
+        ("def f():\n    from . import low\nfrom .low import g", {("high", "low"): True}),
+        ("import low\nfrom low import f\nfrom os import path", {}),
+    ],
+)
+def test_arrows_are_read_from_every_form_of_import(tmp_path, text, arrows):
+    house = tmp_path / "house"
+    (house / "deep").mkdir(parents=True)
+    for name in ("__init__", "low", "deep/__init__"):
+        (house / f"{name}.py").touch()
+    (house / "deep" / "inner.py").write_text("from ..low import f\nfrom . import g\n")
+    (house / "high.py").write_text(text)
+    inner = {("deep.inner", "low"): True, ("deep.inner", "deep"): True}
+    assert imports(house) == arrows | inner
