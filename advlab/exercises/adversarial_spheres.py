@@ -114,7 +114,8 @@ def inner_error_rate(answer: Callable[[Tensor], float]) -> None:
     far[0] = 1.2
     found = float(answer(far))
     require(
-        found > 0, "For a rate of 1e-23 yours is 0: 1 minus something near 1 loses it. Use the lower tail, by scipy.special.ndtr."
+        found > 0,
+        "For a rate of 1e-23 yours is 0: 1 minus something near 1 loses it. Use the lower tail, by scipy.special.ndtr.",
     )
     close(math.log(found), math.log(law((far - 1).tolist())), "the logarithm of a very small rate")
 
