@@ -14,8 +14,10 @@ from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, S
 from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
 from .stability import BoxAnswer, StabilityLoss, TwoInputs
 from .stability_records import Race, SettlingUnits
+from .together import AllAgainstAll
 
 __all__ = [
+    "AllAgainstAll",
     "AlphaSpectrum",
     "BlindTest",
     "BoxAnswer",
