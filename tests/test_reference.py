@@ -77,3 +77,44 @@ def test_every_module_is_in_the_list_of_the_library():
     index = (ROOT / "book" / "api" / "index.md").read_text()
     assert not [name for name in advlab.__all__ if f"`advlab.{name}`" not in index]
     assert set(MODULES) <= set(advlab.__all__)
+
+
+# ---------------------------------------------------------------------------------------------- notation, glossary
+
+
+def test_code_names_of_the_notation_exist():
+    """Each is an argument of something public, or public itself."""
+    known = set()
+    for module in MODULES:
+        for name, o in public(module).items():
+            known.add(name)
+            if inspect.isfunction(o) or (inspect.isclass(o) and not issubclass(o, Exception)):
+                known |= set(inspect.signature(o).parameters)
+    known |= {"x_adv"}  # what attacks return, and distances take
+    rows = re.findall(r"^\| (.+) \| (.+) \| ?(.*?) ?\|$", (ROOT / "book" / "notation.md").read_text(), re.M)
+    rows = [row for row in rows if row[0] not in ("symbol", "---")]
+    named = [name for _, _, code in rows for name in re.findall(r"`(\w+)`", code)]
+    assert len(rows) > 30
+    assert len(named) > 30
+    assert not [name for name in named if name not in known]
+
+
+TERMS = re.findall(r"^(\S.*)\n  (.+)$", (ROOT / "book" / "glossary.md").read_text().partition("```{glossary}")[2], re.M)
+
+
+def test_terms_are_sorted_and_come_once():
+    names = [term for term, _ in TERMS]
+    assert len(names) > 45
+    assert names == sorted(set(names), key=str.lower)
+
+
+@pytest.mark.parametrize(("term", "says"), TERMS, ids=[term for term, _ in TERMS])
+def test_a_term_is_explained_shortly_and_linked_to_a_place_that_uses_it(term, says):
+    (target,) = re.findall(r"\]\(([^)]+)\)", says)
+    file = target.partition("#")[0]  # the section is for the test of links
+    assert 1 <= len(re.findall(r"[.](?: |$)", says)) - 1 <= 3, "one to three sentences, and the link"
+    assert not re.search(r"\d\.\d|\d ?%", says)
+    page = (HTML / "book" / file).resolve().with_suffix(".html").read_text()
+    text = re.sub(r"<[^>]+>", " ", page.partition('<article class="bd-article">')[2].partition("</article>")[0]).lower()
+    for word in re.findall(r"[a-z]{3,}", re.sub(r"\(.*?\)", "", term).lower()):
+        assert word[:6] in text, f"{file} does not use {word}"
