@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: How hard an exercise can be.
 LEVELS = ("easy", "medium", "hard")
 
 #: Chapter -> module whose import registers its exercises.
@@ -26,7 +27,14 @@ CHAPTERS = {
 
 
 class Wrong(Exception):
-    """What a judge raises: its message tells the reader what is wrong, and where to look."""
+    """What a judge raises: its message tells the reader what is wrong, and where to look.
+
+    >>> try:
+    ...     require(2 > 3, "Two is not above three.")
+    ... except Wrong as e:
+    ...     print(e)
+    Two is not above three.
+    """
 
 
 class Missing(Exception):
@@ -35,7 +43,12 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: ``judge(answer)`` calls the reader's function and raises :class:`Wrong` where it errs."""
+    """An exercise: ``judge(answer)`` calls the reader's function and raises :class:`Wrong` where it errs.
+
+    >>> found = exercises("start_here")[0]
+    >>> found.id, found.chapter
+    ('start_here.l2_step', 'start_here')
+    """
 
     id: str  #: "chapter.name"
     title: str
@@ -48,11 +61,20 @@ class Exercise:
         return self.id.partition(".")[0]
 
 
+#: All exercises that are registered, by id; :func:`exercises` registers them first.
 EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(id: str, title: str, *, minutes: int, level: str) -> Callable[[Callable], Callable]:
-    """Register a judge as the exercise ``id``. Raises ValueError for a taken id, an unknown chapter or level."""
+    """Register a judge as the exercise ``id``. Raises ValueError for a taken id, an unknown chapter or level.
+
+    >>> _ = exercises("start_here")
+    >>> another = exercise("start_here.l2_step", "Another of that name", minutes=10, level="easy")
+    >>> another(lambda answer: None)
+    Traceback (most recent call last):
+        ...
+    ValueError: exercise 'start_here.l2_step': the id is taken, or its chapter or level 'easy' is unknown
+    """
 
     def register(judge: Callable[[Callable[..., Any]], None]) -> Callable:
         new = Exercise(id, title, minutes, level, judge)
@@ -65,7 +87,11 @@ def exercise(id: str, title: str, *, minutes: int, level: str) -> Callable[[Call
 
 
 def exercises(chapter: str | None = None) -> list[Exercise]:
-    """The exercises of a chapter, or of all, in the order of the book. Raises ValueError for an unknown chapter."""
+    """The exercises of a chapter, or of all, in the order of the book. Raises ValueError for an unknown chapter.
+
+    >>> {e.level for e in exercises("start_here")} <= set(LEVELS), sorted({e.chapter for e in exercises()})[0]
+    (True, 'adversarial_spheres')
+    """
     if chapter is not None and chapter not in CHAPTERS:
         raise ValueError(f"there is no chapter {chapter!r} with exercises; there are: {', '.join(CHAPTERS)}")
     for name in CHAPTERS if chapter is None else [chapter]:
@@ -76,7 +102,12 @@ def exercises(chapter: str | None = None) -> list[Exercise]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What :func:`check` found. True where the answer passed."""
+    """What :func:`check` found. True where the answer passed.
+
+    >>> outcome = check("start_here.l2_step", lambda net, x, y, eps: x)
+    >>> bool(outcome), outcome.status
+    (False, 'wrong')
+    """
 
     id: str
     status: str  #: "solved", "wrong" or "not yet"
@@ -158,6 +189,13 @@ def close(found: Any, expected: Any, what: str, *, tolerance: float = 1e-5, hint
     """Raise :class:`Wrong` unless ``found`` has the shape and, to ``tolerance`` (absolute and relative), the values expected.
 
     ``what`` names it in the message, such as "the bound of unit 3"; ``hint`` is added where the values differ.
+
+    >>> close([1.0, 2.0], torch.tensor([1.0, 2.0]), "the bound")  # nothing is said where it is right
+    >>> try:
+    ...     close([1.0, 2.5], torch.tensor([1.0, 2.0]), "the bound")
+    ... except Wrong as e:
+    ...     print(e)
+    the bound is 2.5 (at (1,)); it should be 2.
     """
     if not isinstance(found, Tensor | np.ndarray | float | int | bool | list | tuple | np.generic):
         raise Wrong(f"{what} should be numbers; your function returned a {type(found).__name__}.")
@@ -177,6 +215,9 @@ def close(found: Any, expected: Any, what: str, *, tolerance: float = 1e-5, hint
 
 
 def require(condition: object, says: str) -> None:
-    """Raise :class:`Wrong` with ``says`` unless the condition holds."""
+    """Raise :class:`Wrong` with ``says`` unless the condition holds.
+
+    >>> require(3 > 2, "Three is above two.")  # nothing is said where it holds
+    """
     if not condition:
         raise Wrong(says)

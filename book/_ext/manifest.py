@@ -125,7 +125,7 @@ class ExecutionTimes(SphinxDirective):
         measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
         rows = [(name, f"{t['seconds']} s", t["machine"], t["date"], t["by"]) for name, t in sorted(measured.items())]
         rows.append(("together", f"{sum(t['seconds'] for t in measured.values())} s", "", "", ""))
-        return [grid(("notebook", "to run all cells", "machine", "measured", "by"), rows)]
+        return [grid(("notebook", "to run all cells", "machine", "measured", "by"), rows, classes=["fixed"])]
 
 
 class Reading(SphinxRole):
