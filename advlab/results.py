@@ -41,6 +41,9 @@ class Measurement:
 
     ``flags`` are the ids of the honesty flags that were raised (:data:`advlab.evaluate.FLAGS`). ``series`` is for a
     claim whose evidence is a curve or a scatter: columns of one length, by name.
+
+    >>> Measurement(0.75, n=4, interval=(0.19, 0.99), series={"eps": [0.1, 0.2], "accuracy": [0.75, 0.5]}).series["eps"]
+    [0.1, 0.2]
     """
 
     value: float
@@ -56,6 +59,10 @@ class Entry:
 
     ``unit`` is a unit's name, or "%" for a share in [0, 1], or "log10" for the log10 of a probability or a rate, shown
     as a power of ten; its -inf says that the rate is 0, which only a proof can give.
+
+    >>> entry = get("start_here.clean")
+    >>> entry.unit, entry.paper, entry.show("n")
+    ('%', 0.9943, '10,000')
     """
 
     id: str
@@ -116,7 +123,12 @@ def _number(value: float, unit: str, digits: int, bare: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A registered measurement: ``measure(n=None)`` runs it, on a slice of n examples where n is given."""
+    """A registered measurement: ``measure(n=None)`` runs it, on a slice of n examples where n is given.
+
+    >>> c = claims("start_here")[0]
+    >>> c.id, c.chapter, c.tier
+    ('start_here.clean', 'start_here', 'fast')
+    """
 
     id: str
     title: str
@@ -187,6 +199,12 @@ def claim(
     ``networks`` are the zoo's networks it uses, and ``images`` the data sets whose shipped adversarial images it uses; their
     SHA-256 become its inputs. Raises ValueError for an id that is
     taken or has no known chapter, an unknown tier, and a paper value without a place.
+
+    >>> _ = claims("start_here")
+    >>> claim("start_here.clean", "Another of that name")(lambda n=None: Measurement(1.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: claim 'start_here.clean': the id is taken, ...
     """
 
     def register(measure: Callable[..., Measurement]) -> Callable[..., Measurement]:
@@ -202,7 +220,11 @@ def claim(
 
 
 def claims(chapter: str | None = None) -> list[Claim]:
-    """The claims of ``chapter``, or of all chapters. Raises ValueError for an unknown chapter."""
+    """The claims of ``chapter``, or of all chapters. Raises ValueError for an unknown chapter.
+
+    >>> sorted({c.tier for c in claims("start_here")})
+    ['fast', 'laptop']
+    """
     if chapter is not None and chapter not in CHAPTERS:
         raise ValueError(f"there is no chapter {chapter!r} with claims; there are: {', '.join(CHAPTERS)}")
     order: dict[str, int] = {}  # whichever module was imported first
@@ -215,7 +237,11 @@ def claims(chapter: str | None = None) -> list[Claim]:
 
 
 def machine(executor: str = "one process") -> dict[str, str | int]:
-    """Where a number is made, as far as it may matter for it: no names of hosts or users."""
+    """Where a number is made, as far as it may matter for it: no names of hosts or users.
+
+    >>> machine("2 processes")["executor"]
+    '2 processes'
+    """
     import torch
 
     return {
@@ -233,6 +259,9 @@ def measure(c: Claim, n: int | None = None, *, executor: str = "one process") ->
     """Run a claim and return its entry; ``n`` shortens it for a trial, and ``executor`` says what it runs in.
 
     Raises ValueError where the columns of its series differ in length.
+
+    >>> measure(claims("start_here")[0], n=100).show("n")  # a slice
+    '100'
     """
     from . import __version__
 
@@ -271,7 +300,11 @@ def _columns(series: dict[str, list[float]], id: str) -> dict[str, list[float]]:
 
 
 def inputs(c: Claim) -> dict[str, str]:
-    """The SHA-256 of each network, and of each set of adversarial images, that the claim uses."""
+    """The SHA-256 of each network, and of each set of adversarial images, that the claim uses.
+
+    >>> list(inputs(claims("start_here")[0]))
+    ['mnist_cnn7']
+    """
     from . import zoo
     from .squeezing import examples
 
@@ -280,7 +313,11 @@ def inputs(c: Claim) -> dict[str, str]:
 
 
 def stale(entry: Entry) -> str | None:
-    """Why an entry must be measured again, or None if it need not be."""
+    """Why an entry must be measured again, or None if it need not be.
+
+    >>> stale(replace(get("start_here.clean"), code="of another version"))
+    'the code it depends on has changed since'
+    """
     known = {c.id: c for c in claims()}
     if entry.id not in known:
         return "no function measures it any more"
@@ -293,7 +330,12 @@ def stale(entry: Entry) -> str | None:
 
 
 def reworded(entry: Entry) -> Entry:
-    """The entry with the words of its claim as they are now (title, note, paper's number, ...): no new measurement."""
+    """The entry with the words of its claim as they are now (title, note, paper's number, ...): no new measurement.
+
+    >>> entry = get("start_here.clean")
+    >>> reworded(replace(entry, title="Other words")).title == entry.title
+    True
+    """
     (c,) = (c for c in claims() if c.id == entry.id)
     return replace(entry, title=c.title, paper=c.paper, where=c.where, unit=c.unit, digits=c.digits, note=c.note, tier=c.tier)
 
@@ -302,7 +344,11 @@ def reworded(entry: Entry) -> Entry:
 
 
 def folder() -> Path:
-    """The manifest's folder: ``$ADVLAB_RESULTS``, or ``book/results`` of the nearest folder above that has one."""
+    """The manifest's folder: ``$ADVLAB_RESULTS``, or ``book/results`` of the nearest folder above that has one.
+
+    >>> folder().relative_to(folder().parents[1]).as_posix()
+    'book/results'
+    """
     if told := os.environ.get("ADVLAB_RESULTS"):
         return Path(told)
     for start in (Path.cwd(), Path(__file__).resolve().parent):
@@ -313,7 +359,11 @@ def folder() -> Path:
 
 
 def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
-    """The entries of a chapter by id; none if it has no file yet."""
+    """The entries of a chapter by id; none if it has no file yet.
+
+    >>> load("start_here")["start_here.clean"].paper
+    0.9943
+    """
     path = (where or folder()) / f"{chapter}.json"
     if not path.exists():
         return {}
@@ -321,12 +371,21 @@ def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
 
 
 def to_json(e: Entry) -> dict[str, Any]:
-    """An entry as a file of the manifest holds it."""
+    """An entry as a file of the manifest holds it.
+
+    >>> to_json(replace(get("start_here.clean"), value=-math.inf))["value"]  # strict JSON has no infinity
+    '-inf'
+    """
     return _strict(asdict(e))
 
 
 def from_json(e: dict[str, Any]) -> Entry:
-    """The entry that :func:`to_json` made ``e`` of; entries from before there were flags, series and machine are read too."""
+    """The entry that :func:`to_json` made ``e`` of; entries from before there were flags, series and machine are read too.
+
+    >>> entry = get("start_here.clean")
+    >>> from_json(json.loads(json.dumps(to_json(entry)))) == entry
+    True
+    """
     return Entry(
         **e
         | {
@@ -348,7 +407,14 @@ def _strict(o: Any) -> Any:
 
 
 def save(entries: Iterable[Entry], where: Path | None = None) -> None:
-    """Put entries into their chapters' files, in the order of the claims, leaving the other entries as they are."""
+    """Put entries into their chapters' files, in the order of the claims, leaving the other entries as they are.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as elsewhere:
+    ...     save([get("start_here.clean")], Path(elsewhere))
+    ...     print(list(load("start_here", Path(elsewhere))))
+    ['start_here.clean']
+    """
     by_chapter: dict[str, dict[str, Entry]] = {}
     for e in entries:
         by_chapter.setdefault(e.id.partition(".")[0], {})[e.id] = e
@@ -364,7 +430,11 @@ def save(entries: Iterable[Entry], where: Path | None = None) -> None:
 
 
 def get(id: str) -> Entry:
-    """The manifest's entry ``id``. Raises KeyError with the ids there are."""
+    """The manifest's entry ``id``. Raises KeyError with the ids there are.
+
+    >>> get("start_here.clean").show("paper").split()
+    ['99.43', '%']
+    """
     chapter = id.partition(".")[0]
     entries = load(chapter)
     if id not in entries:
@@ -377,6 +447,10 @@ class Table:
     """Entries as a table that notebooks and pages show: paper, ours, interval, sample size, flags, why they differ.
 
     There is a column for the flags only where one of the entries has any.
+
+    >>> found = table("start_here", ["start_here.clean"])
+    >>> found.head, len(found.rows())
+    (('claim', 'paper', 'ours', '95 % interval', 'n', 'note'), 1)
     """
 
     entries: tuple[Entry, ...] = field(repr=False)
@@ -419,7 +493,11 @@ class Table:
 
 
 def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
-    """The table of a chapter, or of some ids of it. Raises KeyError for an id that is not there."""
+    """The table of a chapter, or of some ids of it. Raises KeyError for an id that is not there.
+
+    >>> table("start_here", ["start_here.clean"]).rows()[0][0]
+    'Clean accuracy, MNIST, 7 layers'
+    """
     entries = load(chapter)
     return Table(tuple(entries.values()) if ids is None else tuple(get(id) for id in ids))
 
@@ -429,7 +507,12 @@ Cell = tuple[str, str, str]  #: ours, the interval, the paper's
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's)."""
+    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's).
+
+    >>> Grid("attack", ("plain", "masked"), (("PGD", (("3 %", "1 to 8 %", "0 %"), ("40 %", "30 to 50 %", ""))),))
+    attack  plain      masked
+    PGD     3 % (0 %)  40 %
+    """
 
     corner: str
     columns: tuple[str, ...]
@@ -468,6 +551,10 @@ def claim_version(c: Claim) -> str:
 
     Guarantee: as of :func:`code_version`. How the networks were trained does not count; their weights are inputs.
     Raises ValueError for a network that is not built by a function of a module, or a functools.partial of one.
+
+    >>> a, b = claims("start_here")[:2]
+    >>> len(claim_version(a)), claim_version(a) == claim_version(b)
+    (16, False)
     """
     from . import zoo
 
@@ -493,12 +580,19 @@ def code_version(function: Callable) -> str:
     Guarantee: changing the code of any one reached definition changes the digest. Names reached only at run time (through
     getattr or a registry) and past :data:`BOUNDARIES` are not followed; the module that a definition stands in, comments,
     docstrings and white space do not count.
+
+    >>> code_version(get) == code_version(load)
+    False
     """
     return hashlib.sha256("\n".join(sorted(reached(function).values())).encode()).hexdigest()[:16]
 
 
 def reached(function: Callable) -> dict[str, str]:
-    """The definitions of :func:`code_version`: "module:name" -> "name=text"."""
+    """The definitions of :func:`code_version`: "module:name" -> "name=text".
+
+    >>> list(reached(to_json))[:2]
+    ['advlab.results:to_json', 'advlab.results:_strict']
+    """
     package = function.__module__.partition(".")[0]
     pieces: dict[str, str] = {}
     todo = [(function.__module__, function.__qualname__.partition(".")[0])]
