@@ -13,6 +13,7 @@ import torch
 from advlab import data, models, training
 
 torch.set_num_threads(1)
+collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
 
 
 @pytest.fixture(scope="session")
