@@ -5,6 +5,7 @@ import base64
 import numpy as np
 import pytest
 import torch
+from figures import has_words_and_a_picture
 from node import javascript, needs_node
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -99,14 +100,7 @@ def test_half_precision_costs_next_to_nothing(net):
 
 def test_a_figure_describes_itself_and_carries_a_picture(attack_figure):
     for f in (attack_figure, live.LinearShift(log10_d=3.0)):
-        bundle = f._repr_mimebundle_()
-        shown = bundle[0] if isinstance(bundle, tuple) else bundle
-        assert shown["text/plain"] == repr(f)
-        assert "0x" not in repr(f)
-        assert f.alt == f.describe()
-        assert f.alt.endswith(".")
-        assert shown["image/png"].startswith("iVBOR")
-        assert figure.png(f.still()) == figure.png(f.still()), "a still picture is the same each time"
+        has_words_and_a_picture(f)
 
 
 def test_bad_figures_are_refused(net):

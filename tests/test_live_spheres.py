@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import traitlets
 from browser import needs_chromium, page, page_of
+from figures import has_words_and_a_picture, stands_in_its_frame
 from node import javascript, needs_node
 from scipy import stats
 from scipy.special import log_ndtr, ndtri_exp
@@ -253,15 +254,7 @@ def test_splitting_takes_a_run_as_it_is():
 @pytest.mark.parametrize("name", list(figures()))
 def test_a_figure_describes_itself_and_carries_a_picture(name):
     f = figures()[name]
-    bundle = f._repr_mimebundle_()
-    shown = bundle[0] if isinstance(bundle, tuple) else bundle
-    assert shown["text/plain"] == repr(f)
-    assert f.alt == f.describe()
-    assert f.alt.endswith(".")
-    assert any(c.isdigit() for c in f.alt)
-    assert "nan" not in f.alt
-    assert shown["image/png"].startswith("iVBOR")
-    assert figure.png(f.still()) == figure.png(f.still()), "a still picture is the same each time"
+    has_words_and_a_picture(f)
 
 
 @pytest.mark.parametrize(
@@ -355,14 +348,7 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
                 p.keyboard.press(key)
                 assert said in f.locator(".verdict").inner_text(), (name, label)
                 assert drawn.inner_html() != before or name == "alpha-spectrum"
-            assert f.get_attribute("aria-label")
-            assert "NaN" not in f.inner_html()
-            assert "undefined" not in f.inner_html()
-            wide = f.evaluate(
-                "e => [...e.querySelectorAll('svg text, select, input')].map(t => t.getBoundingClientRect()).filter("
-                "r => r.width && (r.left < e.getBoundingClientRect().left || r.right > e.getBoundingClientRect().right)).length"
-            )
-            assert wide == 0, f"{name}: something sticks out of the figure"
+            stands_in_its_frame(f, name)
         p.locator(".advlab-alpha-spectrum").get_by_label("example").select_option("a perfect network")
         assert "0, proved" in p.locator(".advlab-alpha-spectrum .verdict").inner_text()
         p.locator(".advlab-concentration").get_by_label("show").select_option("angle")

@@ -1,6 +1,5 @@
 """The live figures of Feature Squeezing: their JavaScript against NumPy, SciPy, torch and scikit-learn, and what they say."""
 
-import base64
 import json
 import math
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 import traitlets
 from browser import needs_chromium, page, page_of
+from figures import has_words_and_a_picture, stands_in_its_frame
 from node import javascript, needs_node
 from scipy.ndimage import median_filter
 from scipy.stats import binomtest
@@ -308,13 +308,7 @@ def test_what_the_figures_say_is_true(figures, twins):
 @pytest.mark.parametrize("name", ["squeeze-digit", "detector-scores", "evasion", "colour-squeeze"])
 def test_a_figure_describes_itself_and_carries_a_picture(name, figures):
     f = figures[name]
-    bundle = f._repr_mimebundle_()
-    shown = bundle[0] if isinstance(bundle, tuple) else bundle
-    assert shown["text/plain"] == repr(f)
-    assert f.alt.endswith(".")
-    assert any(c.isdigit() for c in f.alt)
-    assert "nan" not in f.alt
-    assert base64.b64decode(shown["image/png"]) == figure.png(f.still()), "a still picture is the same each time"
+    has_words_and_a_picture(f)
 
 
 def test_payloads_are_modest(figures):
@@ -421,14 +415,7 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
                 p.keyboard.press(key)
                 assert said in verdict.inner_text().replace("\u00a0", " "), (name, label, verdict.inner_text())
                 assert f.inner_html() != before
-            assert f.get_attribute("aria-label")
-            assert "NaN" not in f.inner_html()
-            assert "undefined" not in f.inner_html()
-            wide = f.evaluate(
-                "e => [...e.querySelectorAll('svg text, select, input, td')].map(t => t.getBoundingClientRect()).filter("
-                "r => r.width && (r.left < e.getBoundingClientRect().left || r.right > e.getBoundingClientRect().right)).length"
-            )
-            assert wide == 0, f"{name}: something sticks out of the figure"
+            stands_in_its_frame(f, name)
 
         digit = p.locator(".advlab-squeeze-digit")
         assert "it passes" in digit.locator(".verdict").inner_text(), "8 bits and no median change nothing"

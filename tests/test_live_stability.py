@@ -1,6 +1,5 @@
 """The live figures of ReLU stability: their JavaScript against NumPy, torch and the verifier, what they say, and a look."""
 
-import base64
 import copy
 import itertools
 import json
@@ -11,6 +10,7 @@ import pytest
 import torch
 import traitlets
 from browser import needs_chromium, page, page_of
+from figures import has_words_and_a_picture, stands_in_its_frame
 from node import javascript, needs_node
 from torch import nn
 
@@ -441,13 +441,7 @@ def test_what_the_figures_say_is_true(figures):
 @pytest.mark.parametrize("name", ["stability-loss", "two-inputs", "settling-units", "race"])
 def test_a_figure_describes_itself_and_carries_a_picture(name, figures):
     f = figures[name]
-    bundle = f._repr_mimebundle_()
-    shown = bundle[0] if isinstance(bundle, tuple) else bundle
-    assert shown["text/plain"] == repr(f)
-    assert f.alt.endswith(".")
-    assert any(c.isdigit() for c in f.alt)
-    assert "nan" not in f.alt
-    assert base64.b64decode(shown["image/png"]) == figure.png(f.still()), "a still picture is the same each time"
+    has_words_and_a_picture(f)
 
 
 def test_payloads_are_modest(figures):
@@ -606,15 +600,8 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width, figures):
                 p.keyboard.press(key)
                 assert said in verdict.inner_text().replace("\u00a0", " "), (name, label, verdict.inner_text())
                 assert f.inner_html() != before, (name, label)
-            assert f.get_attribute("aria-label")
             assert verdict.get_attribute("role") == "status"
-            assert "NaN" not in f.inner_html()
-            assert "undefined" not in f.inner_html()
-            wide = f.evaluate(
-                "e => [...e.querySelectorAll('svg text, select, input, td, th')].map(t => t.getBoundingClientRect()).filter("
-                "r => r.width && (r.left < e.getBoundingClientRect().left || r.right > e.getBoundingClientRect().right)).length"
-            )
-            assert wide == 0, f"{name}: something sticks out of the figure"
+            stands_in_its_frame(f, name)
             assert f.evaluate("e => e.scrollWidth <= e.clientWidth"), name
 
         # the same numbers as in Python, at (0, x2) with the largest budget

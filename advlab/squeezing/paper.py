@@ -1,7 +1,6 @@
 """The numbers of Xu, Evans and Qi (2018), Tables 1 to 6, as its authors print them; NaN where they print a dash."""
 
 NAN = float("nan")
-DASH = NAN
 
 #: Table 1: data set -> (accuracy, mean confidence).
 TABLE_1 = {"mnist": (0.9943, 0.9939), "cifar10": (0.9484, 0.9215)}

@@ -45,6 +45,3 @@ OTHERS = {
 
 #: Training steps of the independent reproduction, which has the paper's epochs.
 STEPS = {"MNIST": 65_625, "CIFAR-10": 97_656}
-
-#: Seconds to build the model of one image, before solving, for the row with the RS loss.
-BUILD_SECONDS = 4.98
