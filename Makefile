@@ -3,6 +3,7 @@
 #   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
 #   make slides     a deck for each chapter, build/slides/*.html
 #   make colab      the notebooks with a first cell for Colab, build/colab/*.ipynb
+#   make pictures   every page in light and dark, phone and desk, build/pictures/index.html (after make book; needs Chromium)
 #   make refresh    authors: run the notebooks from their text twins and store outputs and widget state
 #   make bench      our attacks beside their peers, in an environment of their own
 #   make wheels     fill ./wheels for a machine without the network; there: make book WHEELS=wheels
@@ -20,7 +21,7 @@ JOBS ?= 2
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book pdf slides colab test lint lab refresh bench wheels clean
+.PHONY: help book pdf slides colab pictures test lint lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -30,7 +31,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -75,6 +76,9 @@ test: book lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+pictures: $(READY)
+	$(BIN)/python book/pictures.py
 
 refresh: $(READY)
 	$(BIN)/python book/chores.py refresh
