@@ -37,7 +37,7 @@ def plain(tex):
 
 def test_chapters_figures_and_numbers_are_there(tex):
     assert len(re.findall(r"\\chapter\{", tex)) == len(CHAPTERS) + 1, "and the references"
-    pictures = [d for d in outputs("image/png")]
+    pictures = list(outputs("image/png"))
     assert any("application/vnd.jupyter.widget-view+json" in d for d in pictures)
     shown = re.findall(r"\\sphinxincludegraphics\{\{([0-9a-f]{64})\}\.png\}", tex)
     assert len(shown) == len(pictures), "a live figure appears as its still"
