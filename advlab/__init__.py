@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         squeezing,
         stability,
         start_here,
+        together,
         training,
         zoo,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "squeezing",
     "stability",
     "start_here",
+    "together",
     "training",
     "zoo",
 ]
