@@ -26,7 +26,9 @@ from typing import Any
 import torch
 
 from . import results
-from .results import Claim, Entry
+from .digest import reached
+from .entries import Entry
+from .results import Claim
 
 Lane = Callable[[], Executor]  #: Starts a worker that does one thing at a time; called again after the worker died.
 
@@ -195,7 +197,7 @@ def together(wanted: Iterable[Claim]) -> list[list[Claim]]:
 
     groups: dict[object, list[Claim]] = {}
     for c in wanted:
-        shared = frozenset(filter(keeps, results.reached(c.measure)))
+        shared = frozenset(filter(keeps, reached(c.measure)))
         groups.setdefault(shared or c.id, []).append(c)
     return list(groups.values())
 

@@ -12,110 +12,25 @@ longer matches is *stale*, and a test fails until it is measured again.
 
 from __future__ import annotations
 
-import ast
 import datetime
-import functools
 import hashlib
-import html
-import inspect
-import io
 import json
 import math
 import os
 import platform
 import re
 import time
-import tokenize
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module, util
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .digest import build_version, code_version
+from .entries import Entry, Measurement
+from .tables import Table
+
 TIERS = ("fast", "laptop", "gpu")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a claim's function returns: our value, the sample size, and an interval if there is one.
-
-    ``flags`` are the ids of the honesty flags that were raised (:data:`advlab.evaluate.FLAGS`). ``series`` is for a
-    claim whose evidence is a curve or a scatter: columns of one length, by name.
-
-    >>> Measurement(0.75, n=4, interval=(0.19, 0.99), series={"eps": [0.1, 0.2], "accuracy": [0.75, 0.5]}).series["eps"]
-    [0.1, 0.2]
-    """
-
-    value: float
-    n: int | None = None
-    interval: tuple[float, float] | None = None
-    flags: tuple[str, ...] = ()
-    series: dict[str, list[float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the manifest. ``paper`` is None where no paper gives a number.
-
-    ``unit`` is a unit's name, or "%" for a share in [0, 1], or "log10" for the log10 of a probability or a rate, shown
-    as a power of ten; its -inf says that the rate is 0, which only a proof can give.
-
-    >>> entry = get("start_here.clean")
-    >>> entry.unit, entry.paper, entry.show("n")
-    ('%', 0.9943, '10,000')
-    """
-
-    id: str
-    title: str
-    value: float
-    n: int | None
-    interval: tuple[float, float] | None
-    paper: float | None
-    where: str | None
-    unit: str
-    digits: int
-    note: str
-    tier: str
-    command: str
-    code: str
-    inputs: dict[str, str]
-    version: str
-    date: str
-    cpu_seconds: float
-    flags: tuple[str, ...] = ()
-    series: dict[str, list[float]] = field(default_factory=dict, repr=False)
-    machine: dict[str, str | int] = field(default_factory=dict)  #: :func:`machine`; nothing in entries from before it
-
-    def show(self, what: str = "value") -> str:
-        """The number for a reader: ``what`` is "value", "interval", "paper", "n" or "full".
-
-        Raises ValueError for another ``what``.
-        """
-        if what == "value":
-            return _number(self.value, self.unit, self.digits)
-        if what == "interval":
-            if self.interval is None or self.interval == (-math.inf, math.inf):  # nothing is known of one value
-                return "–"
-            low, high = (_number(v, self.unit, self.digits, bare=True) for v in self.interval)
-            return f"{low} to {high}"
-        if what == "paper":
-            return "–" if self.paper is None else _number(self.paper, self.unit, self.digits)
-        if what == "n":
-            return "–" if self.n is None else f"{self.n:,}"
-        if what == "full":
-            details = [f"n = {self.n:,}"] if self.n is not None else []
-            details += [f"95 % interval {interval}"] if (interval := self.show("interval")) != "–" else []
-            return self.show() + (f" ({', '.join(details)})" if details else "")
-        raise ValueError(f"{what!r} is not a part of an entry; there are value, interval, paper, n, full")
-
-
-def _number(value: float, unit: str, digits: int, bare: bool = False) -> str:
-    if unit == "%":
-        return f"{100 * value:.{digits}f}" + ("" if bare else "\u00a0%")
-    if unit == "log10":
-        zero = "0" if bare else "0 (proved)"
-        return zero if value == -math.inf else f"10^{value:.{digits}f}".replace("-", "−")
-    return f"{value:.{digits}f}" + (f"\u00a0{unit}" if unit and not bare else "")
 
 
 # ---------------------------------------------------------------------------------------------- claims
@@ -442,56 +357,6 @@ def get(id: str) -> Entry:
     return entries[id]
 
 
-@dataclass(frozen=True)
-class Table:
-    """Entries as a table that notebooks and pages show: paper, ours, interval, sample size, flags, why they differ.
-
-    There is a column for the flags only where one of the entries has any.
-
-    >>> found = table("start_here", ["start_here.clean"])
-    >>> found.head, len(found.rows())
-    (('claim', 'paper', 'ours', '95 % interval', 'n', 'note'), 1)
-    """
-
-    entries: tuple[Entry, ...] = field(repr=False)
-
-    @property
-    def head(self) -> tuple[str, ...]:
-        return ("claim", "paper", "ours", "95 % interval", "n", *(["flags"] if self._flagged else []), "note")
-
-    @property
-    def _flagged(self) -> bool:
-        return any(e.flags for e in self.entries)
-
-    def rows(self) -> list[tuple[str, ...]]:
-        def row(e: Entry) -> tuple[str, ...]:
-            flags = [", ".join(e.flags)] if self._flagged else []
-            return (e.title, e.show("paper"), e.show(), e.show("interval"), e.show("n"), *flags, e.note)
-
-        return [row(e) for e in self.entries]
-
-    def __repr__(self) -> str:
-        lines = [cells[:-1] for cells in [self.head, *self.rows()]]  # notes are too long for a line
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in lines
-        )
-
-    def _repr_html_(self) -> str:
-        def row(cells: tuple[str, ...], tag: str) -> str:
-            powers = (re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(cell)) for cell in cells)
-            return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in powers) + "</tr>"
-
-        widths = [26, 10, 11, 15, 10, *([10] if self._flagged else [])]
-        columns = "".join(f'<col style="width: {w}%">' for w in [*widths, 100 - sum(widths)])
-        sources = [f"Paper: {e.where}." if e.where else "" for e in self.entries]
-        rows = [(*cells[:-1], f"{cells[-1]} {source}".strip()) for cells, source in zip(self.rows(), sources, strict=True)]
-        return (
-            f'<table class="advlab-results fixed" style="table-layout: fixed; width: 100%"><colgroup>{columns}</colgroup>'
-            f"<thead>{row(self.head, 'th')}</thead><tbody>{''.join(row(cells, 'td') for cells in rows)}</tbody></table>"
-        )
-
-
 def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
     """The table of a chapter, or of some ids of it. Raises KeyError for an id that is not there.
 
@@ -500,50 +365,6 @@ def table(chapter: str, ids: Iterable[str] | None = None) -> Table:
     """
     entries = load(chapter)
     return Table(tuple(entries.values()) if ids is None else tuple(get(id) for id in ids))
-
-
-Cell = tuple[str, str, str]  #: ours, the interval, the paper's
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's).
-
-    >>> Grid("attack", ("plain", "masked"), (("PGD", (("3 %", "1 to 8 %", "0 %"), ("40 %", "30 to 50 %", ""))),))
-    attack  plain      masked
-    PGD     3 % (0 %)  40 %
-    """
-
-    corner: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(repr=False)
-
-    def __repr__(self) -> str:
-        lines = [(self.corner, *self.columns)]
-        lines += [(name, *(f"{ours} ({theirs})" if theirs else ours for ours, _, theirs in cells)) for name, cells in self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        def shown(cell: Cell) -> str:
-            ours, interval, theirs = map(html.escape, cell)
-            small = [interval] * bool(interval) + [f"<i>{theirs}</i>"] * bool(theirs)
-            return f"<td><b>{ours}</b>{''.join(f'<br><small>{text}</small>' for text in small)}</td>"
-
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
-        body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
-        return (
-            '<div style="overflow-x: auto"><table class="advlab-results cells">'
-            f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-
-
-# ---------------------------------------------------------------------------------------------- code version
-
-#: Where digests stop, so that a new chapter or network leaves the entries of the others current: the zoo's recipes and
-#: their record, in whose place :func:`claim_version` takes what builds a claim's networks; and what registers claims.
-BOUNDARIES = {"advlab.recipes:RECIPES", "advlab.recipes.common:Recipe", "advlab.results:claim"}
 
 
 def claim_version(c: Claim) -> str:
@@ -558,138 +379,5 @@ def claim_version(c: Claim) -> str:
     """
     from . import zoo
 
-    built = [f"{name}={_build_version(name, zoo.recipe(name).build)}" for name in c.networks]
+    built = [f"{name}={build_version(name, zoo.recipe(name).build)}" for name in c.networks]
     return hashlib.sha256("\n".join([code_version(c.measure), *built]).encode()).hexdigest()[:16]
-
-
-def _build_version(name: str, build: Callable) -> str:
-    arguments = ""
-    if isinstance(build, functools.partial):
-        build, arguments = build.func, f"{build.args} {sorted(build.keywords.items())}"
-    if not inspect.isfunction(build) or "<" in build.__qualname__ + arguments:  # <lambda>, <locals>, <object at 0x...>
-        raise ValueError(
-            f"the build of the network {name!r} has no code version: it must be a function of a module, "
-            "or a functools.partial of one with plain values, no lambda and no class"
-        )
-    return code_version(build) + arguments
-
-
-def code_version(function: Callable) -> str:
-    """A digest of ``function`` and of every definition of its package that it reaches by name.
-
-    Guarantee: changing the code of any one reached definition changes the digest. Names reached only at run time (through
-    getattr or a registry) and past :data:`BOUNDARIES` are not followed; the module that a definition stands in, comments,
-    docstrings and white space do not count.
-
-    >>> code_version(get) == code_version(load)
-    False
-    """
-    return hashlib.sha256("\n".join(sorted(reached(function).values())).encode()).hexdigest()[:16]
-
-
-def reached(function: Callable) -> dict[str, str]:
-    """The definitions of :func:`code_version`: "module:name" -> "name=text".
-
-    >>> list(reached(to_json))[:2]
-    ['advlab.results:to_json', 'advlab.results:_strict']
-    """
-    package = function.__module__.partition(".")[0]
-    pieces: dict[str, str] = {}
-    todo = [(function.__module__, function.__qualname__.partition(".")[0])]
-    while todo:
-        module, name = todo.pop()
-        qualified = f"{module}:{name}"
-        if qualified in pieces or qualified in BOUNDARIES:
-            continue
-        definitions, imports = _module(module, package)
-        if name not in definitions:
-            if name in imports and imports[name][1]:
-                todo.append(imports[name])
-            continue
-        text, names = definitions[name]
-        pieces[qualified] = f"{name}={text}"
-        for first, second in names:
-            if first in definitions:
-                todo.append((module, first))
-            elif first in imports:
-                source, own = imports[first]
-                if own:
-                    todo.append((source, own))
-                elif second:
-                    todo.append((source, second))
-    return pieces
-
-
-Reached = set[tuple[str, str]]
-
-
-@functools.cache
-def _module(module: str, package: str) -> tuple[dict[str, tuple[str, Reached]], dict[str, tuple[str, str]]]:
-    """Of a module: top-level name -> (bare text, names reached), and imported name -> (module, name or "")."""
-    spec = util.find_spec(module)
-    if spec is None or spec.origin is None:
-        return {}, {}
-    source = Path(spec.origin).read_text()
-    tree = ast.parse(source)
-    bare = _without_comments(source).splitlines()
-    definitions: dict[str, tuple[str, Reached]] = {}
-    imports: dict[str, tuple[str, str]] = {}
-    is_package = spec.origin.endswith("__init__.py")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            parent = module.split(".")[: len(module.split(".")) - node.level + is_package] if node.level else []
-            base = ".".join([*parent, *([node.module] if node.module else [])])
-            if base.partition(".")[0] == package:
-                for alias in node.names:
-                    name = alias.asname or alias.name
-                    inner = f"{base}.{alias.name}"
-                    imports[name] = (inner, "") if _is_module(inner) else (base, alias.name)
-    for node in tree.body:
-        names: list[str] = []
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names = [node.name]
-        elif isinstance(node, ast.Assign):
-            names = [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names = [node.target.id]
-        for name in names:
-            definitions[name] = (_bare_text(node, bare), _reached(node))
-    return definitions, imports
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return util.find_spec(name) is not None
-    except (ModuleNotFoundError, AttributeError):
-        return False
-
-
-def _reached(node: ast.AST) -> Reached:
-    """The names, and the attributes of names, that ``node`` reads; what it only assigns or declares is its own."""
-    found: Reached = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
-            found.add((inner.value.id, inner.attr))
-        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            found.add((inner.id, ""))
-    return found
-
-
-def _without_comments(source: str) -> str:
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    return "\n".join(lines)
-
-
-def _bare_text(node: ast.stmt, lines: list[str]) -> str:
-    """The text of a definition without decorators, docstrings, comments and white space, the same for every Python."""
-    keep = dict(enumerate(lines[node.lineno - 1 : node.end_lineno], start=node.lineno))
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and inspect.cleandoc(ast.get_docstring(inner) or ""):
-            doc = inner.body[0]
-            for row in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1):
-                keep.pop(row, None)
-    return "".join("".join(keep.values()).split())

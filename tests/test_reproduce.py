@@ -17,7 +17,7 @@ import docutils.nodes
 import pytest
 import torch
 
-from advlab import reproduce, results
+from advlab import digest, reproduce, results
 from advlab.__main__ import main
 
 CLAIMS = """
@@ -106,7 +106,7 @@ def trial(tmp_path, monkeypatch):
     for id in [id for id in results.CLAIMS if id.startswith("trial.")]:
         del results.CLAIMS[id]
     del sys.modules["trial_claims"]
-    results._module.cache_clear()
+    digest._module.cache_clear()
 
 
 def log(folder):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from browser import ROOT
 
-from advlab import evaluate, models, results, spheres, start_here, zoo
+from advlab import digest, entries, evaluate, models, results, spheres, start_here, tables, zoo
 from advlab.spheres import relu_claims
 
 CLAIMS = results.claims()
@@ -80,14 +80,14 @@ def package(tmp_path, monkeypatch):
             (tmp_path / "pack" / f"{name}.py").write_text(text)
         for name in [m for m in sys.modules if m.partition(".")[0] == "pack"]:
             monkeypatch.delitem(sys.modules, name)
-        results._module.cache_clear()
+        digest._module.cache_clear()
         import importlib
 
         importlib.invalidate_caches()
-        return results.code_version(importlib.import_module("pack.top").measure)
+        return digest.code_version(importlib.import_module("pack.top").measure)
 
     yield version
-    results._module.cache_clear()
+    digest._module.cache_clear()
 
 
 def test_the_code_version_follows_code_and_nothing_else(package):
@@ -163,13 +163,13 @@ def test_digests_stop_at_a_boundary(package, monkeypatch):
     base = package()
     change = {"low": {"x + 1": "x + 2"}}
     assert package(**change) != base
-    monkeypatch.setattr(results, "BOUNDARIES", {"pack.low:used"})
+    monkeypatch.setattr(digest, "BOUNDARIES", {"pack.low:used"})
     assert package() == package(**change) != base
 
 
 def changed(monkeypatch, module, name):
     """Change the code of a definition of advlab, as far as digests go."""
-    definitions, _ = results._module(module, "advlab")
+    definitions, _ = digest._module(module, "advlab")
     text, reached = definitions[name]
     monkeypatch.setitem(definitions, name, (text + "#", reached))
 
@@ -216,12 +216,12 @@ def test_the_build_of_a_network_is_a_function_or_a_partial_of_one(monkeypatch):
 
 def test_the_real_claims_reach_the_real_attacks(monkeypatch):
     (pgd,) = (c for c in CLAIMS if c.id == "start_here.pgd")
-    before = results.code_version(pgd.measure)
+    before = digest.code_version(pgd.measure)
     changed(monkeypatch, "advlab.attacks.steps", "_project")
-    assert results.code_version(pgd.measure) != before
+    assert digest.code_version(pgd.measure) != before
     (clean,) = (c for c in CLAIMS if c.id == "start_here.clean")
     monkeypatch.undo()
-    assert results.code_version(pgd.measure) == before != results.code_version(clean.measure)
+    assert digest.code_version(pgd.measure) == before != digest.code_version(clean.measure)
 
 
 def test_staleness_is_seen():
@@ -273,7 +273,7 @@ def strictly(constant):
 
 
 def test_a_series_is_kept_and_comes_back(tmp_path):
-    claim = dataclasses.replace(CLAIMS[0], measure=lambda: results.Measurement(-math.inf, series=series), networks=())
+    claim = dataclasses.replace(CLAIMS[0], measure=lambda: entries.Measurement(-math.inf, series=series), networks=())
     series = {"steps": [1, 2, 3, 4], "error": [1 / 3, math.nan, math.inf, -math.inf]}
     with pytest.MonkeyPatch.context() as m:
         m.setattr(results, "claim_version", lambda _: "0")  # of a claim without a module
@@ -314,9 +314,9 @@ FLAGGED = dataclasses.replace(ENTRIES[0], flags=("zero-gradient", "randomised"),
 
 
 def test_flags_are_shown_where_there_are_any():
-    plain = results.Table((ENTRIES[0],))
+    plain = tables.Table((ENTRIES[0],))
     assert "flags" not in plain.head
-    table = results.Table((ENTRIES[0], FLAGGED))
+    table = tables.Table((ENTRIES[0], FLAGGED))
     lines = repr(table).splitlines()
     assert lines[0].endswith("flags")
     assert lines[2].endswith("zero-gradient, randomised")
@@ -376,7 +376,7 @@ def test_bad_claims_are_refused():
         ("start_here.x", {"paper": 1.0}),
     ]:
         with pytest.raises(ValueError, match="claim"):
-            results.claim(id, "t", **options)(lambda: results.Measurement(0.0))
+            results.claim(id, "t", **options)(lambda: entries.Measurement(0.0))
     with pytest.raises(ValueError, match="no chapter"):
         results.claims("nowhere")
 

@@ -13,7 +13,7 @@ FLOORS = (
     *("ground", "attacks", "evaluate", "papers", "recipes", "zoo", "results"),
     *("claims", "together", "live", "exercises", "top"),
 )
-GROUND = ("checks", "data", "models", "shipped", "training")
+GROUND = ("checks", "data", "digest", "entries", "models", "shipped", "tables", "training")
 MEASURING = ("examples", "folder", "full_scale", "measuring", "tables")  # with the claims
 #: The imports upwards, inside functions, and why they are right.
 UPWARDS = {

@@ -6,7 +6,7 @@ import math
 
 from .. import results
 from ..recipes.masking import ARMS
-from ..results import Cell, Grid
+from ..tables import Cell, Grid
 from . import paper
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .. import results
-from ..results import Cell, Grid
+from ..tables import Cell, Grid
 from . import paper
 from .claims import MEASURES, slug
 from .measuring import NAMES

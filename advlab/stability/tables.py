@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .. import results, zoo
 from ..evaluate import clopper_pearson
-from ..results import Cell, Grid
+from ..tables import Cell, Grid
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
 from .paper import ABLATION, OTHERS, STEPS

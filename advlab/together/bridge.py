@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..results import Grid
 from ..stability.tables import sweep_row, sweep_table
+from ..tables import Grid
 from .bridge_claims import DROPS
 
 

@@ -20,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from advlab import results
+from advlab.tables import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 180
@@ -85,7 +86,7 @@ class ResultsTable(SphinxDirective):
         entries = results.load(chapter).values()
         if not entries:
             return [self.state.document.reporter.warning(f"the manifest has nothing of {chapter!r}", line=self.lineno)]
-        table = results.Table(tuple(entries))
+        table = Table(tuple(entries))
         rows = [
             (*row[:5], *([flag_links(self.env, e.flags)] if "flags" in table.head else []), f"{e.cpu_seconds:.0f}")
             for e, row in zip(entries, table.rows(), strict=True)
