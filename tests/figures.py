@@ -27,3 +27,20 @@ def stands_in_its_frame(f, name):
         "r => r.width && (r.left < e.getBoundingClientRect().left || r.right > e.getBoundingClientRect().right)).length"
     )
     assert wide == 0, f"{name}: something sticks out of the figure"
+    assert f.evaluate("e => e.scrollWidth <= e.clientWidth"), name
+
+
+def answer_to_keys(p, moves):
+    """In the page ``p``: figure -> (label of a control, key, words that the verdict then has), one after another."""
+    for name, steps in moves.items():
+        f = p.locator(f".advlab-{name}")
+        verdict = f.locator(".verdict")
+        verdict.wait_for()
+        assert verdict.get_attribute("role") == "status"
+        for label, key, said in steps:
+            before = f.inner_html()
+            f.get_by_label(label, exact=True).focus()
+            p.keyboard.press(key)
+            assert said in verdict.inner_text().replace("\u00a0", " "), (name, label, verdict.inner_text())
+            assert f.inner_html() != before, (name, label)
+        stands_in_its_frame(f, name)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import traitlets
 from browser import needs_chromium, page, page_of
-from figures import has_words_and_a_picture, stands_in_its_frame
+from figures import answer_to_keys, has_words_and_a_picture
 from node import javascript, needs_node
 from torch import nn
 
@@ -590,19 +590,7 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width, figures):
     with page() as p:
         p.set_viewport_size({"width": width, "height": 900})
         p.goto(small_page)
-        for name, steps in moves.items():
-            f = p.locator(f".advlab-{name}")
-            verdict = f.locator(".verdict")
-            verdict.wait_for()
-            for label, key, said in steps:
-                before = f.inner_html()
-                f.get_by_label(label, exact=True).focus()
-                p.keyboard.press(key)
-                assert said in verdict.inner_text().replace("\u00a0", " "), (name, label, verdict.inner_text())
-                assert f.inner_html() != before, (name, label)
-            assert verdict.get_attribute("role") == "status"
-            stands_in_its_frame(f, name)
-            assert f.evaluate("e => e.scrollWidth <= e.clientWidth"), name
+        answer_to_keys(p, moves)
 
         # the same numbers as in Python, at (0, x2) with the largest budget
         inputs = figures["two-inputs"]
