@@ -1,42 +1,116 @@
-"""JupyterLab opens chapter 0 and runs it; the live figure answers, and its values reach the kernel."""
+"""JupyterLab opens each chapter and runs it; figures answer, values reach the kernel, an exercise is checked."""
 
-from browser import jupyterlab, needs_chromium, page
+import re
 
+import pytest
+from browser import ROOT, jupyterlab, needs_chromium, page
+
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 KERNEL = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
 IDLE = f"() => {KERNEL}?.status === 'idle'"
+COUNTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+  .filter((c) => c.model.type === 'code' && c.model.sharedModel.source.trim()).map((c) => c.model.executionCount)"""
+DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelectorAll('canvas')].map((c) => c.toDataURL()),
+  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML)].join('|')"""
+
+pytestmark = needs_chromium
 
 
-@needs_chromium
-def test_chapter_0_runs_and_its_figures_answer(tmp_path):
-    with jupyterlab(tmp_path) as address, page() as p:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture
+def chapter(lab):
+    """A function that opens a chapter in JupyterLab, its kernel ready; the kernel ends with the test."""
+    with page() as p:
         p.set_default_timeout(180_000)
-        p.goto(address.format("notebooks/00_start_here.ipynb"))
-        p.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-        p.wait_for_function(IDLE)
-        for command in ("notebook:clear-all-cell-outputs", "notebook:run-all-cells"):
-            p.evaluate(f"() => window.jupyterapp.commands.execute('{command}').then(() => null)")
-        p.wait_for_selector(".widget-slider")
-        p.wait_for_selector(".widget-html img")  # the last figure of the notebook, drawn by the kernel
-        p.wait_for_function(IDLE)
-        assert p.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
 
-        figure = p.locator(".advlab-digit-attack").last
-        figure.get_by_role("combobox", name="change").select_option("pgd")
-        figure.get_by_label("budget ε").fill("0.3")
-        p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict.broken')")
+        def at(name):
+            p.goto(lab.format(f"notebooks/{name}.ipynb"))
+            p.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+            p.wait_for_function(IDLE)
+            return p
 
-        recorded = "() => document.querySelector('.widget-html img').src"
-        before = p.evaluate(recorded)
-        handle = p.locator(".widget-slider .noUi-handle").last
-        handle.focus()
-        p.keyboard.press("ArrowRight")
-        p.wait_for_function(f"before => ({recorded})() !== before", arg=before)
+        yield at
+        p.evaluate(f"async () => {{ await {KERNEL}?.shutdown(); }}")
 
-        ask = "import gc; from advlab.live import DigitAttack as D; "
-        ask += "f = [o for o in gc.get_objects() if isinstance(o, D)][-1]; print(f.method, f.eps, len(f.probabilities))"
-        said = p.evaluate(
-            f"""async () => {{ let said = ''; const asked = {KERNEL}.requestExecute({{code: `{ask}`}});
-            asked.onIOPub = (m) => {{ if (m.content.name === 'stdout') said += m.content.text; }};
-            await asked.done; return said; }}"""
-        )
-        assert said.split() == ["pgd", "0.3", "10"]
+
+def run_all(p):
+    """Runs all cells from clear outputs; each has run to its end, without an error."""
+    for command in ("notebook:clear-all-cell-outputs", "notebook:run-all-cells"):
+        p.evaluate(f"() => window.jupyterapp.commands.execute('{command}').then(() => null)")
+    p.wait_for_function(IDLE)
+    assert p.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    counts = p.evaluate(COUNTS)
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def a_figure_answers(p):
+    """The first live figure with a slider shows something else after a key is pressed."""
+    figure = ".advlab-live:has(input[type=range])"
+    p.locator(f"{figure} .verdict").first.wait_for()
+    drawn = f"() => ({DRAWN})(document.querySelector('{figure}'))"
+    before = p.evaluate(drawn)
+    p.locator(f"{figure} input[type=range]").first.focus()
+    for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):  # one end or the other is far enough
+        p.keyboard.press(key)
+    p.wait_for_function(f"(before) => ({drawn})() !== before", arg=before)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_runs_and_its_figures_answer(name, chapter):
+    p = chapter(name)
+    run_all(p)
+    a_figure_answers(p)
+    if name != "00_start_here":
+        return
+
+    figure = p.locator(".advlab-digit-attack").last
+    figure.get_by_role("combobox", name="change").select_option("pgd")
+    figure.get_by_label("budget ε").fill("0.3")
+    p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict.broken')")
+
+    recorded = "() => document.querySelector('.widget-html img').src"
+    before = p.evaluate(recorded)
+    handle = p.locator(".widget-slider .noUi-handle").last
+    handle.focus()
+    p.keyboard.press("ArrowRight")
+    p.wait_for_function(f"before => ({recorded})() !== before", arg=before)
+
+    ask = "import gc; from advlab.live import DigitAttack as D; "
+    ask += "f = [o for o in gc.get_objects() if isinstance(o, D)][-1]; print(f.method, f.eps, len(f.probabilities))"
+    said = p.evaluate(
+        f"""async () => {{ let said = ''; const asked = {KERNEL}.requestExecute({{code: `{ask}`}});
+        asked.onIOPub = (m) => {{ if (m.content.name === 'stdout') said += m.content.text; }};
+        await asked.done; return said; }}"""
+    )
+    assert said.split() == ["pgd", "0.3", "10"]
+
+
+def test_an_exercise_is_solved_in_the_notebook(chapter):
+    """A wrong answer is explained, the solution passes: typed into the cell of the exercise, and run."""
+    asked = 'exercises.check("start_here.l2_step", l2_step)'
+    text = (ROOT / "notebooks" / "00_start_here.md").read_text()
+    solution = re.search(r":::\{solution\} ex-l2\n.*?```python\n(.*?)\n\nassert", text, flags=re.S)[1].rstrip()
+    right, wrong = (
+        f"{answer}\n\n\n{asked}" for answer in (solution, solution.replace("g / length[:, None, None, None]", "g.sign()"))
+    )
+    assert wrong != right
+    p = chapter("00_start_here")
+    cell = p.locator(".jp-CodeCell", has_text=asked)
+
+    def answer(code):
+        cell.locator(".cm-content").click()
+        p.keyboard.press("Control+a")
+        p.keyboard.insert_text(code)
+        p.keyboard.press("Control+Enter")
+
+    answer(wrong)
+    cell.locator(".advlab-check.wrong").wait_for()
+    assert "the step of the other ball" in cell.locator(".advlab-check").inner_text()
+    answer(right)
+    cell.locator(".advlab-check.solved").wait_for()
+    assert "all checks pass" in cell.locator(".advlab-check").inner_text()

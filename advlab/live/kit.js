@@ -29,6 +29,8 @@ function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "g", "line", "path", "rect", "text", "circle", "title"].includes(tag);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  // in JupyterLab the arrow keys would go to another cell, and Enter into this one's text
+  if (["input", "select", "button"].includes(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children);
   return node;
 }
