@@ -93,6 +93,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "advlab.masking.meaning_claims",
         "advlab.masking.symmetry_claims",
     ),
+    "all_against_all": ("advlab.together.claims",),
 }
 
 

@@ -19,8 +19,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 # the same colours and size of letters on the same grounds.
 ASK = """async () => {
   document.querySelectorAll('details').forEach((e) => { e.open = true; });
-  document.querySelectorAll('.toggle-hidden .toggle-button').forEach((e) => e.click());
-  await new Promise((done) => setTimeout(done, 500)); // the theme waits that long before it looks for what scrolls
+  const folded = document.querySelectorAll('.toggle-hidden .toggle-button');
+  folded.forEach((e) => e.click());
+  if (folded.length) await new Promise((done) => setTimeout(done, 500)); // the theme waits before it looks for what scrolls
   const looks = new Map();
   for (const e of document.body.querySelectorAll('*')) {
     if (![...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue;

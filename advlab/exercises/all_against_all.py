@@ -73,7 +73,7 @@ def box(answer: Callable[[Tensor, float, int], tuple[Tensor, Tensor]]) -> None:
         close(high, ends[1], "the upper end", hint="The box is larger than it need be: squeeze the ends too.")
 
 
-@exercise("all_against_all.lead", "The lead that silences an alarm's escape", minutes=20, level="hard")
+@exercise("all_against_all.lead", "The lead that an alarm asks for", minutes=20, level="hard")
 def lead(answer: Callable[[float, int], float]) -> None:
     for classes in (2, 3, 10):
         for threshold in (0.0, 0.05, 0.4, 0.9):

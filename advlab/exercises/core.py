@@ -23,6 +23,7 @@ CHAPTERS = {
     "feature_squeezing": "advlab.exercises.feature_squeezing",
     "relu_stability": "advlab.exercises.relu_stability",
     "random_mask": "advlab.exercises.random_mask",
+    "all_against_all": "advlab.exercises.all_against_all",
 }
 
 

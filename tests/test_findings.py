@@ -1,0 +1,35 @@
+"""The page of what the book found: each finding has its numbers from the manifest, its evidence and its limits."""
+
+import re
+
+from browser import ROOT
+
+from advlab import results
+
+TEXT = (ROOT / "book" / "findings.md").read_text()
+FINDINGS = {part.partition("\n")[0]: part for part in TEXT.split("\n### ")[1:]}
+
+
+def test_each_finding_has_a_result_with_numbers_evidence_and_limits():
+    assert len(FINDINGS) >= 10
+    for title, text in FINDINGS.items():
+        parts = re.findall(r"^\*\*(Result|Evidence|Limits)\.\*\* \S", text, re.M)
+        assert parts == ["Result", "Evidence", "Limits"], title
+        result, _, rest = text.partition("**Evidence.**")
+        numbers = re.findall(r"\{result\}`([\w.]+)", result)
+        assert numbers, title
+        assert re.search(r"\.\./notebooks/0\d_\w+\.ipynb", rest), title
+
+
+def test_each_chapter_of_a_paper_has_a_finding_and_every_number_is_measured():
+    ids = set(re.findall(r"\{result\}`([\w.]+)", TEXT))
+    assert {id.partition(".")[0] for id in ids} >= set(results.CHAPTERS) - {"start_here"}
+    for id in ids:
+        assert results.get(id).value is not None
+
+
+def test_each_section_it_names_exists():
+    for notebook, rest in re.findall(r"\.\./notebooks/(\w+)\.ipynb\)([^\n]*)", TEXT):
+        headings = re.findall(r"^#+ (.*)$", (ROOT / "notebooks" / f"{notebook}.md").read_text(), re.M)
+        for named in re.findall(r"\*([^*]+)\*", rest):
+            assert any(h.startswith(named) for h in headings), (notebook, named)

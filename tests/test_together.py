@@ -1,0 +1,207 @@
+"""Chapter 5: proofs about squeezed inputs against brute force, what it means to stand, and the manifest's own consistency."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from torch import nn
+
+from advlab import results, squeezing
+from advlab.together import certificates, comparison, ladder
+from advlab.together.defences import CURVES, ROWS, SETTINGS, Defended, OneBit, Row, defended
+
+ONE_BIT = squeezing.SQUEEZERS["1-bit"]
+
+
+def tiny(seed, classes=10, side=3):
+    torch.manual_seed(seed)
+    layers = [nn.Flatten(), nn.Linear(side * side, 12), nn.ReLU(), nn.Linear(12, classes)]
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ["1-bit", "5-bit", "median 2x2", "median 3x3"])
+@pytest.mark.parametrize("eps", [0.0, 2 / 255, 0.1, 0.6])
+def test_no_squeezed_image_of_the_ball_leaves_its_box(name, eps):
+    torch.manual_seed(0)
+    x = torch.rand(4, 3, 6, 6)
+    x[0] = (x[0] * 255).round() / 255
+    squeezer = squeezing.SQUEEZERS[name]
+    low, high = certificates.reachable(squeezer, x, eps)
+    for k in range(300):
+        step = eps * (2 * torch.rand(x.shape) - 1) if k % 2 else eps * torch.randn(x.shape).sign()
+        inside = (x.double() + step.double().clamp(-eps, eps)).clamp(0, 1).float()
+        squeezed = squeezer(inside)
+        assert bool((low <= squeezed).all() and (squeezed <= high).all())
+    assert not torch.equal(low, high) or eps == 0
+
+
+def test_non_local_means_do_leave_it():
+    """Why the chapter leaves them out: they are not monotone."""
+    torch.manual_seed(0)
+    squeezer = squeezing.SQUEEZERS["nlm 11-3-4"]
+    x = (torch.rand(4, 1, 12, 12) > 0.5).float() * 0.5 + 0.25
+    low, high = certificates.reachable(squeezer, x, 0.2)
+    left = False
+    for _ in range(50):
+        squeezed = squeezer((x + 0.2 * torch.randn(x.shape).sign()).clamp(0, 1))
+        left |= bool((squeezed < low - 1e-4).any() or (squeezed > high + 1e-4).any())
+    assert left
+
+
+@given(st.floats(0, 0.95), st.integers(2, 10), st.integers(0, 10_000))
+@settings(max_examples=200, deadline=None)
+def test_with_the_lead_no_accepted_answer_is_wrong(threshold, classes, seed):
+    g = torch.Generator().manual_seed(seed)
+    lead = certificates.needed_lead(threshold, classes)
+    logits = torch.randn(classes, generator=g, dtype=torch.float64)
+    logits[0] = logits[1:].max() + lead + 1e-9
+    at_squeezed = logits.softmax(0)
+    # the worst accepted answer: half of the distance goes from the true class to its best rival
+    rival = int(at_squeezed[1:].argmax()) + 1
+    worst = at_squeezed.clone()
+    worst[0] -= threshold / 2
+    worst[rival] += threshold / 2
+    assert worst[0] > worst[rival]
+
+
+def test_the_lead_is_the_least_and_bad_thresholds_are_named():
+    for threshold, classes in ((0.1, 10), (0.7, 3)):
+        logits = torch.zeros(classes, dtype=torch.float64)
+        logits[0] = certificates.needed_lead(threshold, classes) - 1e-6
+        assert logits.softmax(0)[0] - threshold / 2 < 0.5
+    assert certificates.needed_lead(1.5) == math.inf
+    with pytest.raises(ValueError, match="at least 0"):
+        certificates.needed_lead(-0.1)
+
+
+def brute_force(net, x, y, eps):
+    """The least margin over all images of one bit that the ball reaches, in float64."""
+    double = nn.Sequential(*net).double()
+    low, high = ((x.double() - eps).clamp(0, 1) > 0.5), ((x.double() + eps).clamp(0, 1) > 0.5)
+    places = (low != high).flatten().nonzero()[:, 0].tolist()
+    margins = []
+    for choice in itertools.product((0.0, 1.0), repeat=len(places)):
+        corner = low.double().flatten()
+        for place, value in zip(places, choice, strict=True):
+            corner[place] = value
+        logits = double(corner.view(1, *x.shape))[0]
+        margins.append(float(logits[y] - torch.cat([logits[:y], logits[y + 1 :]]).max()))
+    nn.Sequential(*net).float()
+    return min(margins)
+
+
+def test_one_bit_is_decided_as_by_brute_force():
+    seen = set()
+    for seed in range(40):
+        net = tiny(seed)
+        x = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(seed))
+        y = int(net(ONE_BIT(x[None])).argmax())
+        eps = 0.05 + 0.3 * (seed % 5) / 5
+        found = certificates.verify_one_bit(net, x, y, eps)
+        least = brute_force(net, x, y, eps)
+        assert found.status == ("robust" if least > 0 else "counterexample"), seed
+        seen.add(found.status)
+        if found.witness is not None:
+            assert (found.witness.double() - x.double()).abs().max() <= eps
+            assert 0 <= found.witness.min() <= found.witness.max() <= 1
+            assert int(net(ONE_BIT(found.witness[None])).argmax()) != y
+        else:
+            assert found.bound <= least + 1e-6
+        squeezed = certificates.verify_squeezed(net, ONE_BIT, x, y, eps)
+        assert squeezed.status != "robust" or least > 0, "a proof on the box is a proof"
+        if math.isfinite(least) and least > 0.05:
+            held = certificates.verify_squeezed(net, ONE_BIT, x, y, eps, lead=least + 1e-3)
+            assert held.status != "robust", "no more lead than there is"
+    assert seen == {"robust", "counterexample"}
+
+
+def test_one_bit_without_time_is_unknown():
+    assert certificates.verify_one_bit(tiny(0), torch.full((1, 3, 3), 0.5), 0, 0.1, time_limit=0.0).status == "unknown"
+
+
+def test_an_image_stands_only_if_it_was_right_and_is_right_or_flagged():
+    class Says(nn.Module):
+        def forward(self, x):
+            return nn.functional.one_hot((x.flatten(1)[:, 0] * 10).long().clamp(0, 9), 10).float()
+
+    answers = torch.tensor([0.35, 0.55, 0.35])[:, None, None, None]
+    y = torch.tensor([3, 3, 3])
+    plain = Defended(Says().eval(), {})
+    assert plain.answers(answers).tolist() == [3, 5, 3]
+    assert plain.holds(answers, y).tolist() == [True, False, True]
+    alarmed = Defended(Says().eval(), {}, lambda x: torch.tensor([True, True, False]))
+    assert alarmed.answers(answers).tolist() == [-1, -1, 3]
+    assert alarmed.right(answers, y).tolist() == [False, False, True]
+    assert alarmed.holds(answers, y).tolist() == [True, True, True]
+
+
+def test_the_bit_is_in_the_loop():
+    x = torch.tensor([[[[0.2, 0.8]]]], requires_grad=True)
+    out = OneBit()(x)
+    assert out.flatten().tolist() == [0.0, 1.0]
+    assert torch.autograd.grad(out.sum(), x)[0].tolist() == [[[[1.0, 1.0]]]]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_mcnemar_is_the_binomial_test_of_what_differs(pairs):
+    first, second = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    found = comparison.paired(first, second)
+    more, less = pairs.count((True, False)), pairs.count((False, True))
+    assert (found.gained, found.lost) == (more, less)
+    expected = min(1.0, 2 * float(binom.cdf(min(more, less), more + less, 0.5))) if more + less else 1.0
+    assert found.p == pytest.approx(expected)
+
+
+def test_outcomes_of_other_images_are_refused():
+    with pytest.raises(ValueError, match="the same ones"):
+        comparison.paired(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("key", ["none", "detector", "one_bit", "rs"])
+def test_a_slice_keeps_the_chain(key):
+    """Attacks and proofs share no code; on every image they must agree."""
+    row = ROWS["mnist"][key]
+    ends, _ = ladder.attacked(row, 6, ladder.TRIAL)
+    known = ladder.proved(row, 6, ladder.TRIAL)
+    assert tuple(ends) == ladder.LADDER
+    worst = torch.stack(list(ends.values())).all(0)
+    assert not (~worst & (known >= ladder.PROVED)).any()
+    assert all(not (stands & ~ends["clean"]).any() for stands in ends.values())
+
+
+def test_a_threshold_is_fitted_once_and_is_below_one_on_digits():
+    assert defended(ROWS["mnist"]["detector"]) is defended(ROWS["mnist"]["detector"])
+    assert 0 < defended(ROWS["mnist"]["detector"]).threshold < 1
+    assert defended(Row("none", "mnist", "mnist_small")).alarm is None
+
+
+@pytest.mark.parametrize("dataset", ROWS)
+def test_the_manifest_keeps_the_chain_on_every_image(dataset):
+    for key in ROWS[dataset]:
+        ends, known = comparison.outcomes(dataset, key)
+        worst = torch.stack(list(ends.values())).all(0)
+        assert not (~worst & (known >= ladder.PROVED)).any(), key
+        entry = results.get(f"all_against_all.{dataset}_{key}")
+        assert entry.value == pytest.approx(float(worst.double().mean()))
+        proof = results.get(f"all_against_all.{dataset}_{key}_proved")
+        assert proof.value == pytest.approx(float((known >= ladder.PROVED).double().mean()))
+        assert proof.value <= entry.value
+
+
+def test_tables_have_a_row_for_each_defence_and_pair():
+    for dataset in ROWS:
+        table = comparison.outcome_table(dataset)
+        assert [label for label, _ in table.rows] == [row.label for row in ROWS[dataset].values()]
+        assert SETTINGS[dataset].label in table.corner
+        assert len(comparison.pair_table(dataset).rows) == len(comparison.PAIRS)
+    for told, (_, cells) in zip(comparison.CLAIMS_OF_PAPERS, comparison.claims_table().rows, strict=True):
+        assert cells[0][0] == results.get(told.there).show()
+        assert cells[1][0] == results.get(told.harder).show()
+    for key in CURVES:
+        budgets = results.get(f"all_against_all.budgets_{key}").series["eps"]
+        assert budgets == sorted(budgets)
