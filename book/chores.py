@@ -50,6 +50,8 @@ def stable(notebook: NotebookNode) -> NotebookNode:
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i:03d}"
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     notebook.metadata.get("language_info", {}).pop("version", None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)
     seen: dict[str, str] = {}
@@ -59,6 +61,17 @@ def stable(notebook: NotebookNode) -> NotebookNode:
         json.dumps(notebook),  # in the order of creation: sorted keys would follow the random ids
     )
     return nbformat.reads(text, 4)
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs in which printed text that came in several pieces, as a busy machine sends it, is one piece."""
+    found: list[NotebookNode] = []
+    for output in outputs:
+        if found and output.output_type == found[-1].output_type == "stream" and output.name == found[-1].name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def refresh(mds: list[Path]) -> int:

@@ -72,3 +72,14 @@ def test_a_paragraph_is_one_line(md):
     for block in text.split("\n\n"):
         prose = [line for line in block.splitlines() if line and not re.match(r"[:+\-*|>#$(]|\d+\.|\s", line)]
         assert len(prose) <= 1, block
+
+
+def test_text_that_was_printed_in_pieces_is_one_piece():
+    def text(name, words):
+        return nbformat.v4.new_output("stream", name=name, text=words)
+
+    n = nbformat.v4.new_notebook()
+    pieces = [text("stdout", "a\n"), text("stdout", "b\n"), text("stderr", "c\n"), text("stdout", "d\n")]
+    n.cells = [nbformat.v4.new_code_cell("1", outputs=pieces)]
+    found = chores.stable(n).cells[0].outputs
+    assert [(o.name, o.text) for o in found] == [("stdout", "a\nb\n"), ("stderr", "c\n"), ("stdout", "d\n")]

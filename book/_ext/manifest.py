@@ -9,6 +9,7 @@ page. What is not in the manifest is a warning, and warnings are errors.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -51,10 +52,17 @@ class Result(SphinxRole):
             text = entry.show(what or "value")
         except (KeyError, ValueError) as e:
             return [], [self.inliner.reporter.warning(str(e), line=self.lineno)]
-        found: list[nodes.Node] = [nodes.inline(self.rawtext, text, classes=["result"])]
+        found: list[nodes.Node] = [nodes.inline(self.rawtext, "", *powers(text), classes=["result"])]
         if entry.flags and what in ("", "value", "full"):
             found += [nodes.Text(" (flagged: "), *flag_links(self.env, entry.flags), nodes.Text(")")]
         return found, []
+
+
+def powers(text: str) -> list[nodes.Node]:
+    """The text with its exponents raised: 10^−6.1 becomes a power of ten."""
+    parts = re.split(r"10\^(−?[\d.]+)", text)  # words, exponent, words, ...
+    raised = [[nodes.Text(f"{words}10"), nodes.superscript("", up)] for words, up in zip(parts[::2], parts[1::2], strict=False)]
+    return [node for pair in raised for node in pair] + [nodes.Text(parts[-1])]
 
 
 Cell = str | list[nodes.Node]
