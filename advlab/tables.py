@@ -47,8 +47,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         def row(cells: tuple[str, ...], tag: str) -> str:
-            powers = (re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(cell)) for cell in cells)
-            return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in powers) + "</tr>"
+            return "<tr>" + "".join(f"<{tag}>{_marked_up(cell)}</{tag}>" for cell in cells) + "</tr>"
 
         widths = [26, 10, 11, 15, 10, *([10] if self._flagged else [])]
         columns = "".join(f'<col style="width: {w}%">' for w in [*widths, 100 - sum(widths)])
@@ -58,6 +57,11 @@ class Table:
             f'<table class="advlab-results fixed" style="table-layout: fixed; width: 100%"><colgroup>{columns}</colgroup>'
             f"<thead>{row(self.head, 'th')}</thead><tbody>{''.join(row(cells, 'td') for cells in rows)}</tbody></table>"
         )
+
+
+def _marked_up(text: str) -> str:
+    """The text in HTML, its powers of ten raised."""
+    return re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(text))
 
 
 Cell = tuple[str, str, str]  #: ours, the interval, the paper's
@@ -84,7 +88,7 @@ class Grid:
 
     def _repr_html_(self) -> str:
         def shown(cell: Cell) -> str:
-            ours, interval, theirs = map(html.escape, cell)
+            ours, interval, theirs = map(_marked_up, cell)
             small = [interval] * bool(interval) + [f"<i>{theirs}</i>"] * bool(theirs)
             return f"<td><b>{ours}</b>{''.join(f'<br><small>{text}</small>' for text in small)}</td>"
 

@@ -83,3 +83,18 @@ def test_text_that_was_printed_in_pieces_is_one_piece():
     n.cells = [nbformat.v4.new_code_cell("1", outputs=pieces)]
     found = chores.stable(n).cells[0].outputs
     assert [(o.name, o.text) for o in found] == [("stdout", "a\nb\n"), ("stderr", "c\n"), ("stdout", "d\n")]
+
+
+@pytest.mark.parametrize("md", TWINS, ids=lambda md: md.stem)
+def test_the_figures_in_a_notebook_are_those_of_the_library(md):
+    """What a static page runs is stored in the notebook: after a change of a figure's code, `make refresh`."""
+    import importlib
+
+    states = nbformat.read(md.with_suffix(".ipynb"), 4).metadata.get("widgets", {})[chores.STATE]["state"]
+    figures = [s["state"] for s in states.values() if "_anywidget_id" in s["state"]]
+    assert figures
+    for figure in figures:
+        module, _, name = figure["_anywidget_id"].rpartition(".")
+        made = getattr(importlib.import_module(module), name)
+        for part in ("_esm", "_css"):
+            assert figure[part] == str(getattr(made, part)), f"{name}: {part} of the notebook is another"
