@@ -10,7 +10,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 VIEW, STATE = (f"application/vnd.jupyter.widget-{kind}+json" for kind in ("view", "state"))
 # what a figure shows, without its controls
 DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelectorAll('canvas')].map((c) => c.toDataURL()),
-  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML)].join('|')"""
+  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML), ...[...f.querySelectorAll('tbody')].map((t) => t.textContent)].join('|')"""
 
 
 def shown_in(path):
@@ -57,7 +57,13 @@ def test_every_figure_of_a_chapter_moves_by_mouse_and_by_keyboard(path):
             figure = figures.nth(i)
             figure.scroll_into_view_if_needed()
             sliders, answers = figure.locator("input[type=range]"), figure.locator(".answers button")
-            if sliders.count():
+            boxes = figure.locator("input[type=checkbox]")
+            if not sliders.count() and boxes.count():
+                changes(figure, boxes.last.click)
+                boxes.last.focus()
+                changes(figure, lambda: p.keyboard.press("Space"))
+                changes(figure, figure.locator("thead button").first.click)
+            elif sliders.count():
                 changes(figure, lambda: drag(sliders.first))  # noqa: B023
                 sliders.first.focus()
                 changes(figure, lambda: [p.keyboard.press("ArrowLeft") for _ in range(3)])
