@@ -10,7 +10,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 VIEW, STATE = (f"application/vnd.jupyter.widget-{kind}+json" for kind in ("view", "state"))
 # what a figure shows, without its controls
 DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelectorAll('canvas')].map((c) => c.toDataURL()),
-  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML), ...[...f.querySelectorAll('tbody')].map((t) => t.textContent)].join('|')"""
+  ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML),
+  ...[...f.querySelectorAll('tbody')].map((t) => t.textContent)].join('|')"""
 
 
 def shown_in(path):
