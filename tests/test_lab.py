@@ -49,14 +49,19 @@ def run_all(p):
 
 
 def a_figure_answers(p):
-    """The first live figure with a slider shows something else after a key is pressed."""
-    figure = ".advlab-live:has(input[type=range])"
+    """The first live figure with a slider, or else with a checkbox, shows something else after a key is pressed."""
+    p.locator(".advlab-live .verdict").first.wait_for()
+    kind = "range" if p.locator(".advlab-live input[type=range]").count() else "checkbox"
+    figure = f".advlab-live:has(input[type={kind}])"
     p.locator(f"{figure} .verdict").first.wait_for()
     drawn = f"() => ({DRAWN})(document.querySelector('{figure}'))"
     before = p.evaluate(drawn)
-    slider = p.locator(f"{figure} input[type=range]").first
-    slider.focus()
-    p.keyboard.press("ArrowLeft" if slider.evaluate("(e) => e.value === e.max") else "ArrowRight")
+    control = p.locator(f"{figure} input[type={kind}]").first
+    if kind == "checkbox":
+        control = p.locator(f"{figure} input[type={kind}]").last  # the strongest attack
+    control.focus()
+    at_the_end = control.evaluate("(e) => e.value === e.max")
+    p.keyboard.press("Space" if kind == "checkbox" else "ArrowLeft" if at_the_end else "ArrowRight")
     p.wait_for_function(f"(before) => ({drawn})() !== before", arg=before)
 
 
