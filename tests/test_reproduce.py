@@ -157,11 +157,13 @@ def test_real_claims_over_processes():
 
 
 SCRIPT = """
+import signal
 import sys
 import trial_claims
 from advlab.__main__ import main
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
     sys.exit(main(sys.argv[1:]))
 """
 

@@ -18,6 +18,8 @@ Split = Callable[[], tuple[Tensor, Tensor]]
 class Stream:
     """Training data without end: ``draw(n)`` gives n fresh examples, with torch's global generator; ``samples`` in all.
 
+    >>> import functools
+    >>> from advlab.spheres import concentric_spheres
     >>> stream = Stream(functools.partial(concentric_spheres, d=500), samples=1_000_000)
     >>> x, y = stream.draw(3)
     >>> x.shape, y.shape
@@ -37,6 +39,7 @@ class Recipe:
     With ``start`` the training begins with the weights of that network of the zoo, and ``finish`` makes the network that is
     stored of the trained one; with both and no epochs, a recipe is only what is done to a trained network.
 
+    >>> from advlab.zoo import recipe
     >>> recipe("mnist_cnn7").epochs, recipe("mnist_cnn7").says["paper"]
     (50, 'Xu, Evans and Qi (2018), Table 1; network and training of Carlini and Wagner (2017)')
     """
