@@ -1,7 +1,8 @@
 """Chapter 5's claims: every row of :mod:`.defences` under every attack of :mod:`.ladder`, and what can be proved of it.
 
 Settled after trials on some twenty images, and before any row was measured: the images are the first of the test set; an image
-stands if it is answered rightly while clean, and after an attack is answered rightly or raises an alarm; the worst case is over all attacks, image by image.
+stands if it is answered rightly while clean, and after an attack is answered rightly or raises an alarm; the worst case is over
+all attacks, image by image.
 """
 
 from __future__ import annotations
