@@ -79,7 +79,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
     ``x`` is one image without a batch dimension. Each pixel of the ball is 0, 1, or free to be either. A box of free pixels is
     done when the verifier's bounds prove it; else it is halved at the pixel that matters most, until none is free.
     Guarantee: "robust" as in :func:`advlab.stability.verify`; "counterexample" comes with a ``witness`` in the ball that
-    the network, in float64, misclassifies after one bit; "unknown" where ``time_limit`` (CPU seconds) ran out, or where the only
+    the network, in float64, misclassifies after one bit; "unknown" where ``time_limit`` (CPU seconds) ran out, or the only
     errors are at ends that rounding put just outside of the ball.
     """
     start = time.process_time()
