@@ -12,7 +12,7 @@ from torch import nn
 
 from advlab import results, squeezing
 from advlab.together import certificates, comparison, ladder
-from advlab.together.defences import CURVES, ROWS, SETTINGS, Defended, OneBit, Row, defended
+from advlab.together.defences import CURVES, ROWS, SETTINGS, Defended, OneBit, Row, defended, images, network
 
 ONE_BIT = squeezing.SQUEEZERS["1-bit"]
 
@@ -172,6 +172,25 @@ def test_a_slice_keeps_the_chain(key):
     worst = torch.stack(list(ends.values())).all(0)
     assert not (~worst & (known >= ladder.PROVED)).any()
     assert all(not (stands & ~ends["clean"]).any() for stands in ends.values())
+
+
+def test_a_detector_is_proved_only_with_the_lead_that_its_threshold_asks_for():
+    """Digit 6 stays itself in every choice of its free pixels, but not by enough to bind what an accepted image is called."""
+    row = ROWS["mnist"]["detector"]
+    x, y = (t[6] for t in images("mnist", 7))
+    net, threshold = network(row.network), defended(row).threshold
+    low, high = ((x + sign * 0.1).clamp(0, 1) > 0.5 for sign in (-1, 1))
+    places = (low != high).flatten().nonzero()[:, 0]
+    corners = low.float().flatten().repeat(2 ** len(places), 1)
+    corners[:, places] = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(places))))
+    with torch.no_grad():
+        chance = net(corners.view(-1, 1, 28, 28)).softmax(1)
+    assert (chance.argmax(1) == y).all()
+    least = certificates.verify_one_bit(net, x, int(y), 0.1).bound
+    assert 0 < least < certificates.needed_lead(threshold)
+    known = ladder.proved(row, 7, ladder.TRIAL)
+    assert known[6] == ladder.UNKNOWN
+    assert (known[:6] == ladder.BOUNDED).any()
 
 
 def test_a_threshold_is_fitted_once_and_is_below_one_on_digits():
