@@ -58,6 +58,17 @@ RECIPES: dict[str, Recipe] = {
         batch_size=1000,
         schedule=_fall_at_the_end,
     ),
+    **{
+        f"sphere_relu_million_{seed}": _sphere_recipe(
+            models.sphere_relu,
+            Stream(_FRESH, 50_000_000),
+            f"50 million fresh points of two spheres, d = 500, in a million updates, as in the paper; seed {seed}",
+            epochs=100,
+            batch_size=50,
+            seed=seed,
+        )
+        for seed in range(3)
+    },
     "sphere_quadratic": _sphere_recipe(
         models.sphere_quadratic,
         Stream(_FRESH, 50_000_000),
