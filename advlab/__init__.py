@@ -7,47 +7,31 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import (
-        attacks,
-        data,
-        evaluate,
-        exercises,
-        live,
-        masking,
-        models,
-        results,
-        spheres,
-        squeezing,
-        stability,
-        start_here,
-        together,
-        training,
-        zoo,
-    )
+    from . import attacks, data, evaluate, masking, models, spheres, squeezing, stability, training, verification, zoo
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "attacks",
     "data",
     "evaluate",
-    "exercises",
-    "live",
     "masking",
     "models",
-    "results",
     "spheres",
     "squeezing",
     "stability",
-    "start_here",
-    "together",
     "training",
+    "verification",
     "zoo",
 ]
+#: What advlab 0.1 had and the book has now.
+_IN_THE_BOOK = ("exercises", "live", "results")
 
 
 def __getattr__(name: str):
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
+    if name in _IN_THE_BOOK:
+        raise AttributeError(f"advlab.{name} is labbook.{name} now, the book's own code: it comes with a checkout")
     raise AttributeError(f"module 'advlab' has no attribute {name!r}; its modules are {', '.join(__all__)}")
 
 

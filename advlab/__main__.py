@@ -1,13 +1,24 @@
-"""Command line:  python -m advlab data|train|reproduce|examples|detect|verify|transfer|zoo ..."""
+"""Command line:  python -m advlab data|train|detect|verify|zoo ..."""
 
 import argparse
-import json
+import runpy
 import sys
 from fractions import Fraction
+from importlib import util
+
+#: Commands of the book, which a reader may type here too.
+_OF_THE_BOOK = ("reproduce", "examples", "transfer")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m advlab", description="The Adversarial Lab's library.")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] and argv[0] in _OF_THE_BOOK:
+        return _book(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m advlab",
+        description="The Adversarial Lab's library.",
+        epilog="python -m labbook reproduce|examples|transfer measures the book's numbers.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("data", help="fetch a full data set (CIFAR-10; MNIST ships)")
     p.add_argument("name", nargs="?", choices=("mnist", "cifar10"), default="cifar10")
@@ -19,19 +30,6 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
     p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
-    p = commands.add_parser("reproduce", help="measure the book's numbers again and compare; run again to go on")
-    p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
-    p.add_argument("--claim", metavar="ID", help="one claim only")
-    p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
-    p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
-    p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
-    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
-    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
-    p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
-    p.add_argument("dataset", choices=("mnist", "cifar10"))
-    p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
-    p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
-    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
     p = commands.add_parser("detect", help="chapter 2's detector on a folder of images, such as ImageNet's validation set")
     p.add_argument("folder", help="one subfolder a class")
     p.add_argument("--network", required=True, metavar="MODULE:FUNCTION", help="returns a network from [0, 1] to logits")
@@ -47,19 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
     p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
-    p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
-    p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
-    p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
-    p.add_argument("--target", action="append", help="one target, such as mask_50; may be repeated (default: all)")
-    p.add_argument("--images", type=int, default=5000, help="the first so many test images (default: 5000, the paper's)")
-    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
-    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
-    p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
-        run = {"data": _data, "train": _train, "reproduce": _reproduce}
-        run |= {"examples": _examples, "detect": _detect, "verify": _verify, "transfer": _transfer, "zoo": _zoo}
+        run = {"data": _data, "train": _train, "detect": _detect, "verify": _verify, "zoo": _zoo}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -67,6 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, ValueError, OSError, ImportError) as e:
         print(f"advlab: {e}", file=sys.stderr)
         return 1
+
+
+def _book(argv: list[str]) -> int:
+    """``python -m labbook`` with these arguments, where the book is."""
+    if util.find_spec("labbook") is None:
+        print(f"advlab: {argv[0]} is a command of the book: pip install -e . in a checkout of it", file=sys.stderr)
+        return 1
+    return runpy.run_module("labbook.__main__")["main"](argv)
 
 
 def _budget(text: str) -> float:
@@ -96,65 +93,6 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _reproduce(args: argparse.Namespace) -> int:
-    import contextlib
-
-    from . import reproduce, results
-
-    wanted = results.claims(args.chapter)
-    if args.claim:
-        wanted = [c for c in wanted if c.id == args.claim]
-        if not wanted:
-            raise ValueError(f"there is no claim {args.claim!r}; there are: {', '.join(c.id for c in results.claims())}")
-    else:
-        wanted = [c for c in wanted if results.TIERS.index(c.tier) <= results.TIERS.index(args.tier)]
-    full_scale = args.tier == "gpu" and args.claim is None and args.n is None and args.chapter in (None, "random_mask")
-    if args.tier == "gpu":
-        for line in reproduce.about_gpu(wanted, full_scale):
-            print(line)
-    outcomes: list[reproduce.Outcome] = []
-    with contextlib.ExitStack() as stack:
-        lanes = []
-        if args.scheduler:
-            lanes = stack.enter_context(reproduce.cluster(args.scheduler))
-        elif args.workers > 1:
-            lanes = stack.enter_context(reproduce.processes(args.workers))
-        if args.n is None:
-            name = "-".join(["reproduce", args.claim or args.chapter or "all", args.tier, *["stale"] * args.stale])
-            journal = results.folder() / f".{name}.jsonl"
-            if journal.exists():
-                print(f"going on from a run that was broken off (to begin anew, delete {journal})")
-            found = reproduce.run(wanted, lanes, journal=journal, stale=args.stale)
-        else:
-            found = (reproduce.Outcome(c, e, None) for c, e in reproduce.measured(wanted, lanes, args.n))
-        for outcome in found:
-            outcomes.append(outcome)
-            if not outcome.earlier:
-                print(f"{len(outcomes):3}/{len(wanted)} {reproduce.line(outcome, compare=args.n is None)}", flush=True)
-    for line in reproduce.summary(outcomes, compare=args.n is None):
-        print(line)
-    failed = [f"{o.claim.id}: {o.found.why}" for o in outcomes if isinstance(o.found, reproduce.Failure)]
-    if full_scale:
-        try:
-            for line in reproduce.at_full_scale():
-                print(line)
-        except (RuntimeError, ValueError, OSError) as e:
-            failed.append(f"python -m advlab transfer: {e}")
-    for why in failed:
-        print(f"not done: {why}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _examples(args: argparse.Namespace) -> int:
-    from .squeezing import examples
-
-    path = examples.make(args.dataset, args.to, n=args.seeds, names=args.attack)
-    for name, seconds in json.loads(path.read_text())["attacks"].items():
-        print(f"{name:12} {seconds:.3f} CPU s an image")
-    print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
-    return 0
-
-
 def _detect(args: argparse.Namespace) -> int:
     from .squeezing import folder
 
@@ -170,7 +108,7 @@ def _verify(args: argparse.Namespace) -> int:
     import torch
 
     from . import zoo
-    from .stability import verify_dataset, worker_pool
+    from .verification import verify_dataset, worker_pool
 
     torch.set_num_threads(1)
     net = zoo.load(args.name, args.folder)
@@ -195,18 +133,6 @@ def _verify(args: argparse.Namespace) -> int:
     if len(seconds):
         print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
         print(f"most {seconds.max():.2f}. The verdicts are in {store}")
-    return 0
-
-
-def _transfer(args: argparse.Namespace) -> int:
-    from .masking import full_scale
-
-    kinds = {"sources": args.source, "targets": args.target}
-    chosen = {name: names for name, names in kinds.items() if names}
-    sizes = {"images": args.images, "epochs": args.epochs, "n": args.n}
-    found = full_scale.transfer(args.to, **chosen, **sizes, device=args.device)
-    for row in full_scale.lines(found):
-        print(row)
     return 0
 
 

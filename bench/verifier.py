@@ -1,8 +1,8 @@
 """Chapter 3's verifier beside its peers: bounds against auto_LiRPA, verdicts against Marabou and a plain big-M program.
 
 - ``bounds``: interval bounds of 1,000 MNIST test images, and CROWN bounds of 16, against auto_LiRPA's IBP and CROWN.
-- ``verify``: the first test images that are classified correctly, decided by ``stability.verify``, by Marabou and by HiGHS on
-  the whole network with one column a unit and interval bounds for all big-Ms. The peers get one wrong class at a time.
+- ``verify``: the first test images that are classified correctly, decided by ``verification.verify``, by Marabou and by HiGHS
+  on the whole network with one column a unit and interval bounds for all big-Ms. The peers get one wrong class at a time.
 
 Run it from the repository's root, in the environment that bench/README.md describes:
 
@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advlab import data, stability, zoo
+from advlab import data, stability, verification, zoo
 from advlab.evaluate import predict
 
 from .report import rounded
@@ -142,7 +142,7 @@ def measure(kind: str, net: nn.Module, x: Tensor, eps: float, rounds: int, make:
 
 
 def ours(asked: Question) -> Answer:
-    found = stability.verify(asked.own, asked.x, asked.y, asked.eps, time_limit=asked.limit)
+    found = verification.verify(asked.own, asked.x, asked.y, asked.eps, time_limit=asked.limit)
     return found.status, None if found.witness is None else found.witness.double().flatten().numpy()
 
 
@@ -176,7 +176,7 @@ def alone(decide: Callable[[Question], Answer], asked: Question) -> tuple[str, f
 
 def verdicts(net: nn.Module, x: Tensor, y: Tensor, eps: float, limit: float, peers: list[str]) -> dict[str, Any]:
     deciders = {"advlab": ours, **{name: PEERS[name] for name in peers}}
-    stability.verify(net, x[0], int(y[0]), eps, last_stage="prediction")  # reads the network; the processes inherit that
+    verification.verify(net, x[0], int(y[0]), eps, last_stage="prediction")  # reads the network; the processes inherit that
     rows: dict[str, dict[str, Any]] = {name: {"verdicts": [], "cpu_seconds": []} for name in deciders}
     names, contradictions = list(deciders), []
     for i in range(len(x)):

@@ -150,8 +150,9 @@ def adopt(mds: list[Path]) -> int:
 
 def tour(_: list[Path]) -> int:
     """The README's pictures, from the library's own figures."""
-    from advlab import data, live, zoo
-    from advlab.live.figure import png
+    from advlab import data, zoo
+    from labbook import live
+    from labbook.live.figure import png
 
     x, y = data.mnist("test", 10)
     net = zoo.load("mnist_cnn7")

@@ -17,19 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CELL = """\
 # Sets up advlab where it is missing, as on Colab; where it is installed, this does nothing.
-import importlib
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("advlab") is None:
+if importlib.util.find_spec("labbook") is None:
     source = os.path.abspath("adversarial-lab")
     if not os.path.exists(source):
         subprocess.run(["git", "clone", "-q", "--depth", "1", "ADDRESS", source], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
-    importlib.invalidate_caches()
-    os.environ["ADVLAB_RESULTS"] = os.path.join(source, "book", "results")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source, "anywidget"], check=True)
+    sys.path[:0] = [source, os.path.join(source, "book")]  # the library, and the book's own code beside it
 """
 
 

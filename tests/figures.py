@@ -2,7 +2,7 @@
 
 import base64
 
-from advlab.live import figure
+from labbook.live import figure
 
 
 def has_words_and_a_picture(f):

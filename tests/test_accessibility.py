@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import HTML, ROOT, all_pages, needs_chromium, opened, page
 
-from advlab.live import gallery
+from labbook.live import gallery
 
 AXE = importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -240,7 +240,7 @@ def nearest(colours):
     )
 
 
-CSS = (ROOT / "advlab" / "live" / "live.css").read_text()
+CSS = (ROOT / "book" / "labbook" / "live" / "live.css").read_text()
 LIGHT, DARK = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r"\{([^}]*--blue:[^}]*)\}", CSS))
 # the page, the figures' panel in the book, and the panel in JupyterLab; the ink there
 GROUNDS = {"light": (["#ffffff", "#f3f4f5", "#eeeeee"], "#222832"), "dark": (["#121212", "#29313d", "#424242"], "#ced6dd")}

@@ -8,7 +8,7 @@ import book_slice
 import pytest
 from browser import ROOT
 
-from advlab import exercises
+from labbook import exercises
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from browser import ROOT
 from torch import nn
 
 from advlab import attacks, evaluate, masking, models, squeezing, stability, training
-from advlab.masking import paper as luo
-from advlab.squeezing import paper as xu
-from advlab.stability import levers
+from advlab.stability import losses
+from labbook.feature_squeezing import paper as xu
+from labbook.random_mask import paper as luo
 
 PAGE = (ROOT / "book" / "errata.md").read_text()
 ENTRIES = re.findall(r"^- \*\*(.+?)\*\* (.*)$", PAGE, re.M)
@@ -95,8 +95,8 @@ def test_the_loss_of_the_code_is_a_mean_over_positions_in_one_variant():
     improved = -np.tanh(1 + low * high).reshape(3, -1).sum(-1).mean()
     assert improved / naive == pytest.approx(14 * 14)
     ours = [tuple(torch.from_numpy(b).permute(0, 3, 1, 2) for b in (low, high))] * 2
-    assert float(levers.rs_loss(ours, reduction="mean")) == pytest.approx(naive)
-    assert float(levers.rs_loss(ours)) == pytest.approx(improved)
+    assert float(losses.rs_loss(ours, reduction="mean")) == pytest.approx(naive)
+    assert float(losses.rs_loss(ours)) == pytest.approx(improved)
 
 
 def test_units_that_read_nothing_are_stable_whatever_the_budget():
@@ -116,7 +116,7 @@ def test_units_that_read_nothing_are_stable_whatever_the_budget():
 def test_bounds_use_the_full_budget_while_the_attack_grows():
     net = models.stability_cnn().eval()
     x, y = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 3])
-    early, late = (levers.pgd_pairs(net, x, y, done, eps=0.1, step_size=0.03) for done in (0.0, 1.0))
+    early, late = (losses.pgd_pairs(net, x, y, done, eps=0.1, step_size=0.03) for done in (0.0, 1.0))
     moved = [(pairs[:, 0] - pairs[:, 1]).abs().max().item() for pairs in (early, late)]
     assert moved[0] < 0.011 < 0.09 < moved[1]
     with torch.no_grad():
@@ -125,9 +125,9 @@ def test_bounds_use_the_full_budget_while_the_attack_grows():
         c, r = net[0](centre), nn.functional.conv2d(radius, net[0].weight.abs(), stride=2, padding=2)
         at_full = -(1 + (c - r) * (c + r)).tanh().mean((2, 3)).sum(1).mean()
         bounds = stability.interval_bounds(net, x, 0.1)
-        own = levers.rs_loss([bounds[0], bounds[-1]], "mean")
-        whole = levers.stability_loss(net, early, y, eps=0.1, rs=1.0) - levers.stability_loss(net, early, y, eps=0.1)
-        others = levers.rs_loss([*bounds[1:3], bounds[-1]], "mean")
+        own = losses.rs_loss([bounds[0], bounds[-1]], "mean")
+        whole = losses.stability_loss(net, early, y, eps=0.1, rs=1.0) - losses.stability_loss(net, early, y, eps=0.1)
+        others = losses.rs_loss([*bounds[1:3], bounds[-1]], "mean")
     assert own == pytest.approx(float(at_full), rel=1e-3)
     assert float(whole - others) == pytest.approx(float(at_full), rel=1e-2), "at the first step too"
 

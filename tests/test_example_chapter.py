@@ -47,7 +47,7 @@ def house(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(house):
-    environment = os.environ | {"PYTHONPATH": str(house), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{house}:{house / 'book'}", "OMP_NUM_THREADS": "1"}
 
     def run(*arguments):
         done = subprocess.run([sys.executable, *arguments], cwd=house, env=environment, capture_output=True, text=True)
@@ -59,7 +59,7 @@ def run(house):
 
 @pytest.fixture(scope="module")
 def measured(run):
-    return run("-m", "advlab", "reproduce", "linear_classifiers")
+    return run("-m", "labbook", "reproduce", "linear_classifiers")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_its_notebook_is_run_and_agrees_with_its_twin(house, run, refreshed):
 
 
 def test_it_passes_the_tests_of_the_house(run, refreshed):
-    wanted = "arrows or floor or paper or itself or linear or disagree"
+    wanted = "library_imports or paper or itself or linear or disagree"
     files = ["tests/test_linear.py", "tests/test_structure.py", "tests/test_results.py", "tests/test_notebooks.py"]
     options = ["-q", "-o", "addopts=--doctest-modules --import-mode=importlib", "-p", "no:cacheprovider", "-k", wanted]
     said = run("-m", "pytest", *options, *files, "advlab/linear")

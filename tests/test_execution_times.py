@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
-import chores
 import nbformat
 from browser import ROOT
+
+import chores
 
 
 def test_all_notebooks_together_stay_under_the_limit():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from browser import ROOT
 
-from advlab import exercises
+from labbook import exercises
 
 NOTEBOOKS = {md.stem[3:]: md for md in sorted((ROOT / "notebooks").glob("0*.md"))}
 ALL = exercises.exercises()

@@ -4,7 +4,7 @@ import re
 
 from browser import ROOT
 
-from advlab import results
+from labbook import results
 
 TEXT = (ROOT / "book" / "findings.md").read_text()
 FINDINGS = {part.partition("\n")[0]: part for part in TEXT.split("\n### ")[1:]}

@@ -85,7 +85,7 @@ def test_a_chapter_runs_and_its_figures_answer(name, chapter):
     p.keyboard.press("ArrowRight")
     p.wait_for_function(f"before => ({recorded})() !== before", arg=before)
 
-    ask = "import gc; from advlab.live import DigitAttack as D; "
+    ask = "import gc; from labbook.live import DigitAttack as D; "
     ask += "f = [o for o in gc.get_objects() if isinstance(o, D)][-1]; print(f.method, f.eps, len(f.probabilities))"
     said = p.evaluate(
         f"""async () => {{ let said = ''; const asked = {KERNEL}.requestExecute({{code: `{ask}`}});

@@ -10,8 +10,9 @@ from node import javascript, needs_node
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from advlab import data, live, models
-from advlab.live import figure, gallery, network
+from advlab import data, models
+from labbook import live
+from labbook.live import figure, gallery, network
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from browser import needs_chromium, page, page_of
 from node import javascript, needs_node
 from torch import nn
 
-from advlab import live, masking
-from advlab.live import figure, gallery
+from advlab import masking
+from labbook import live
+from labbook.live import figure, gallery
 
 SOURCE = figure.module("plot.js", "squeezing_math.js", "squeezing_parts.js", "masked_maps.js")
 SETTINGS = [

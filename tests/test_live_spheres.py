@@ -12,9 +12,10 @@ from node import javascript, needs_node
 from scipy import stats
 from scipy.special import log_ndtr, ndtri_exp
 
-from advlab import live, spheres
-from advlab.live import figure
-from advlab.live.spheres import METHODS, SPHERES
+from advlab import spheres
+from labbook import live
+from labbook.live import figure
+from labbook.live.spheres import METHODS, SPHERES
 
 LN10 = math.log(10)
 MATHS = figure.module("spheres_math.js") + (

@@ -14,8 +14,9 @@ from scipy.ndimage import median_filter
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from advlab import attacks, data, live, models, zoo
-from advlab.live import figure, network
+from advlab import attacks, data, models, zoo
+from labbook import live
+from labbook.live import figure, network
 
 MATHS = figure.module("squeezing_math.js") + "\nexport { rint, reduceBitDepth, medianFilter, thresholdAt, areaUnderRoc };"
 SQUEEZED = ("example", "adversarial", "bits", "window", "shape", "clean", "attacked")

@@ -14,8 +14,9 @@ from figures import answer_to_keys, has_words_and_a_picture
 from node import javascript, needs_node
 from torch import nn
 
-from advlab import live, stability
-from advlab.live import figure
+from advlab import stability, verification
+from labbook import live
+from labbook.live import figure
 
 MATHS = figure.module("stability_math.js") + "\nexport { analyse, bounds, corners, logits, pieces, territories };"
 LIMIT = 120.0
@@ -275,7 +276,7 @@ def test_the_verifier_agrees(name):
     for _ in range(6):
         f.point, f.eps = random.random(2).tolist(), random.choice([0.01, 0.05, 0.2])
         mine = f.computed()
-        verdict = stability.verify(net, torch.tensor(f.point, dtype=torch.float64), mine.label, f.eps, time_limit=60)
+        verdict = verification.verify(net, torch.tensor(f.point, dtype=torch.float64), mine.label, f.eps, time_limit=60)
         assert abs(mine.margins[2]) > 1e-5, "too close to tell: take another seed"
         assert verdict.status == ("robust" if mine.margins[2] > 0 else "counterexample")
         assert verdict.status != "robust" or verdict.bound <= mine.margins[2] + 1e-9

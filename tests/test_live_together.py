@@ -12,9 +12,9 @@ from browser import needs_chromium, page, page_of
 from node import javascript, needs_node
 from scipy import stats
 
-from advlab import live, results
-from advlab.live import figure
-from advlab.together import defences, ladder, tables
+from labbook import live, results
+from labbook.all_against_all import defences, ladder, tables
+from labbook.live import figure
 
 SOURCE = figure.module("all_against_all.js")
 ATTACKS = ("noise", "transfer", "Square", "PGD", "adaptive")

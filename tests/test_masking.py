@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from advlab import masking, models, stability
-from advlab.stability.affine import normal_form
+from advlab import masking, models, stability, verification
+from advlab.verification.affine import normal_form
 
 
 def seeded(seed=0):
@@ -290,7 +290,7 @@ def test_the_verifier_reads_masked_networks():
     assert counts.constant[0] == 3 * 10
     masked.float()
     y = masked(x).argmax(1)
-    statuses = {stability.verify(masked, a, int(b), 0.3).status for a, b in zip(x, y, strict=True)}
+    statuses = {verification.verify(masked, a, int(b), 0.3).status for a, b in zip(x, y, strict=True)}
     assert statuses <= {"robust", "counterexample"}
     rough = masking.insert_masks(models.stability_cnn(), 0.4, layers=["0", "2"], shape=(1, 28, 28), generator=seeded()).eval()
     image = torch.rand(1, 1, 28, 28)

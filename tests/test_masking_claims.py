@@ -9,10 +9,19 @@ import torch
 from scipy import stats
 from torch import nn
 
-from advlab import data, evaluate, masking, results, zoo
-from advlab.masking import claims, defence_claims, meaning_claims, measuring, symmetry_claims, tables
+from advlab import data, evaluate, masking, zoo
 from advlab.models import MaskedReLU
-from advlab.together import bridge, bridge_claims
+from labbook import results
+from labbook.random_mask import (
+    bridge,
+    bridge_claims,
+    claims,
+    defence_claims,
+    meaning_claims,
+    measuring,
+    symmetry_claims,
+    tables,
+)
 
 ENTRIES = results.load("random_mask")
 

@@ -9,7 +9,7 @@ import torch
 
 from advlab import attacks, data, evaluate, masking, models, zoo
 from advlab.__main__ import main
-from advlab.masking import full_scale
+from labbook.random_mask import full_scale
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import re
 
-import chores
 import nbformat
 import pytest
 from browser import ROOT
+
+import chores
 
 TWINS = chores.twins([])
 

@@ -6,15 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import textwrap
 import tomllib
 import venv
 import zipfile
+from importlib import metadata
 
 import pytest
 import yaml
 from browser import ROOT
+from packaging.requirements import Requirement
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -63,7 +64,7 @@ def test_the_import_is_quick():
 
 def library():
     """The library's files in the checkout, those not yet committed included."""
-    kept = ["git", "ls-files", "-co", "--exclude-standard", "advlab", "LICENSE*", "README.md", "pyproject.toml"]
+    kept = ["git", "ls-files", "-co", "--exclude-standard", "advlab", "LICENSE*", "README.md", "pyproject.toml", "setup.py"]
     names = subprocess.run(kept, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return [name for name in names if (ROOT / name).is_file()]
 
@@ -98,32 +99,72 @@ def wheel_of_the_sdist(source):
     return wheel_of(sdist, source.parent / "wheel-of-sdist")
 
 
+def what_it_needs(name):
+    """The distribution ``name`` and all that it needs on this machine, by the metadata of what is installed here."""
+    found, todo = {}, [name]
+    while todo:
+        distribution = metadata.distribution(todo.pop())
+        if distribution.name in found:
+            continue
+        found[distribution.name] = distribution
+        wanted = [Requirement(text) for text in distribution.requires or ()]
+        todo += [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def needed(tmp_path_factory):
+    """A folder with links to what the library needs, and nothing else of this environment."""
+    folder = tmp_path_factory.mktemp("needed")
+    for distribution in what_it_needs("advlab").values():
+        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops if distribution.name != "advlab" else ():
+            if not (folder / top).exists():
+                (folder / top).symlink_to(distribution.locate_file(top))
+    return folder
+
+
 @pytest.mark.parametrize("built", ["wheel", "wheel_of_the_sdist"])
-def test_installed_in_an_empty_environment(built, source, tmp_path, request):
-    """A new environment sees the installed library and its dependencies, nothing of the checkout; all files are the same."""
+def test_installed_alone_in_an_empty_environment(built, source, needed, tmp_path, request):
+    """The wheel and what its metadata asks for: every module loads, and what a reader would do first runs, offline."""
     python = tmp_path / "env" / "bin" / "python"
     venv.create(tmp_path / "env", with_pip=False)
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
     subprocess.run([*install, str(request.getfixturevalue(built))], check=True, capture_output=True)
     (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")  # the .pth files there are not read
+    (site / "dependencies.pth").write_text(f"{needed}\n")
 
     code = """
-        import socket, sys
+        import importlib, pkgutil, socket, sys
         def refuse(*_): raise OSError("no network")
         socket.socket.connect = refuse
         from functools import partial
         import advlab
-        from advlab import attacks, data, evaluate, live, zoo
+        from advlab import attacks, data, evaluate, squeezing, verification, zoo
+        for module in pkgutil.walk_packages(advlab.__path__, "advlab."):
+            if module.name not in ("advlab.__main__", "advlab.shipped.make"): importlib.import_module(module.name)
+        loaded = {name.partition(".")[0] for name in sys.modules}
+        print(sorted({"matplotlib", "ipywidgets", "anywidget", "IPython", "labbook"} & loaded))
         net = zoo.load("mnist_cnn7")
         x, y = data.mnist("test", 20)
         print(int((net(x).argmax(1) == y).sum()), evaluate.robust_accuracy(net, x, y, partial(attacks.fgsm, eps=0.2)).n)
+        detector = squeezing.SqueezingDetector(net, squeezing.JOINT["mnist"]).fit(x)
+        print(len(detector.score_samples(x)), verification.verify(zoo.load("mnist_small"), x[0], int(y[0]), 0.01).status)
         print(advlab.__file__)
+        try: advlab.results
+        except AttributeError as e: print(e)
     """
     command = [str(python), "-I", "-W", "error::ImportWarning", "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["20 20", str(site / "advlab" / "__init__.py")]
+    here = str(site / "advlab" / "__init__.py")
+    moved = "advlab.results is labbook.results now, the book's own code: it comes with a checkout"
+    assert done.stdout.splitlines() == ["[]", "20 20", "20 robust", here, moved]
+    told = subprocess.run([str(python), "-I", "-m", "advlab", "reproduce"], capture_output=True, text=True, cwd=tmp_path)
+    assert (told.returncode, told.stderr) == (
+        1,
+        "advlab: reproduce is a command of the book: pip install -e . in a checkout of it\n",
+    )
 
     def digest(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -144,13 +185,11 @@ def test_the_wheel_is_small_and_whole(wheel):
     for needed in (
         "checkpoints/mnist_cnn7.safetensors",
         "shipped/cifar10-test.webp",
-        "live/kit.js",
-        "live/live.css",
         "py.typed",
     ):
         assert f"advlab/{needed}" in names
     assert any(n.endswith("licenses/LICENSE-text") for n in names)
-    assert not [n for n in names if n.startswith(("tests", "book", "notebooks", "bench"))]
+    assert not [n for n in names if n.startswith(("tests", "book", "labbook", "notebooks", "bench"))]
 
 
 def test_the_makefile_refuses_an_old_python(tmp_path):

@@ -2,10 +2,11 @@
 
 import re
 
-import pictures
 import pytest
 from browser import HTML, needs_chromium
 from PIL import Image
+
+import pictures
 
 
 def test_every_page_is_meant():

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from browser import ROOT
 
-from advlab import results
+from labbook import results
 
 CHAPTERS = ("00_start_here", "03_relu_stability")
 

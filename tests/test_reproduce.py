@@ -17,8 +17,8 @@ import docutils.nodes
 import pytest
 import torch
 
-from advlab import digest, reproduce, results
 from advlab.__main__ import main
+from labbook import digest, reproduce, results
 
 CLAIMS = """
 import functools, os, signal, time
@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from advlab import evaluate, results, spheres
-from advlab.results import Measurement, claim
+from labbook.results import Measurement, claim
 
 results.CHAPTERS["trial"] = ("trial_claims",)
 
@@ -369,12 +369,12 @@ def test_the_gpu_tier_says_what_it_cannot_do(monkeypatch, capsys):
     assert "full_resnet50, full_vgg, full_target, full_mask_50" in said.out
     assert "no GPU on this machine: that part will not be done" in said.out
     assert "cifar_8_rs" in said.out
-    assert "not done: python -m advlab transfer: torch finds no GPU" in said.err
+    assert "not done: python -m labbook transfer: torch finds no GPU" in said.err
     assert main(["reproduce", "start_here", "--tier", "gpu"]) == 0, "it has no such part"
 
 
 def test_the_gpu_tier_makes_the_tables_where_there_is_one(monkeypatch, capsys):
-    from advlab.masking import full_scale
+    from labbook.random_mask import full_scale
 
     asked = []
     cell = {"accuracy": 0.25, "interval": [0.2, 0.3], "n": 300}

@@ -14,17 +14,18 @@ import pytest
 import torch
 from browser import ROOT
 
-from advlab import digest, entries, evaluate, models, results, spheres, start_here, tables, zoo
-from advlab.spheres import relu_claims
+from advlab import evaluate, models, spheres, zoo
+from labbook import digest, entries, results, tables
+from labbook.adversarial_spheres import relu_claims
+from labbook.start_here import claims as start_here
 
 CLAIMS = results.claims()
 ENTRIES = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]
 
 
 def test_claims_come_in_the_order_of_the_chapters_whichever_is_imported_first():
-    found = (
-        "import advlab.masking.claims; from advlab import results; print(*dict.fromkeys(c.chapter for c in results.claims()))"
-    )
+    order = "from labbook import results; print(*dict.fromkeys(c.chapter for c in results.claims()))"
+    found = f"import labbook.random_mask.claims; {order}"
     said = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout
     assert said.split() == list(results.CHAPTERS)
 
@@ -36,7 +37,7 @@ def test_every_claim_has_an_entry_and_every_entry_a_claim():
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.id)
 def test_no_entry_is_older_than_what_it_depends_on(entry):
     assert results.stale(entry) is None, f"run  {entry.command}"
-    assert results.reworded(entry) == entry, "run  python -m advlab reproduce --stale"
+    assert results.reworded(entry) == entry, "run  python -m labbook reproduce --stale"
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_digests_stop_at_a_boundary(package, monkeypatch):
 
 def changed(monkeypatch, module, name):
     """Change the code of a definition of advlab, as far as digests go."""
-    definitions, _ = digest._module(module, "advlab")
+    definitions, _ = digest._module(module, frozenset(digest.PACKAGES))
     text, reached = definitions[name]
     monkeypatch.setitem(definitions, name, (text + "#", reached))
 
@@ -177,7 +178,7 @@ def changed(monkeypatch, module, name):
 def test_the_digest_of_a_claim_has_its_own_networks_and_no_others(monkeypatch):
     (c,) = (c for c in CLAIMS if c.id == "start_here.pgd")
     before = results.claim_version(c)
-    for module, name in (("advlab.recipes", "RECIPES"), ("advlab.results", "CHAPTERS"), ("advlab.zoo", "train")):
+    for module, name in (("advlab.recipes", "RECIPES"), ("labbook.results", "CHAPTERS"), ("advlab.zoo", "train")):
         changed(monkeypatch, module, name)
     other = dataclasses.replace(zoo.recipe("mnist_cnn7"), build=models.stability_cnn)
     monkeypatch.setitem(zoo.RECIPES, "of_another_chapter", other)

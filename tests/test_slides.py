@@ -4,8 +4,9 @@ import re
 
 import nbformat
 import pytest
-import slides
 from browser import ROOT, needs_chromium, page
+
+import slides
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = ("application/vnd.jupyter.widget-view+json", "image/png")

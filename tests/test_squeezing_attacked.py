@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from advlab import attacks, data, evaluate, results, squeezing, zoo
+from advlab import attacks, data, evaluate, squeezing, zoo
 from advlab.__main__ import main
-from advlab.squeezing import adaptive, examples, features, measuring, paper, tables
+from advlab.squeezing import adaptive, features
+from labbook import results
+from labbook.feature_squeezing import examples, measuring, paper, tables
 
 # ---------------------------------------------------------------------------------------------- adversarial images
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from advlab import evaluate, results, stability
-from advlab.stability import claims, paper, tables
+from advlab import evaluate, stability, verification
+from labbook import results
+from labbook.relu_stability import claims, paper, tables
 
 ROWS = pytest.mark.parametrize("row", claims.ROWS.values(), ids=list(claims.ROWS))
 
@@ -16,7 +17,7 @@ ROWS = pytest.mark.parametrize("row", claims.ROWS.values(), ids=list(claims.ROWS
 @ROWS
 def test_every_stored_witness_is_misclassified_and_inside_the_ball(row):
     """The verdicts that ship are read by their keys: an altered network, image or budget would not find them."""
-    stored = stability.verify_dataset(
+    stored = verification.verify_dataset(
         claims.network(row.network),
         *row.data(row.images),
         row.eps,
@@ -54,7 +55,7 @@ def test_stored_verdicts_are_found_again_where_that_is_quick_and_never_contradic
     stored = claims.verdicts(row)
     again = torch.randperm(row.images, generator=torch.Generator().manual_seed(0))[:6].tolist()
     for k in again:
-        found = stability.verify(claims.network(row.network), x[k], int(y[k]), row.eps, time_limit=3)
+        found = verification.verify(claims.network(row.network), x[k], int(y[k]), row.eps, time_limit=3)
         assert {found.status, stored.verdicts[k].status} != {"robust", "counterexample"}
         if stored.verdicts[k].stage in ("prediction", "crown", "pgd"):
             assert (found.status, found.stage) == (stored.verdicts[k].status, stored.verdicts[k].stage)
@@ -69,7 +70,7 @@ def test_the_plain_way_agrees_with_the_cascade():
     for k, x in enumerate(torch.rand(30, 8)):
         y, eps = int(net(x[None]).argmax()), 0.01 * k
         status, seconds = claims.plain(net, x, y, eps, time_limit=20)
-        assert status == stability.verify(net, x, y, eps).status
+        assert status == verification.verify(net, x, y, eps).status
         assert 0 < seconds <= 20
         seen.add(status)
     assert seen == {"robust", "counterexample"}

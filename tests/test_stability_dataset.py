@@ -18,9 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from advlab import stability
+from advlab import verification
 from advlab.__main__ import main
-from advlab.stability import dataset
+from advlab.verification import dataset
 
 EPS = 0.08
 
@@ -46,13 +46,14 @@ def facts(found):
 @pytest.fixture(scope="module")
 def serial():
     net, x, y = problem()
-    return stability.verify_dataset(net, x, y, EPS, progress=False)
+    return verification.verify_dataset(net, x, y, EPS, progress=False)
 
 
 def test_serial_verdicts_are_those_of_verify(serial):
     net, x, y = problem()
     assert facts(serial) == [
-        (v.status, v.stage, v.bound, v.unstable) for v in (stability.verify(net, x[i], int(y[i]), EPS) for i in range(len(x)))
+        (v.status, v.stage, v.bound, v.unstable)
+        for v in (verification.verify(net, x[i], int(y[i]), EPS) for i in range(len(x)))
     ]
     assert {"robust", "counterexample"} <= {v.status for v in serial.verdicts}
     assert serial.count("robust") + serial.count("counterexample") + serial.count("unknown") == len(serial) == len(x)
@@ -66,10 +67,10 @@ def test_serial_verdicts_are_those_of_verify(serial):
 def test_executors_and_orders_change_nothing(serial, tmp_path):
     net, x, y = problem()
     with ThreadPoolExecutor(3) as threads:
-        assert facts(stability.verify_dataset(net, x, y, EPS, executor=threads, progress=False)) == facts(serial)
-    with stability.worker_pool(2) as pool:
+        assert facts(verification.verify_dataset(net, x, y, EPS, executor=threads, progress=False)) == facts(serial)
+    with verification.worker_pool(2) as pool:
         store = tmp_path / "deep" / "verdicts.jsonl"
-        found = stability.verify_dataset(net, x, y, EPS, executor=pool, store=store, hardest_first=True, progress=False)
+        found = verification.verify_dataset(net, x, y, EPS, executor=pool, store=store, hardest_first=True, progress=False)
     assert facts(found) == facts(serial)
     assert len(store.read_text().splitlines()) == len(x)
 
@@ -77,11 +78,11 @@ def test_executors_and_orders_change_nothing(serial, tmp_path):
 def test_a_store_answers_for_what_it_knows(serial, tmp_path, monkeypatch):
     net, x, y = problem()
     store = tmp_path / "verdicts.jsonl"
-    first = stability.verify_dataset(net, x[:10], y[:10], EPS, store=store, progress=False)
+    first = verification.verify_dataset(net, x[:10], y[:10], EPS, store=store, progress=False)
     asked = []
     true = dataset.verify
     monkeypatch.setattr(dataset, "verify", lambda *args, **options: asked.append(1) or true(*args, **options))
-    again = stability.verify_dataset(net, x, y, EPS, store=store, progress=False)
+    again = verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
     assert len(asked) == len(x) - 10
     assert facts(again) == facts(serial)
     assert facts(first) == facts(serial)[:10]
@@ -89,15 +90,15 @@ def test_a_store_answers_for_what_it_knows(serial, tmp_path, monkeypatch):
         assert (a.witness is None) == (b.witness is None)
         assert a.witness is None or torch.equal(a.witness, b.witness)
     asked.clear()
-    stability.verify_dataset(net, x, y, EPS / 2, store=store, progress=False)
+    verification.verify_dataset(net, x, y, EPS / 2, store=store, progress=False)
     assert len(asked) == len(x), "another budget is another question"
     asked.clear()
-    stability.verify_dataset(net, x, (y + 1) % 3, EPS, store=store, progress=False)
+    verification.verify_dataset(net, x, (y + 1) % 3, EPS, store=store, progress=False)
     assert len(asked) == len(x), "another label too"
     with torch.no_grad():
         net[0].bias[0] += 1e-6
     asked.clear()
-    stability.verify_dataset(net, x, y, EPS, store=store, progress=False)
+    verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
     assert len(asked) == len(x), "and another network"
 
 
@@ -108,37 +109,37 @@ def test_unknown_is_asked_again_with_more_time_or_stages(tmp_path, monkeypatch):
 
     def undecided(*args, **options):
         asked.append((options["time_limit"], options["last_stage"]))
-        return stability.Verdict("unknown", "crown", -1.0, 0.1)
+        return verification.Verdict("unknown", "crown", -1.0, 0.1)
 
     monkeypatch.setattr(dataset, "verify", undecided)
     for limit, stage in ((1, "crown"), (1, "crown"), (0.5, "crown"), (2, "crown"), (1, "alpha-crown"), (1, "crown")):
-        stability.verify_dataset(net, x, y, EPS, store=store, time_limit=limit, last_stage=stage, progress=False)
+        verification.verify_dataset(net, x, y, EPS, store=store, time_limit=limit, last_stage=stage, progress=False)
     assert asked == [(1, "crown"), (2, "crown"), (1, "alpha-crown")]
 
 
 def test_a_packed_store_is_read(serial, tmp_path, monkeypatch):
     net, x, y = problem()
     store = tmp_path / "verdicts.jsonl"
-    stability.verify_dataset(net, x, y, EPS, store=store, progress=False)
-    packed = stability.Store(store).pack(tmp_path / "verdicts.jsonl.xz")
+    verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
+    packed = verification.Store(store).pack(tmp_path / "verdicts.jsonl.xz")
     assert packed.stat().st_size < store.stat().st_size / 2
     kept = [json.loads(line) for line in lzma.decompress(packed.read_bytes()).splitlines()]
     without = {line["stage"] for line in kept if line["witness"] is None and line["status"] == "counterexample"}
     assert without <= {"prediction", "pgd"}
     monkeypatch.setattr(dataset, "verify", None)
-    assert facts(stability.verify_dataset(net, x, y, EPS, store=packed, progress=False)) == facts(serial)
-    with pytest.raises(stability.StoreError, match="unpack"):
-        stability.Store(packed).add("k", serial.verdicts[0], 1.0, "crown")
+    assert facts(verification.verify_dataset(net, x, y, EPS, store=packed, progress=False)) == facts(serial)
+    with pytest.raises(verification.StoreError, match="unpack"):
+        verification.Store(packed).add("k", serial.verdicts[0], 1.0, "crown")
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
 def test_a_line_that_was_cut_off_is_made_again(serial, tmp_path, cut):
     net, x, y = problem()
     store = tmp_path / "verdicts.jsonl"
-    stability.verify_dataset(net, x, y, EPS, store=store, progress=False)
+    verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
     whole = store.read_bytes()
     store.write_bytes(whole[:-cut])
-    assert facts(stability.verify_dataset(net, x, y, EPS, store=store, progress=False)) == facts(serial)
+    assert facts(verification.verify_dataset(net, x, y, EPS, store=store, progress=False)) == facts(serial)
     lines = [json.loads(line) for line in store.read_text().splitlines()]
     assert len({line["key"] for line in lines}) == len(lines) == len(x)
 
@@ -147,26 +148,26 @@ def test_files_that_are_no_stores_are_named_and_kept(tmp_path):
     for name, text in (("a.txt", "my thesis"), ("b.txt", "my thesis\n"), ("c.txt", '{"key": "k"}\n'), ("d.txt", "[1]\n[2]\n")):
         path = tmp_path / name
         path.write_text(text)
-        with pytest.raises(stability.StoreError, match=name):
-            stability.Store(path)
+        with pytest.raises(verification.StoreError, match=name):
+            verification.Store(path)
         assert path.read_text() == text
     (tmp_path / "e.jsonl.xz").write_bytes(lzma.compress(b'{"key": "k"'))
-    with pytest.raises(stability.StoreError, match="middle"):
-        stability.Store(tmp_path / "e.jsonl.xz")
+    with pytest.raises(verification.StoreError, match="middle"):
+        verification.Store(tmp_path / "e.jsonl.xz")
 
 
 def test_bad_calls_are_named_before_any_work(tmp_path):
     net, x, y = problem()
     store = tmp_path / "verdicts.jsonl"
     with pytest.raises(ValueError, match="equally many"):
-        stability.verify_dataset(net, x, y[:3], EPS, store=store)
+        verification.verify_dataset(net, x, y[:3], EPS, store=store)
     with pytest.raises(TypeError, match="Tanh"):
-        stability.verify_dataset(nn.Sequential(nn.Linear(6, 3), nn.Tanh()).eval(), x, y, EPS, store=store)
+        verification.verify_dataset(nn.Sequential(nn.Linear(6, 3), nn.Tanh()).eval(), x, y, EPS, store=store)
     for executor in (None, ThreadPoolExecutor(1)):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):
-            stability.verify_dataset(net, x * 3, y, EPS, executor=executor, store=store)
+            verification.verify_dataset(net, x * 3, y, EPS, executor=executor, store=store)
         with pytest.raises(ValueError, match="classes"):
-            stability.verify_dataset(net, x, y + 1, EPS, executor=executor, store=store)
+            verification.verify_dataset(net, x, y + 1, EPS, executor=executor, store=store)
     assert not store.exists()
 
 
@@ -174,12 +175,12 @@ SCRIPT = """
     import sys, time, torch
     sys.path.insert(0, {tests!r})
     import test_stability_dataset as t
-    from advlab import stability
+    from advlab import verification
     torch.set_num_threads(1)
-    add = stability.Store.add
-    stability.Store.add = lambda *a: (add(*a), time.sleep(0.03))  # so that whoever kills it is quick enough
+    add = verification.Store.add
+    verification.Store.add = lambda *a: (add(*a), time.sleep(0.03))  # so that whoever kills it is quick enough
     net, x, y = t.problem(200)
-    stability.verify_dataset(net, x, y, t.EPS, store=sys.argv[1], progress=False)
+    verification.verify_dataset(net, x, y, t.EPS, store=sys.argv[1], progress=False)
 """
 
 
@@ -187,7 +188,7 @@ def test_killed_ten_times_the_store_is_that_of_one_run(tmp_path):
     """Kill -9 at ten random moments of a run over 200 inputs."""
     net, x, y = problem(200)
     whole = tmp_path / "whole.jsonl"
-    stability.verify_dataset(net, x, y, EPS, store=whole, progress=False)
+    verification.verify_dataset(net, x, y, EPS, store=whole, progress=False)
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
     store = tmp_path / "killed.jsonl"
@@ -229,11 +230,11 @@ def test_a_dead_worker_costs_one_input(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     net, x, y = problem(8)
     x[x > 0.98] = 0.9
-    expected = stability.verify_dataset(net, x, y, EPS, last_stage="prediction", progress=False)
+    expected = verification.verify_dataset(net, x, y, EPS, last_stage="prediction", progress=False)
     net[0].__class__ = Bait
     x[5, 0] = 1.0
-    with stability.worker_pool(2) as pool, pytest.warns(UserWarning, match="input 5: its worker died"):
-        found = stability.verify_dataset(net, x, y, EPS, executor=pool, last_stage="prediction", progress=False)
+    with verification.worker_pool(2) as pool, pytest.warns(UserWarning, match="input 5: its worker died"):
+        found = verification.verify_dataset(net, x, y, EPS, executor=pool, last_stage="prediction", progress=False)
     assert found.verdicts[5].status == "unknown"
     assert found.verdicts[5].stage == "worker died"
     others = [i for i in range(8) if i != 5]
@@ -264,7 +265,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_verdicts(serial, tmp_path)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(dataset.Store, "add", kill_after_three)
-            found = stability.verify_dataset(net, x, y, EPS, executor=client.get_executor(), store=store, progress=False)
+            found = verification.verify_dataset(net, x, y, EPS, executor=client.get_executor(), store=store, progress=False)
     assert killed
     assert facts(found) == facts(serial)
 

@@ -12,9 +12,9 @@ import torch
 from test_stability_verifier import problem_of, tiny
 from torch import nn
 
-from advlab import stability
+from advlab import stability, verification
 from advlab.__main__ import main
-from advlab.stability import reduced, search, verifier
+from advlab.verification import reduced, search, verifier
 
 
 @pytest.fixture(name="gurobipy")
@@ -76,7 +76,7 @@ def test_gurobi_finds_the_minimum_itself(seed, gurobipy):
 @pytest.mark.parametrize("seed", range(25))
 def test_verdicts_by_gurobi_are_those_of_highs(seed, gurobipy, only_the_solver):
     net, x, y, eps = tiny(seed)
-    ours, other = (stability.verify(net, x, y, eps, solver=solver) for solver in ("gurobi", "highs"))
+    ours, other = (verification.verify(net, x, y, eps, solver=solver) for solver in ("gurobi", "highs"))
     assert (ours.status, ours.stage) == (other.status, "mixed-integer")
     if ours.status == "counterexample":
         assert (ours.witness.double() - x.double()).abs().max() <= eps
@@ -92,7 +92,7 @@ def test_a_property_is_decided_by_gurobi(gurobipy, only_the_solver):
     x = x.double()
     for shift, status in ((100.0, "robust"), (-100.0, "counterexample")):
         box = (x - eps, x + eps)
-        found = stability.verify_property(net, *box, rows, const + shift, solver="gurobi")
+        found = verification.verify_property(net, *box, rows, const + shift, solver="gurobi")
         assert found.status == status
 
 
@@ -100,7 +100,7 @@ def test_out_of_time_is_unknown(gurobipy):
     torch.manual_seed(3)
     net = nn.Sequential(nn.Linear(30, 120), nn.ReLU(), nn.Linear(120, 120), nn.ReLU(), nn.Linear(120, 3)).eval()
     box = np.zeros(30), np.ones(30)
-    problem = reduced.reduce(stability.normal_form(net, (30,)), *box, np.array([[1.0, -1.0, 0.0]]), np.array([0.9]))
+    problem = reduced.reduce(verification.normal_form(net, (30,)), *box, np.array([[1.0, -1.0, 0.0]]), np.array([0.9]))
     with warnings.catch_warnings(action="error"):
         found = search.mixed_integer(problem, 0, lambda points: None, enough=1e-6, seconds=0.05, solver="gurobi")
     assert (found.status, found.refused) == ("unknown", False)
@@ -113,9 +113,9 @@ def test_a_solver_that_is_absent_or_unknown_is_named(monkeypatch, tmp_path, caps
     net, x, y, eps = tiny(0)
     store = tmp_path / "verdicts.jsonl"
     calls = [
-        lambda **options: stability.verify(net, x, y, eps, **options),
-        lambda **options: stability.verify_property(net, x, x, torch.eye(3), torch.zeros(3), **options),
-        lambda **options: stability.verify_dataset(net, x[None], torch.tensor([y]), eps, store=store, **options),
+        lambda **options: verification.verify(net, x, y, eps, **options),
+        lambda **options: verification.verify_property(net, x, x, torch.eye(3), torch.zeros(3), **options),
+        lambda **options: verification.verify_dataset(net, x[None], torch.tensor([y]), eps, store=store, **options),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="'highs', 'gurobi'"):
@@ -135,7 +135,7 @@ def test_a_worker_without_the_solver_is_no_dead_worker(monkeypatch):
     monkeypatch.setattr(stability.dataset, "check_inputs", lambda *rest: None)
     monkeypatch.setitem(sys.modules, "gurobipy", None)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ImportError, match="pip install gurobipy"):
-        stability.verify_dataset(net, x[None], torch.tensor([y]), eps, solver="gurobi", executor=executor, progress=False)
+        verification.verify_dataset(net, x[None], torch.tensor([y]), eps, solver="gurobi", executor=executor, progress=False)
 
 
 def test_a_model_beyond_the_licence_is_unknown_with_one_warning(gurobipy, only_the_solver):
@@ -145,7 +145,7 @@ def test_a_model_beyond_the_licence_is_unknown_with_one_warning(gurobipy, only_t
     net = nn.Sequential(nn.Linear(2001, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
     x = torch.rand(2001)
     with pytest.warns(RuntimeWarning, match="size-limited license") as seen:
-        verdict = stability.verify(net, x, int(net(x[None]).argmax()), 0.01, solver="gurobi")
+        verdict = verification.verify(net, x, int(net(x[None]).argmax()), 0.01, solver="gurobi")
     assert len(seen) == 1
     assert "highs" in str(seen[0].message)
     assert (verdict.status, verdict.stage, verdict.bound) == ("unknown", "branch and bound", -math.inf)
@@ -155,7 +155,7 @@ def test_what_a_licence_refused_is_asked_again(gurobipy, only_the_solver, monkey
     net, x, y, eps = tiny(0)
     store = tmp_path / "verdicts.jsonl"
     ask = functools.partial(
-        stability.verify_dataset, net, x[None], torch.tensor([y]), eps, store=store, progress=False, solver="gurobi"
+        verification.verify_dataset, net, x[None], torch.tensor([y]), eps, store=store, progress=False, solver="gurobi"
     )
 
     def expired(**options):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from advlab import models, stability
-from advlab.stability import rounding
+from advlab import models, verification
+from advlab.verification import rounding
 
 
 def linear(weight, bias):
@@ -64,10 +64,10 @@ def test_budgets_that_are_not_decided_stay_open(monkeypatch):
 
     def verify(net, x, y, eps, **options):
         if eps < 0.2:
-            return stability.Verdict("robust", "crown", 1.0, 0.0, (), None)
+            return verification.Verdict("robust", "crown", 1.0, 0.0, (), None)
         if eps <= 0.4:
-            return stability.Verdict("unknown", "mixed-integer", 0.0, 0.0, (), None)
-        return stability.Verdict("counterexample", "pgd", -1.0, 0.0, (), (x + eps).float())
+            return verification.Verdict("unknown", "mixed-integer", 0.0, 0.0, (), None)
+        return verification.Verdict("counterexample", "pgd", -1.0, 0.0, (), (x + eps).float())
 
     monkeypatch.setattr(rounding, "verify", verify)
     found = rounding.edge(nn.Identity(), torch.tensor([0.1]), 0, 0.8, tolerance=1e-3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from advlab import data, models, stability
-from advlab.stability import structure
+from labbook.relu_stability import structure
 
 
 @pytest.fixture

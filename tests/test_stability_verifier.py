@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import nn
 
-from advlab import data, models, stability, zoo
-from advlab.stability import reduced, search, verifier
+from advlab import data, models, stability, verification, zoo
+from advlab.verification import reduced, search, verifier
 
 EPS = 0.1
 
@@ -59,7 +59,7 @@ def least_margin(net, x, y, eps):
 def test_verdicts_are_those_of_brute_force(seed):
     net, x, y, eps = tiny(seed)
     truth = least_margin(net, x, y, eps)
-    verdict = stability.verify(net, x, y, eps)
+    verdict = verification.verify(net, x, y, eps)
     assert verdict.status == ("robust" if truth > 1e-6 else "counterexample")
     if verdict.status == "robust":
         assert verdict.bound <= truth + 1e-7
@@ -76,7 +76,7 @@ def problem_of(seed):
     net, x, y, eps = tiny(seed)
     low, high = (x.double().flatten() - eps).clamp(0, 1), (x.double().flatten() + eps).clamp(0, 1)
     margins = reduced.class_margins(y, 3)
-    problem = reduced.reduce(stability.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), *margins)
+    problem = reduced.reduce(verification.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), *margins)
     values = functools.partial(verifier._least, copy.deepcopy(net).double(), *map(torch.from_numpy, margins))
     replay = functools.partial(verifier._replayed, values, x, low, high)
     return problem, replay, least_margin(net, x, y, eps)
@@ -203,7 +203,7 @@ def test_the_normal_form_is_the_network(net, shape):
             m.running_mean.normal_()
             m.running_var.uniform_(0.5, 2)
             m.weight.data.normal_()
-    rounds = stability.normal_form(net.eval(), shape)
+    rounds = verification.normal_form(net.eval(), shape)
     x = torch.rand(6, *shape, dtype=torch.float64)
     ours = rounds(x.flatten(1).numpy())
     np.testing.assert_allclose(ours, net.double()(x).detach().numpy(), atol=1e-12)
@@ -215,9 +215,9 @@ def test_a_residual_network_is_verified():
     net = Residual().eval()
     x = torch.rand(1, 4, 4)
     y = int(net(x[None]).argmax())
-    assert stability.verify(net, x, y, 0.0).status == "robust"
+    assert verification.verify(net, x, y, 0.0).status == "robust"
     budgets = [0.01, 0.05, 0.2, 0.8]
-    found = [stability.verify(net, x, y, eps) for eps in budgets]
+    found = [verification.verify(net, x, y, eps) for eps in budgets]
     assert all(v.status in ("robust", "counterexample") for v in found)
     robust = [v.status == "robust" for v in found]
     assert robust == sorted(robust, reverse=True), "a larger ball cannot be safer"
@@ -236,11 +236,11 @@ def trained():
 def test_digits_are_decided_and_attacks_never_contradict(trained):
     net, x, y = trained
     for i in range(6):
-        verdict = stability.verify(net, x[i], int(y[i]), EPS)
+        verdict = verification.verify(net, x[i], int(y[i]), EPS)
         assert verdict.status == "robust"
         assert verdict.bound > 1e-6
         assert len(verdict.unstable) == 3
-    beaten = stability.verify(zoo.load("mnist_adversarial"), x[0], int(y[0]), 0.6, last_stage="pgd")
+    beaten = verification.verify(zoo.load("mnist_adversarial"), x[0], int(y[0]), 0.6, last_stage="pgd")
     assert beaten.status == "counterexample"
     assert beaten.stage == "pgd"
     assert beaten.witness is not None
@@ -250,7 +250,7 @@ def test_digits_are_decided_and_attacks_never_contradict(trained):
 def test_a_misclassified_input_is_its_own_counterexample(trained):
     net, x, y = trained
     wrong = (int(y[0]) + 1) % 10
-    verdict = stability.verify(net, x[0], wrong, EPS)
+    verdict = verification.verify(net, x[0], wrong, EPS)
     assert (verdict.status, verdict.stage) == ("counterexample", "prediction")
     assert torch.equal(verdict.witness, x[0])
     assert verdict.bound < 0
@@ -263,7 +263,7 @@ def test_out_of_time_is_unknown_and_says_how_far_it_got():
     y = int(net(x[None]).argmax())
     with torch.no_grad():
         net[-1].bias[y] += 0.4  # hard: attacks fail and bounds are far from it
-    verdict = stability.verify(net, x, y, 0.5, time_limit=0.3)
+    verdict = verification.verify(net, x, y, 0.5, time_limit=0.3)
     assert verdict.status == "unknown"
     assert verdict.witness is None
     assert np.isfinite(verdict.bound)
@@ -278,46 +278,46 @@ def test_a_margin_of_zero_is_never_called_robust():
         for p, value in zip(net.parameters(), ([[1.0]], [0.0], [[1.0], [0.0]], [-0.25, 0.0]), strict=True):
             p.copy_(torch.tensor(value))
     x = torch.tensor([0.5], dtype=torch.float64)
-    assert stability.verify(net, x, 0, 0.25).status == "unknown"
-    assert stability.verify(net, x, 0, 0.25 - 1e-5).status == "robust"
-    assert stability.verify(net, x, 0, 0.25 + 1e-5).status == "counterexample"
-    assert stability.verify(net, x, 0, 0.2, margin=0.1).status == "unknown", "a stated margin that is not reached"
+    assert verification.verify(net, x, 0, 0.25).status == "unknown"
+    assert verification.verify(net, x, 0, 0.25 - 1e-5).status == "robust"
+    assert verification.verify(net, x, 0, 0.25 + 1e-5).status == "counterexample"
+    assert verification.verify(net, x, 0, 0.2, margin=0.1).status == "unknown", "a stated margin that is not reached"
 
 
 def test_bad_input_is_named(trained):
     net, x, y = trained
     with pytest.raises(ValueError, match="training mode"):
-        stability.verify(models.stability_cnn(), x[0], 0, EPS)
+        verification.verify(models.stability_cnn(), x[0], 0, EPS)
     with pytest.raises(ValueError, match="classes"):
-        stability.verify(net, x[0], 10, EPS)
+        verification.verify(net, x[0], 10, EPS)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        stability.verify(net, x[0] * 255, int(y[0]), EPS)
+        verification.verify(net, x[0] * 255, int(y[0]), EPS)
     with pytest.raises(ValueError, match="eps"):
-        stability.verify(net, x[0], int(y[0]), -EPS)
+        verification.verify(net, x[0], int(y[0]), -EPS)
     with pytest.raises(ValueError, match="last_stage"):
-        stability.verify(net, x[0], int(y[0]), EPS, last_stage="guess")
+        verification.verify(net, x[0], int(y[0]), EPS, last_stage="guess")
     with pytest.raises(ValueError, match="time_limit"):
-        stability.verify(net, x[0], int(y[0]), EPS, time_limit=0)
+        verification.verify(net, x[0], int(y[0]), EPS, time_limit=0)
     with pytest.raises(TypeError, match="Tanh"):
-        stability.verify(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Tanh()).eval(), x[0], 0, EPS)
+        verification.verify(nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Tanh()).eval(), x[0], 0, EPS)
     with pytest.raises(TypeError, match="MaxPool2d"):
-        stability.verify(zoo.load("mnist_cnn7"), x[0], 0, EPS)
+        verification.verify(zoo.load("mnist_cnn7"), x[0], 0, EPS)
     broken = models.stability_cnn().eval()
     with torch.no_grad():
         broken[0].bias[0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        stability.verify(broken, x[0], 0, EPS)
+        verification.verify(broken, x[0], 0, EPS)
 
 
 def test_the_hash_tells_networks_apart(trained):
     net, _, _ = trained
     same = zoo.load("mnist_adversarial")
-    assert stability.network_hash(net, (1, 28, 28)) == stability.network_hash(same, (1, 28, 28))
+    assert verification.network_hash(net, (1, 28, 28)) == verification.network_hash(same, (1, 28, 28))
     with torch.no_grad():
         same[0].bias[0] += 1e-3
-    assert stability.network_hash(net, (1, 28, 28)) != stability.network_hash(same, (1, 28, 28))
+    assert verification.network_hash(net, (1, 28, 28)) != verification.network_hash(same, (1, 28, 28))
     with pytest.raises(TypeError, match="784"):
-        stability.network_hash(net, (784,))
+        verification.network_hash(net, (784,))
 
 
 class Forked(nn.Module):
@@ -345,21 +345,21 @@ def test_networks_that_differ_in_their_calls_or_settings_only_are_told_apart():
     torch.manual_seed(0)
     both, one = Forked(True).eval(), Forked(False).eval()
     one.load_state_dict(both.state_dict())
-    assert stability.network_hash(both, (2,)) != stability.network_hash(one, (2,))
+    assert verification.network_hash(both, (2,)) != verification.network_hash(one, (2,))
     pools = [nn.Sequential(nn.AvgPool2d(size), nn.Flatten(), nn.Linear(1, 2)).eval() for size in (2, 3)]
     pools[1].load_state_dict(pools[0].state_dict())
-    assert stability.network_hash(pools[0], (1, 3, 3)) != stability.network_hash(pools[1], (1, 3, 3))
+    assert verification.network_hash(pools[0], (1, 3, 3)) != verification.network_hash(pools[1], (1, 3, 3))
 
 
 def test_a_layer_with_a_forward_of_its_own_is_refused():
     """Its weights say one thing and it does another: no proof may rest on them."""
     net = nn.Sequential(Negative(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
-    for call in (lambda: stability.verify(net, torch.rand(2), 0, 0.1), lambda: stability.normal_form(net, (2,))):
+    for call in (lambda: verification.verify(net, torch.rand(2), 0, 0.1), lambda: verification.normal_form(net, (2,))):
         with pytest.raises(TypeError, match="forward"):
             call()
     fine = nn.Sequential(Switching(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
     x = torch.rand(2)
-    assert stability.verify(fine, x, int(fine(x[None]).argmax()), 0.0).status == "robust"
+    assert verification.verify(fine, x, int(fine(x[None]).argmax()), 0.0).status == "robust"
 
 
 @pytest.mark.parametrize("forward", [lambda self, x: self.layer(x) + 1.0, lambda self, x: torch.add(x, self.layer(x), alpha=2)])
@@ -367,7 +367,7 @@ def test_sums_that_are_not_of_two_branches_are_refused(forward):
     shifted = type("Shifted", (nn.Module,), {"forward": forward})()
     shifted.layer = nn.Linear(2, 2)
     with pytest.raises(TypeError, match="two branches"):
-        stability.normal_form(shifted.eval(), (2,))
+        verification.normal_form(shifted.eval(), (2,))
 
 
 def test_a_network_whose_calls_depend_on_its_input_is_refused():
@@ -382,9 +382,9 @@ def test_a_network_whose_calls_depend_on_its_input_is_refused():
     hooked = nn.Sequential(nn.Linear(2, 2)).eval()
     hooked[0].register_forward_hook(lambda module, args, output: -output)
     with pytest.raises(TypeError, match="hook"):
-        stability.verify(hooked, torch.rand(2), 0, 0.1)
+        verification.verify(hooked, torch.rand(2), 0, 0.1)
     with pytest.raises(TypeError, match="depend on its input"):
-        stability.verify(Fickle().eval(), torch.rand(2), 0, 0.1)
+        verification.verify(Fickle().eval(), torch.rand(2), 0, 0.1)
 
 
 def test_a_problem_without_an_unstable_unit_is_answered():
@@ -396,10 +396,10 @@ def test_a_problem_without_an_unstable_unit_is_answered():
         net[2].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         net[2].bias.zero_()
     x = torch.tensor([0.6, 0.5])
-    assert stability.verify(net, x, 0, 0.04).status == "robust"
+    assert verification.verify(net, x, 0, 0.04).status == "robust"
     for stage in verifier.STAGES:
-        assert stability.verify(net, x, 0, 0.06, last_stage=stage).status in ("counterexample", "unknown")
-    assert stability.verify(net, x, 0, 0.06).status == "counterexample"
+        assert verification.verify(net, x, 0, 0.06, last_stage=stage).status in ("counterexample", "unknown")
+    assert verification.verify(net, x, 0, 0.06).status == "counterexample"
 
 
 def test_threads_and_no_grad_change_nothing():
@@ -408,7 +408,7 @@ def test_threads_and_no_grad_change_nothing():
     nets = [nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 3))).eval() for _ in range(12)]
     x = torch.rand(12, 3)
     cases = [(net, one, int(net(one[None]).argmax())) for net, one in zip(nets, x, strict=True)] * 3
-    expected = [stability.verify(*case, 0.15).status for case in cases]
+    expected = [verification.verify(*case, 0.15).status for case in cases]
     assert len(set(expected)) == 2
     stop = threading.Event()
 
@@ -420,12 +420,12 @@ def test_threads_and_no_grad_change_nothing():
     with ThreadPoolExecutor(5) as pool:
         other = pool.submit(busy)
         verifier._prepared.clear()
-        found = [f.result().status for f in [pool.submit(stability.verify, *case, 0.15) for case in cases]]
+        found = [f.result().status for f in [pool.submit(verification.verify, *case, 0.15) for case in cases]]
         stop.set()
         assert other.result() == "done"
     assert found == expected
     with torch.no_grad():
-        assert [stability.verify(*case, 0.15).status for case in cases] == expected
+        assert [verification.verify(*case, 0.15).status for case in cases] == expected
 
 
 def test_a_layer_that_is_used_twice_counts_twice():
@@ -433,7 +433,7 @@ def test_a_layer_that_is_used_twice_counts_twice():
     layer, relu = nn.Linear(3, 3), nn.ReLU()
     net = nn.Sequential(layer, relu, layer, relu, nn.Linear(3, 2)).eval()
     x = torch.rand(5, 3)
-    found = stability.normal_form(net, (3,))
+    found = verification.normal_form(net, (3,))
     assert [r.units for r in found.hidden] == [3, 3]
     assert found(x.double().numpy()) == pytest.approx(net.double()(x.double()).detach().numpy())
 

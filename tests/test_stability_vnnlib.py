@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from advlab import stability
+from advlab import verification
 
 
 def save(path, nodes, constants, shape, outputs=3):
@@ -86,16 +86,16 @@ BRANCHED = (
 @pytest.mark.parametrize("parts", [PLAIN, BRANCHED], ids=["plain", "branched"])
 def test_a_network_read_is_the_one_in_the_file(tmp_path, parts):
     path = save(tmp_path / "net.onnx", *parts, (1, 6, 6))
-    net, shape = stability.read_onnx(path)
+    net, shape = verification.read_onnx(path)
     assert shape == (1, 6, 6)
     x = np.random.default_rng(0).random((1, 1, 6, 6)).astype(np.float32)
     (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
     np.testing.assert_allclose(net(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
-    rounds = stability.normal_form(net, shape)
+    rounds = verification.normal_form(net, shape)
     np.testing.assert_allclose(rounds(x.reshape(1, -1)), expected, rtol=1e-4, atol=1e-5)
     y = int(expected.argmax())
-    assert stability.verify(net, torch.from_numpy(x[0]), y, 0.0).status == "robust"
-    assert stability.verify(net, torch.from_numpy(x[0]), y, 1e-4).status in ("robust", "counterexample")
+    assert verification.verify(net, torch.from_numpy(x[0]), y, 0.0).status == "robust"
+    assert verification.verify(net, torch.from_numpy(x[0]), y, 1e-4).status in ("robust", "counterexample")
 
 
 def specification(path, x, y, eps, classes=3, form="one or"):
@@ -116,14 +116,14 @@ def specification(path, x, y, eps, classes=3, form="one or"):
 @pytest.mark.parametrize("form", ["one or", "affine"])
 def test_files_get_the_verdicts_of_the_network(tmp_path, form):
     path = save(tmp_path / "net.onnx", *PLAIN, (1, 6, 6))
-    net, shape = stability.read_onnx(path)
+    net, shape = verification.read_onnx(path)
     x = np.random.default_rng(3).random(36).astype(np.float32).astype(float)
     inside = torch.from_numpy(x).view(shape)
     y = int(net(inside[None].float()).argmax())
     seen = set()
     for eps in (0.003, 0.03, 0.3):
-        found = stability.verify_files(path, specification(tmp_path / "p.vnnlib", x, y, eps, form=form))
-        assert found.status == stability.verify(net, inside, y, eps).status
+        found = verification.verify_files(path, specification(tmp_path / "p.vnnlib", x, y, eps, form=form))
+        assert found.status == verification.verify(net, inside, y, eps).status
         seen.add(found.status)
         if found.status == "counterexample":
             assert (found.witness.flatten() - torch.from_numpy(x)).abs().max() <= eps + 1e-12
@@ -141,11 +141,11 @@ def test_boxes_outside_of_the_unit_cube_and_several_boxes(tmp_path):
     text = "(assert (or (and (>= X_0 -1) (<= X_0 3) (<= Y_0 -2)) (and (>= X_0 {}) (<= X_0 7) (<= Y_0 -2))))"
     spec = tmp_path / "p.vnnlib"
     spec.write_text(head + text.format(5))
-    assert len(stability.read_vnnlib(spec)) == 2
-    assert stability.verify_files(path, spec).status == "robust"
-    assert 0 < stability.verify_files(path, spec).bound <= 1
+    assert len(verification.read_vnnlib(spec)) == 2
+    assert verification.verify_files(path, spec).status == "robust"
+    assert 0 < verification.verify_files(path, spec).bound <= 1
     spec.write_text(head + text.format(-3))
-    found = stability.verify_files(path, spec)
+    found = verification.verify_files(path, spec)
     assert found.status == "counterexample"
     assert -3 <= float(found.witness) < -2
 
@@ -165,7 +165,7 @@ def test_boxes_outside_of_the_unit_cube_and_several_boxes(tmp_path):
 def test_what_cannot_be_read_is_named(tmp_path, nodes, said):
     constants = {"w": normal(0, 1, 1, 3, 3), "to": np.array([1, 2, 18]), "one": np.ones(1, np.float32)}
     with pytest.raises(TypeError, match=said):
-        stability.read_onnx(save(tmp_path / "net.onnx", nodes, constants, (1, 6, 6)))
+        verification.read_onnx(save(tmp_path / "net.onnx", nodes, constants, (1, 6, 6)))
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_a_property_that_cannot_be_read_is_named(tmp_path, text, error, said):
     path = tmp_path / "p.vnnlib"
     path.write_text(text)
     with pytest.raises(error, match=said):
-        stability.read_vnnlib(path)
+        verification.read_vnnlib(path)
 
 
 def test_bad_properties_are_named():
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).eval()
     low, rows, const = torch.zeros(2), torch.eye(2), torch.zeros(2)
     with pytest.raises(ValueError, match="low <= high"):
-        stability.verify_property(net, low, low - 1, rows, const)
+        verification.verify_property(net, low, low - 1, rows, const)
     with pytest.raises(ValueError, match="finite"):
-        stability.verify_property(net, low, low + torch.inf, rows, const)
+        verification.verify_property(net, low, low + torch.inf, rows, const)
     with pytest.raises(ValueError, match="rows"):
-        stability.verify_property(net, low, low + 1, rows[:, :1], const)
+        verification.verify_property(net, low, low + 1, rows[:, :1], const)

@@ -54,7 +54,7 @@ def test_every_internal_link_leads_somewhere():
 def test_the_pages_show_the_manifest_as_it_is_now():
     import html
 
-    from advlab import results
+    from labbook import results
 
     text = html.unescape((HTML / "book" / "reproduction.html").read_text()).replace("’", "'")  # typographic
     entries = [e for chapter in results.CHAPTERS for e in results.load(chapter, ROOT / "book" / "results").values()]

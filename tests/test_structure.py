@@ -1,4 +1,4 @@
-"""The arrows of the house: who may import whom, read from the source, so that the order of the floors cannot rot."""
+"""The arrows of the house, read from the source: the library knows nothing of the book, and no paper's package another's."""
 
 import ast
 import graphlib
@@ -7,27 +7,6 @@ import pytest
 from browser import ROOT
 
 PAPERS = ("spheres", "squeezing", "stability", "masking")
-#: From the ground up. A module imports from the floors below its own, and on its own floor within its package. "papers" is
-#: what the papers' packages compute with; "claims" is what measures with it, and needs the zoo and the manifest.
-FLOORS = (
-    *("ground", "attacks", "evaluate", "papers", "recipes", "zoo", "results"),
-    *("claims", "together", "live", "exercises", "top"),
-)
-GROUND = ("checks", "data", "digest", "entries", "models", "shipped", "tables", "training")
-MEASURING = ("examples", "folder", "full_scale", "measuring", "tables")  # with the claims
-#: The imports upwards, inside functions, and why they are right.
-UPWARDS = {
-    ("results", "squeezing.examples"): "the images that ship with chapter 2 are inputs of entries, as networks are",
-}
-
-
-def floor(module):
-    """The floor of a module, which is named without ``advlab.``."""
-    first, _, rest = module.partition(".")
-    if first in PAPERS:
-        return FLOORS.index("claims" if rest.endswith("claims") or rest in MEASURING else "papers")
-    names = {"": "top", "__main__": "top", "reproduce": "top", "start_here": "claims"} | dict.fromkeys(GROUND, "ground")
-    return FLOORS.index(names.get(first, first))
 
 
 def modules(root):
@@ -62,35 +41,35 @@ def imports(root):
     return {pair: loaded for pair, loaded in found.items() if pair[0] != pair[1]}
 
 
-ARROWS = imports(ROOT / "advlab")
+LIBRARY, BOOK = imports(ROOT / "advlab"), imports(ROOT / "book" / "labbook")
 
 
-def test_every_module_has_a_floor():
-    assert {FLOORS[floor(module)] for module in modules(ROOT / "advlab")} == set(FLOORS)
+def others(root):
+    """The packages, other than its own, that a package's folder imports anywhere."""
+    found = set()
+    for path in modules(root).values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {name.partition(".")[0] for name in names}
+    return found - {root.name}
+
+
+def test_nothing_in_the_library_imports_the_book_or_draws():
+    assert others(ROOT / "advlab") & {"labbook", "matplotlib", "ipywidgets", "anywidget", "IPython"} == set()
+    assert "advlab" in others(ROOT / "book" / "labbook"), "the other way there are many"
 
 
 def test_no_package_of_a_paper_imports_that_of_another():
-    crossing = {(a, b) for a, b in ARROWS if {a.partition(".")[0], b.partition(".")[0]} <= set(PAPERS)}
+    crossing = {(a, b) for a, b in LIBRARY if {a.partition(".")[0], b.partition(".")[0]} <= set(PAPERS)}
     assert {(a, b) for a, b in crossing if a.partition(".")[0] != b.partition(".")[0]} == set()
 
 
-def allowed(a, b):
-    if floor(a) == FLOORS.index("top") or b == "":  # the package itself: its version
-        return True
-    same = a.partition(".")[0] == b.partition(".")[0] or floor(a) == FLOORS.index("ground")
-    return floor(a) > floor(b) or (floor(a) == floor(b) and same)
-
-
-def test_arrows_run_downwards():
-    wrong = {pair for pair in ARROWS if not allowed(*pair)}
-    assert wrong == set(UPWARDS)
-    assert not any(ARROWS[pair] for pair in wrong), "only inside functions"
-
-
-def test_no_module_waits_for_itself():
+@pytest.mark.parametrize("arrows", [LIBRARY, BOOK], ids=["advlab", "labbook"])
+def test_no_module_waits_for_itself(arrows):
     """Loading a module loads the packages around it first, unless they are loading it."""
     graph = {}
-    for (a, b), loaded in ARROWS.items():
+    for (a, b), loaded in arrows.items():
         if loaded:
             around = {".".join(b.split(".")[:k]) for k in range(1, b.count(".") + 1)}
             graph.setdefault(a, set()).update({b, *(p for p in around if not f"{a}.".startswith(f"{p}."))} - {""})

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from torch import nn
 
-from advlab import results, squeezing
-from advlab.together import certificates, comparison, ladder
-from advlab.together.defences import CURVES, ROWS, SETTINGS, Defended, OneBit, Row, defended, images, network
+from advlab import squeezing
+from advlab.verification import certificates
+from labbook import results
+from labbook.all_against_all import comparison, ladder
+from labbook.all_against_all.defences import CURVES, ROWS, SETTINGS, Defended, OneBit, Row, defended, images, network
 
 ONE_BIT = squeezing.SQUEEZERS["1-bit"]
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .. import data, models
 from ..attacks import pgd
-from ..stability.levers import pgd_pairs, prune_relus, prune_small_weights, stability_loss
+from ..stability.losses import pgd_pairs, stability_loss
+from ..stability.pruning import prune_relus, prune_small_weights
 from .common import Recipe, _cifar10_without_validation, _mnist_without_validation
 
 

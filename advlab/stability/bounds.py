@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
-from .affine import Array, Rounds, normal_form
-from .reduced import bounded, interval
+from ..verification.affine import Array, Rounds, normal_form
+from ..verification.reduced import bounded, interval
 
 Bounds = list[tuple[Tensor, Tensor]]
 METHODS = ("naive", "improved", "crown")

@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from advlab import exercises
+from labbook import exercises
 
 
 def notebooks() -> list[Path]:

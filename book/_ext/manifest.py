@@ -20,8 +20,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from advlab import results
-from advlab.tables import Table
+from labbook import results
+from labbook.tables import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 180

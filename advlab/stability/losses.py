@@ -1,0 +1,119 @@
+"""What the network is trained with: the RS loss, and L1 counted by use (Xiao et al. 2019, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..attacks import pgd
+from .bounds import Bounds, interval_bounds, layers
+
+REDUCTIONS = ("sum", "mean")
+
+
+def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
+    """The ReLU stability loss, the sum of -tanh(1 + l u) over the hidden units (section 3.3.1), mean over the batch.
+
+    ``bounds`` are those of :func:`interval_bounds`; the last pair, of the logits, does not count. A unit gives -1 when it
+    is far from unstable, about -0.76 when a bound is 0, and up to 1. ``reduction="sum"`` is the paper's formula.
+    "mean" is what the authors' code does with naive bounds: for convolutions it takes the mean over positions and the sum
+    over channels. Weights do not carry over from one to the other. Returns a scalar.
+    Raises ValueError for another reduction.
+
+    >>> bounds = [(-2.0, 2.0), (0.0, 2.0), (2.0, 3.0)]  # unstable, on the edge, stable
+    >>> units = [(torch.tensor([[low]]), torch.tensor([[high]])) for low, high in bounds]
+    >>> [round(rs_loss([unit, unit]).item(), 3) for unit in units]  # the second stands for the logits
+    [0.995, -0.762, -1.0]
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; it must be 'sum' or 'mean'")
+    total = bounds[0][0].new_zeros(())
+    for low, high in bounds[:-1]:
+        each = -torch.tanh(1 + low * high)
+        positions = math.prod(each.shape[2:]) if reduction == "mean" else 1
+        total = total + each.sum() / (len(each) * positions)
+    return total
+
+
+def sparsity_loss(net: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
+    """The L1 norm of all weights but the output layer's, each kernel as often as it is applied; biases do not count.
+
+    That is the L1 norm of the network written out as dense matrices (section 3.2). ``shape`` is that of one input; by
+    default (c, s, s), with the s for which the first linear layer fits. Returns a scalar.
+    Raises ValueError if no such s fits, TypeError for an unknown layer.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    >>> _ = [p.data.fill_(1) for p in net.parameters()]
+    >>> sparsity_loss(net).item()  # a kernel of four ones, at four places; the output layer does not count
+    16.0
+    """
+    stages = [layer for layer in layers(net) if isinstance(layer, nn.Linear | nn.Conv2d)]
+    size = _input_size(stages) if shape is None else tuple(shape[-2:])
+    total = stages[0].weight.new_zeros(())
+    for layer in stages[:-1]:
+        if isinstance(layer, nn.Conv2d):
+            size = _after(layer, size)
+            total = total + math.prod(size) * layer.weight.abs().sum()
+        else:
+            total = total + layer.weight.abs().sum()
+    return total
+
+
+def _after(layer: nn.Conv2d, size: tuple[int, ...]) -> tuple[int, ...]:
+    padding = layer.padding
+    if isinstance(padding, str):
+        raise TypeError(f"padding is {padding!r}; give it as numbers")
+    return tuple(
+        (s + 2 * p - d * (k - 1) - 1) // t + 1
+        for s, p, d, k, t in zip(size, padding, layer.dilation, layer.kernel_size, layer.stride, strict=True)
+    )
+
+
+def _input_size(stages: list[nn.Linear | nn.Conv2d]) -> tuple[int, ...]:
+    convolutions = [layer for layer in stages if isinstance(layer, nn.Conv2d)]
+    linear = next((layer for layer in stages if isinstance(layer, nn.Linear)), None)
+    if not convolutions:
+        return ()
+    if linear is not None:
+        positions = linear.in_features / convolutions[-1].out_channels
+        fitting = []
+        for side in range(1, 513):
+            size: tuple[int, ...] = (side, side)
+            for layer in convolutions:
+                size = _after(layer, size)
+            if math.prod(size) == positions and min(size) > 0:
+                fitting.append((side, side))
+        if fitting:
+            return fitting[-1]
+    raise ValueError("the input's size cannot be read off the layers: give shape=(c, h, w)")
+
+
+def pgd_pairs(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, step_size: float, steps: int = 8) -> Tensor:
+    """A transform for :func:`advlab.training.fit`: (n, 2, ...), each input after PGD, and as it was.
+
+    The budget rises from 0.01 (or a tenth of ``eps``, if that is less) to ``eps`` over the first half of the training, as in
+    the authors' code, which keeps the ``step_size``.
+    """
+    first = min(0.01, eps / 10)
+    budget = first + (eps - first) * min(1.0, 2 * done)
+    return torch.stack([pgd(model, x, y, eps=budget, steps=steps, step_size=step_size, active_set=False), x], 1)
+
+
+def stability_loss(
+    model: nn.Module, pairs: Tensor, y: Tensor, *, eps: float, l1: float = 0.0, rs: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    """Cross entropy of the attacked inputs, plus ``l1`` times the sparsity loss, plus ``rs`` times the RS loss.
+
+    ``pairs`` (n, 2, ...) are those of :func:`pgd_pairs`. The bounds of the RS loss are naive, around the inputs as they
+    were, and for the full ``eps`` from the first step. A loss for :func:`advlab.training.fit`.
+    """
+    attacked, clean = pairs.unbind(1)
+    loss = nn.functional.cross_entropy(model(attacked), y)
+    if l1:
+        loss = loss + l1 * sparsity_loss(model, clean.shape[1:])
+    if rs:
+        loss = loss + rs * rs_loss(interval_bounds(model, clean, eps), reduction)
+    return loss

@@ -1,0 +1,65 @@
+"""What is taken out of a trained network: small weights, and ReLUs that hardly ever switch (Xiao et al. 2019, section 3.2)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..models import MaskedReLU
+from .bounds import layers
+
+
+def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
+    """A copy of ``net`` without the weights below ``threshold`` in size, in all layers but the last; biases stay (section 3.2).
+
+    Raises ValueError for a negative threshold.
+
+    >>> net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[0.0005, 0.5]]))
+    >>> prune_small_weights(net)[0].weight.tolist()
+    [[0.0, 0.5]]
+    """
+    if threshold < 0:
+        raise ValueError(f"threshold is {threshold}; it must be at least 0")
+    pruned = copy.deepcopy(net)
+    stages = [layer for layer in layers(pruned) if isinstance(layer, nn.Linear | nn.Conv2d)]
+    with torch.no_grad():
+        for layer in stages[:-1]:
+            layer.weight[layer.weight.abs() < threshold] = 0
+    return pruned
+
+
+def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size: int = 500) -> nn.Module:
+    """A copy of ``net`` in which ReLUs that hardly ever switch are replaced by what they nearly always do (section 3.2).
+
+    Counted on inputs ``x`` (n, ...), for which the paper takes the attacked training set: a unit with a positive input for
+    at most ``fraction`` of them becomes zero, one with a positive input for at least 1 - ``fraction`` becomes the identity.
+    The layers of the copy are :class:`MaskedReLU`. It is another function: measure its accuracy anew.
+    Raises ValueError for a fraction outside of [0, 0.5) or no inputs.
+
+    >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    >>> _ = net[0].weight.data.fill_(1), net[0].bias.data.copy_(torch.tensor([1.0, -0.5, -2.0]))
+    >>> prune_relus(net, torch.linspace(0, 1, 100)[:, None])[1]
+    MaskedReLU(relu=1, identity=1, zero=1)
+    """
+    if not 0 <= fraction < 0.5:
+        raise ValueError(f"fraction is {fraction}; it must be from 0 to below 0.5")
+    if not len(x):
+        raise ValueError("there are no inputs to count on")
+    counts: dict[int, Tensor] = {}
+    with torch.no_grad():
+        for part in x.split(batch_size):
+            for k, layer in enumerate(layers(net)):
+                if isinstance(layer, nn.ReLU):
+                    counts[k] = counts.get(k, 0) + (part > 0).sum(0)
+                part = layer(part)
+    few, many = fraction * len(x), (1 - fraction) * len(x)
+    kept = []
+    for k, layer in enumerate(layers(copy.deepcopy(net))):
+        if k in counts:
+            kept.append(MaskedReLU((counts[k] >= many).to(torch.int8) - (counts[k] <= few).to(torch.int8)))
+        else:
+            kept.append(layer)
+    return nn.Sequential(*kept).train(net.training)

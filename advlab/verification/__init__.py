@@ -1,0 +1,27 @@
+"""Exact verification of ReLU networks: a proof, a counterexample, or "unknown", for images, data sets and files."""
+
+from .affine import normal_form
+from .certificates import needed_lead, reachable, verify_one_bit, verify_squeezed
+from .dataset import Store, StoreError, Verdicts, verify_dataset, worker_pool
+from .verifier import Verdict, network_hash, verify, verify_property
+from .vnnlib import read_onnx, read_vnnlib, verify_files
+
+__all__ = [
+    "Store",
+    "StoreError",
+    "Verdict",
+    "Verdicts",
+    "needed_lead",
+    "network_hash",
+    "normal_form",
+    "reachable",
+    "read_onnx",
+    "read_vnnlib",
+    "verify",
+    "verify_dataset",
+    "verify_files",
+    "verify_one_bit",
+    "verify_property",
+    "verify_squeezed",
+    "worker_pool",
+]

@@ -1,0 +1,129 @@
+"""Proofs about squeezed inputs, by the verifier of chapter 3.
+
+Bits and medians are *monotone*: a brighter image never becomes a darker one. So the squeezed images of a ball lie in a box, and
+a proof for the network on that box is one for squeezing before the network; with a lead in the logits, for the detector too.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import time
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from ..squeezing.squeezers import Squeezer, reduce_bit_depth
+from .reduced import class_margins
+from .verifier import Verdict, verify_property
+
+
+def reachable(squeezer: Squeezer, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """A box that holds the squeezed images of all float32 images within ``eps`` (linf) of ``x`` (n, ...) and in [0, 1].
+
+    Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ends of the ball are moved
+    outwards by one float32 each. Raises ValueError for a negative eps.
+    """
+    checks.budget(eps)
+    ends = []
+    for sign, far in ((-1, -math.inf), (1, math.inf)):
+        end = (x.double() + sign * eps).clamp(0, 1).float()
+        ends.append(squeezer(torch.nextafter(end, torch.full_like(end, far)).clamp(0, 1)))
+    return ends[0], ends[1]
+
+
+def needed_lead(threshold: float, classes: int = 10) -> float:
+    """The margin between logits, at the squeezed image, from which on no accepted image is wrong.
+
+    An image that the joint detector accepts has g(x') within ``threshold`` of g(s(x')) in L1, so that no probability differs by
+    more than half of it. Where the true class has more than (1 + threshold) / 2 at s(x'), it has more than 1/2 at x'. A lead
+    of log((classes - 1) (1 + threshold) / (1 - threshold)) over each other class is enough for that.
+    Guarantee: that. Infinite for a threshold of 1 or more. Raises ValueError for a negative one.
+
+    >>> round(needed_lead(0.0), 3), needed_lead(1.0)
+    (2.197, inf)
+    """
+    if not threshold >= 0:
+        raise ValueError(f"threshold is {threshold}; it must be at least 0")
+    return math.log((classes - 1) * (1 + threshold) / (1 - threshold)) if threshold < 1 else math.inf
+
+
+def verify_squeezed(
+    net: nn.Module,
+    squeezer: Squeezer,
+    x: Tensor,
+    y: int,
+    eps: float,
+    *,
+    lead: float = 0.0,
+    time_limit: float = 10.0,
+    last_stage: str = "mixed-integer",
+) -> Verdict:
+    """Does ``net`` give class ``y`` a lead of more than ``lead`` on the whole box that :func:`reachable` gives for ``x``?
+
+    ``x`` is one image without a batch dimension. Guarantee: "robust" means that net(squeezer(x')) answers ``y`` with that lead
+    for every x' of the ball. The reverse is not true: the box has points that no squeezed image reaches, so that a
+    "counterexample" here is none. Raises as :func:`advlab.verification.verify_property` does.
+    """
+    low, high = (end[0] for end in reachable(squeezer, x[None], eps))
+    rows, const = class_margins(int(y), 10)
+    given = torch.from_numpy(rows), torch.from_numpy(const - lead)
+    return verify_property(net, low, high, *given, time_limit=time_limit, last_stage=last_stage)
+
+
+def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit: float = 10.0) -> Verdict:
+    """Is every image within ``eps`` (linf) of ``x``, in one bit, classified as ``y``? A search over the undecided pixels.
+
+    ``x`` is one image without a batch dimension. Each pixel of the ball is 0, 1, or free to be either. A box of free pixels is
+    done when the verifier's bounds prove it; else it is halved at the pixel that matters most, until none is free.
+    Guarantee: "robust" as in :func:`advlab.verification.verify`; "counterexample" comes with a ``witness`` in the ball that
+    the network, in float64, misclassifies after one bit; "unknown" where ``time_limit`` (CPU seconds) ran out, or the only
+    errors are at ends that rounding put just outside of the ball.
+    """
+    start = time.process_time()
+    rows, const = (torch.from_numpy(part) for part in class_margins(int(y), 10))
+    exact = copy.deepcopy(net).double()
+    low, high = (end[0] for end in reachable(_one_bit, x[None], eps))
+    todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
+    while todo:
+        if time.process_time() - start > time_limit:
+            return Verdict("unknown", "branch and bound", -math.inf, time.process_time() - start)
+        (low, high), boxes = todo.pop(), boxes + 1
+        free = (high > low).flatten()
+        corner, slope, value = _towards_an_error(exact, low, high, rows, const)
+        if value < 0:
+            witness = torch.where(corner > 0, x.clamp(min=_JUST_ONE), x.clamp(max=0.5))
+            if (witness.double() - x.double()).abs().max() <= eps:
+                return Verdict("counterexample", "branch and bound", value, time.process_time() - start, witness=witness)
+        if not free.any():
+            worst, missed = min(worst, value), missed or value <= 0
+            continue
+        found = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
+        if found.status == "robust":
+            worst = min(worst, found.bound)
+            continue
+        pixel = int(torch.where(free, slope.flatten().abs(), -1.0).argmax())
+        for value in (0.0, 1.0):
+            box = low.clone(), high.clone()
+            for end in box:
+                end.view(-1)[pixel] = value
+            todo.append(box)
+    stage = "crown" if boxes == 1 else "branch and bound"
+    return Verdict("unknown" if missed else "robust", stage, worst, time.process_time() - start)
+
+
+_one_bit = functools.partial(reduce_bit_depth, bits=1)
+_JUST_ONE = float(torch.nextafter(torch.tensor(0.5), torch.tensor(1.0)))  #: the least float32 that one bit makes 1
+
+
+def _towards_an_error(net: nn.Module, low: Tensor, high: Tensor, rows: Tensor, const: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The corner of the box that the gradient of the least margin points to, that gradient, and the least margin there."""
+    with torch.enable_grad():
+        middle = ((low.double() + high.double()) / 2)[None].requires_grad_()
+        least = (net(middle) @ rows.T + const).amin()
+        (slope,) = torch.autograd.grad(least, middle)
+    corner = torch.where(slope[0] > 0, low, high)
+    with torch.no_grad():
+        return corner, slope[0], float((net(corner[None].double()) @ rows.T + const).amin())

@@ -1,0 +1,1 @@
+"""What measures, shows and examines the chapters of the book."""

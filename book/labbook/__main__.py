@@ -1,0 +1,115 @@
+"""Command line of the book:  python -m labbook reproduce|examples|transfer ..."""
+
+import argparse
+import json
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m labbook", description="What measures the book's numbers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("reproduce", help="measure the book's numbers again and compare; run again to go on")
+    p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
+    p.add_argument("--claim", metavar="ID", help="one claim only")
+    p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
+    p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
+    p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
+    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
+    p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
+    p.add_argument("dataset", choices=("mnist", "cifar10"))
+    p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
+    p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
+    p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
+    p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
+    p.add_argument("--target", action="append", help="one target, such as mask_50; may be repeated (default: all)")
+    p.add_argument("--images", type=int, default=5000, help="the first so many test images (default: 5000, the paper's)")
+    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
+    p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
+    args = parser.parse_args(argv)
+    try:
+        return {"reproduce": _reproduce, "examples": _examples, "transfer": _transfer}[args.command](args)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (RuntimeError, ValueError, OSError, ImportError) as e:
+        print(f"labbook: {e}", file=sys.stderr)
+        return 1
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    import contextlib
+
+    from . import reproduce, results
+
+    wanted = results.claims(args.chapter)
+    if args.claim:
+        wanted = [c for c in wanted if c.id == args.claim]
+        if not wanted:
+            raise ValueError(f"there is no claim {args.claim!r}; there are: {', '.join(c.id for c in results.claims())}")
+    else:
+        wanted = [c for c in wanted if results.TIERS.index(c.tier) <= results.TIERS.index(args.tier)]
+    full_scale = args.tier == "gpu" and args.claim is None and args.n is None and args.chapter in (None, "random_mask")
+    if args.tier == "gpu":
+        for line in reproduce.about_gpu(wanted, full_scale):
+            print(line)
+    outcomes: list[reproduce.Outcome] = []
+    with contextlib.ExitStack() as stack:
+        lanes = []
+        if args.scheduler:
+            lanes = stack.enter_context(reproduce.cluster(args.scheduler))
+        elif args.workers > 1:
+            lanes = stack.enter_context(reproduce.processes(args.workers))
+        if args.n is None:
+            name = "-".join(["reproduce", args.claim or args.chapter or "all", args.tier, *["stale"] * args.stale])
+            journal = results.folder() / f".{name}.jsonl"
+            if journal.exists():
+                print(f"going on from a run that was broken off (to begin anew, delete {journal})")
+            found = reproduce.run(wanted, lanes, journal=journal, stale=args.stale)
+        else:
+            found = (reproduce.Outcome(c, e, None) for c, e in reproduce.measured(wanted, lanes, args.n))
+        for outcome in found:
+            outcomes.append(outcome)
+            if not outcome.earlier:
+                print(f"{len(outcomes):3}/{len(wanted)} {reproduce.line(outcome, compare=args.n is None)}", flush=True)
+    for line in reproduce.summary(outcomes, compare=args.n is None):
+        print(line)
+    failed = [f"{o.claim.id}: {o.found.why}" for o in outcomes if isinstance(o.found, reproduce.Failure)]
+    if full_scale:
+        try:
+            for line in reproduce.at_full_scale():
+                print(line)
+        except (RuntimeError, ValueError, OSError) as e:
+            failed.append(f"python -m labbook transfer: {e}")
+    for why in failed:
+        print(f"not done: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _examples(args: argparse.Namespace) -> int:
+    from .feature_squeezing import examples
+
+    path = examples.make(args.dataset, args.to, n=args.seeds, names=args.attack)
+    for name, seconds in json.loads(path.read_text())["attacks"].items():
+        print(f"{name:12} {seconds:.3f} CPU s an image")
+    print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
+    return 0
+
+
+def _transfer(args: argparse.Namespace) -> int:
+    from .random_mask import full_scale
+
+    kinds = {"sources": args.source, "targets": args.target}
+    chosen = {name: names for name, names in kinds.items() if names}
+    sizes = {"images": args.images, "epochs": args.epochs, "n": args.n}
+    found = full_scale.transfer(args.to, **chosen, **sizes, device=args.device)
+    for row in full_scale.lines(found):
+        print(row)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Claims of chapter 1 on spheres and caps, and on what a model may ignore."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from advlab.spheres.geometry import optimal_distance
+from advlab.spheres.quadratic import ignored_log_error, inputs_needed
+from advlab.spheres.sampling import sample_sphere
+
+from ..results import Measurement, claim
+from .measuring import OUTER, UNCONFIRMED, V1, V3, D, _generator, _log10, _mean
+
+
+@claim(
+    "adversarial_spheres.nearest_pair",
+    "Nearest pair among 10,000 points of the inner sphere, d = 500",
+    paper=1.25,
+    where="Gilmer et al. (2018), quoted by Galloway et al. (2019)",
+    unit="",
+    digits=3,
+    note="Mean over five draws; two points are typically the square root of 2 apart.",
+)
+def nearest_pair(n: int = 10_000) -> Measurement:
+    def nearest(seed: int) -> float:
+        x = sample_sphere(n, D, generator=_generator(seed))
+        cosines = torch.stack([(part @ x.T).topk(2).values[:, 1].max() for part in x.split(1000)])
+        return math.sqrt(2 - 2 * float(cosines.max()))
+
+    found = _mean(torch.tensor([nearest(seed) for seed in range(5)]))
+    return Measurement(found.value, n, found.interval)
+
+
+def _cap(d: int, paper: float, digits: int, note: str) -> None:
+    def cap(n: int = 1) -> Measurement:
+        return Measurement(optimal_distance(math.log(0.01), d))
+
+    claim(
+        f"adversarial_spheres.cap_{d}",
+        f"Largest mean distance to errors of measure 0.01, d = {d}",
+        paper=paper,
+        where=f"{V3}, Figure 3",
+        unit="",
+        digits=digits,
+        note=note,
+    )(cap)
+
+
+_cap(2, 1.4, 2, "Exact. The paper's label is neither the mean chord nor the mean arc, 1.54; we do not know what it is.")
+_cap(100, 0.23, 3, "Exact.")
+_cap(500, 0.104, 4, "Exact.")
+_cap(2000, 0.052, 4, "Exact.")
+
+
+@claim(
+    "adversarial_spheres.ignored_clt",
+    "Share of 3,000 inputs that a model below error 1e-14 can ignore, normal law",
+    paper=0.62,
+    where=f"{V1}, section 5 ({UNCONFIRMED})",
+    note="The paper's formula with its errata corrected.",
+)
+def ignored_clt(n: int = 3000) -> Measurement:
+    return Measurement(1 - inputs_needed(math.log(1e-14), max(n, 300), OUTER, "clt") / max(n, 300), n)
+
+
+@claim(
+    "adversarial_spheres.ignored_exact",
+    "Share of 3,000 inputs that a model below error 1e-14 can ignore, exact law",
+    note="The error is a tail of a beta law, thinner than the normal one here.",
+)
+def ignored_exact(n: int = 3000) -> Measurement:
+    d = max(n, 300)
+    ks = [d // 20 * i for i in range(1, 20)]
+    logs = [ignored_log_error(k, d, OUTER) / math.log(10) for k in ks]
+    series = {"used": [k / d for k in ks], "log10_error": logs}
+    return Measurement(1 - inputs_needed(math.log(1e-14), d, OUTER) / d, n, series=series)
+
+
+@claim(
+    "adversarial_spheres.one_bad_alpha",
+    "Error rate with one alpha of 3 among 499 of 0.77, exact",
+    unit="log10",
+    note="The normal law sees the mean and the spread of the spectrum, the tail hangs on its largest value.",
+)
+def one_bad_alpha(n: int = D) -> Measurement:
+    return Measurement(_log10([3.0] + [0.77] * (n - 1)))
+
+
+@claim(
+    "adversarial_spheres.one_bad_alpha_clt",
+    "Error rate with one alpha of 3 among 499 of 0.77, normal law",
+    unit="log10",
+)
+def one_bad_alpha_clt(n: int = D) -> Measurement:
+    return Measurement(_log10([3.0] + [0.77] * (n - 1), method="clt"))

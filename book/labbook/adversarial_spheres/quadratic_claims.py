@@ -1,0 +1,211 @@
+"""Claims of chapter 1 on quadratic networks: those that ship, untrained ones, and ones along their training.
+
+Claims that train networks train them here, from seeds; ``n`` counts points, and these networks see 1,000 fresh samples for each
+point that is measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from advlab import models, zoo
+from advlab.spheres.geometry import optimal_distance
+from advlab.spheres.quadratic import SPHERES, alphas, nearest_error_quadratic, quadratic_log_error
+from advlab.spheres.sampling import sample_sphere
+
+from ..results import Measurement, claim
+from .measuring import (
+    OUTER,
+    RADIUS,
+    UNCONFIRMED,
+    V1,
+    V3,
+    D,
+    Rows,
+    _columns,
+    _fresh,
+    _generator,
+    _log10,
+    _mean,
+    _ratio,
+    _train,
+)
+
+
+def _bad(spectrum: Tensor) -> int:
+    return int(((spectrum > 1) | (spectrum < OUTER**-2)).sum())
+
+
+def _shipped(name: str) -> Tensor:
+    return alphas(zoo.load(name))  # pyright: ignore[reportArgumentType]
+
+
+def _bad_claim(short: str, name: str, title: str, paper: float | None, where: str | None, note: str) -> None:
+    def bad(n: int = D) -> Measurement:
+        spectrum = _shipped(name)
+        return Measurement(_bad(spectrum), n=len(spectrum), series={"alpha": spectrum.tolist()})
+
+    claim(
+        f"adversarial_spheres.{short}_bad",
+        f"Bad alphas, {title}",
+        paper=paper,
+        where=where,
+        unit="",
+        digits=0,
+        note=note,
+        networks=[name],
+    )(bad)
+
+
+def _error_claim(short: str, name: str, title: str, sphere: str, method: str, paper: float | None, note: str) -> None:
+    def error(n: int = D) -> Measurement:
+        return Measurement(_log10(_shipped(name), sphere=sphere, method=method))
+
+    claim(
+        f"adversarial_spheres.{short}_{method}_{sphere}",
+        f"Error rate, {sphere} sphere, {title}, {'exact' if method == 'exact' else 'normal law'}",
+        paper=paper,
+        where=f"{V1}, Figure 3" if paper is not None else None,
+        unit="log10",
+        digits=2,
+        note=note,
+        networks=[name],
+    )(error)
+
+
+_100K, _1M, _ONLINE = "quadratic, 100,000 fixed points", "quadratic, 1 million fixed points", "quadratic, fresh points"
+_bad_claim(
+    "q100k",
+    "sphere_quadratic_100k",
+    _100K,
+    394,
+    f"{V1}, Figure 3",
+    "Two passes. Passes, batch and start are our own choice; the paper does not give them.",
+)
+_error_claim("q100k", "sphere_quadratic_100k", _100K, "inner", "clt", -10.99, "The paper gives the inner sphere alone.")
+_error_claim("q100k", "sphere_quadratic_100k", _100K, "inner", "exact", None, "")
+_error_claim("q100k", "sphere_quadratic_100k", _100K, "outer", "exact", None, "The sphere the paper does not report.")
+_bad_claim("q1m", "sphere_quadratic_1m", _1M, 325, f"{V3}, section 4 ({UNCONFIRMED})", "")
+_error_claim("q1m", "sphere_quadratic_1m", _1M, "inner", "exact", None, "")
+_error_claim("q1m", "sphere_quadratic_1m", _1M, "outer", "exact", None, "")
+_bad_claim("online", "sphere_quadratic", _ONLINE, 0, f"{V1}, section 4 ({UNCONFIRMED})", "0 would be a proof of no error.")
+_error_claim("online", "sphere_quadratic", _ONLINE, "inner", "exact", None, "")
+_error_claim("online", "sphere_quadratic", _ONLINE, "outer", "exact", None, "")
+
+
+def _row(spectrum: Tensor, **others: float) -> Iterator[dict[str, float]]:
+    """For both spheres: exact error, mean of the exact nearest distance at 1,000 points, and its ratio to the optimum."""
+    for index, sphere in enumerate(SPHERES):
+        log = quadratic_log_error(spectrum, OUTER, sphere)
+        if math.log(0.5) > log > -math.inf:
+            x = sample_sphere(1000, len(spectrum), RADIUS[sphere], generator=_generator(1000))
+            distance = float(nearest_error_quadratic(x, spectrum, OUTER)[0].mean()) / RADIUS[sphere]
+            ratio = distance / optimal_distance(log, len(spectrum))
+            yield {**others, "outer": index, "log10_error": log / math.log(10), "distance": distance, "ratio": ratio}
+
+
+def _tuned(weight: Tensor) -> Tensor:
+    """The alphas of a random weight whose threshold alone is tuned: both spheres equally often wrong."""
+    squares = torch.linalg.eigvalsh(weight.T @ weight).clamp(min=0)
+    low, high = 0.2 / float(squares.mean()), 1.5 / float(squares.mean())
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        inner, outer = (quadratic_log_error(squares * middle, OUTER, sphere, "saddlepoint") for sphere in SPHERES)
+        low, high = (low, middle) if inner > outer else (middle, high)
+    return squares * low
+
+
+@functools.cache
+def _untrained(n: int) -> Rows:
+    rows = []
+    for seed in range(3):
+        for width in [w for w in (100, 175, 250, 350, 500, 700, 1000, 1400, 2000, 4000) if w <= n]:
+            weight = torch.randn(width, D, generator=_generator(seed), dtype=torch.float64)
+            spectrum = _tuned(weight)
+            rows += list(_row(spectrum, width=width, seed=seed, bad=_bad(spectrum)))
+    return _columns(rows)
+
+
+@claim(
+    "adversarial_spheres.untrained",
+    "Error rate of 1,000 random hidden units, only the threshold tuned",
+    unit="log10",
+    digits=2,
+    note="Quadratic, d = 500; the worse sphere, mean of the logs over three seeds. Nothing was trained.",
+)
+def untrained(n: int = 4000) -> Measurement:
+    rows = _untrained(max(n, 1000))
+    wanted = [rows["log10_error"][i] for i, width in enumerate(rows["width"]) if width == 1000]
+    worse = torch.tensor(wanted).view(-1, 2).amax(1)
+    found = _mean(worse)
+    return Measurement(found.value, found.n, found.interval, series=rows)
+
+
+@functools.cache
+def _online(n: int) -> Rows:
+    """Quadratic networks along their training, three seeds: a row for each sphere after 0, 1, 2, 4, ... steps of n / 4."""
+    rows = []
+    for seed in range(3):
+        net = _fresh(models.sphere_quadratic, seed)
+        seen = 0
+        for part in (0, 1, 1, 2, 4, 8):
+            if part:
+                _train(net, part * n * 250, 1e-4, seed=seed * 1000 + seen)
+                seen += part * n * 250
+            spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
+            rows += list(_row(spectrum, samples=seen, seed=seed, bad=_bad(spectrum)))
+    return _columns(rows)
+
+
+@claim(
+    "adversarial_spheres.ratio_quadratic",
+    "Distance over the optimum, quadratic networks along their training",
+    unit="",
+    digits=3,
+    note="Exact error rates and distances, 1,000 points each; three seeds, both spheres. 1 is the bound, 0.707 degree 2.",
+    tier="laptop",
+)
+def ratio_quadratic(n: int = 200) -> Measurement:
+    return _ratio(_online(n))
+
+
+@claim(
+    "adversarial_spheres.ratio_untrained",
+    "Distance over the optimum, untrained quadratic networks",
+    unit="",
+    digits=3,
+    note="Widths of 100 to 4,000; three seeds, both spheres.",
+)
+def ratio_untrained(n: int = 4000) -> Measurement:
+    return _ratio(_untrained(max(n, 1000)))
+
+
+def _band(exponent: int, low: float, high: float) -> None:
+    def band(n: int = 4000) -> Measurement:
+        rows = _untrained(max(n, 1000))
+        inner = sorted(
+            (e, distance) for e, distance, o in zip(rows["log10_error"], rows["distance"], rows["outer"], strict=True) if not o
+        )
+        below = max((pair for pair in inner if pair[0] <= -exponent), default=inner[0])
+        above = min((pair for pair in inner if pair[0] > -exponent), default=inner[-1])
+        share = (-exponent - below[0]) / (above[0] - below[0]) if above[0] > below[0] else 0.0
+        return Measurement(below[1] + share * (above[1] - below[1]))
+
+    claim(
+        f"adversarial_spheres.distance_at_1e{exponent}",
+        f"Mean nearest error at an error rate of 1e-{exponent}, inner sphere",
+        paper=(low + high) / 2,
+        where=f"{V3}, Figure 4, middle of the band from {low:g} to {high:g}, read off",
+        unit="",
+        digits=3,
+        note=f"Untrained quadratic networks, interpolated. The paper's trained networks lie from {low:g} to {high:g}.",
+    )(band)
+
+
+for _exponent, _low, _high in ((1, 0.04, 0.06), (2, 0.07, 0.10), (3, 0.09, 0.13), (4, 0.11, 0.15), (5, 0.13, 0.175)):
+    _band(_exponent, _low, _high)

@@ -1,0 +1,135 @@
+"""Chapter 5's claims: every row of :mod:`.defences` under every attack of :mod:`.ladder`, and what can be proved of it.
+
+Settled after trials on some twenty images, and before any row was measured: the images are the first of the test set; an image
+stands if it is answered rightly while clean, and after an attack is answered rightly or raises an alarm; the worst case is over
+all attacks, image by image.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from advlab.evaluate import clopper_pearson
+from advlab.squeezing.squeezers import SQUEEZERS
+from advlab.verification.certificates import verify_one_bit
+
+from ..results import Measurement, claim
+from .defences import CURVES, ROWS, SETTINGS, Row, images, network
+from .ladder import FULL, PROVED, TRIAL, attacked, knowing, proved
+
+IMAGES = 200
+
+
+def _share(stands: Tensor) -> tuple[float, tuple[float, float]]:
+    k, n = int(stands.sum()), len(stands)
+    return k / n, clopper_pearson(k, n)
+
+
+def _row(dataset: str, key: str, row: Row) -> None:
+    setting = SETTINGS[dataset]
+    networks = dict.fromkeys((row.network, setting.surrogate))
+    said = {
+        "detector": "Adaptive: PGD on the input and all squeezed inputs at once, begun at the image and at PGD's.",
+        "network": "Adaptive: AutoAttack on what PGD left.",
+        "one bit": "The backward pass of the bit is that of the identity. Adaptive: AutoAttack on what PGD left.",
+    }[row.kind]
+
+    @claim(
+        f"all_against_all.{dataset}_{key}",
+        f"{setting.label}, {setting.budget}, {row.label}: accuracy in the worst case of all attacks",
+        digits=1,
+        note=f"An image stands if it is right while clean, and right or flagged after each attack. {said} The series has "
+        "each image and attack.",
+        tier="laptop",
+        networks=networks,
+    )
+    def worst(n: int | None = None) -> Measurement:
+        ends, flags = attacked(row, n or IMAGES, FULL if n is None else TRIAL)
+        value, interval = _share(torch.stack(list(ends.values())).all(0))
+        series = {name: column.double().tolist() for name, column in ends.items()}
+        return Measurement(value, n or IMAGES, interval, flags, series)
+
+    proof = {
+        "detector": "Proved: no image of the ball is wrong and accepted, by a proof for the network, or for what squeezers "
+        "make of the ball, with the lead that the threshold asks for.",
+        "network": "The verifier of chapter 3.",
+        "one bit": "A search over the pixels that the ball leaves free.",
+    }[row.kind]
+
+    @claim(
+        f"all_against_all.{dataset}_{key}_proved",
+        f"{setting.label}, {setting.budget}, {row.label}: share of images that are proved to stand",
+        digits=1,
+        note=f"{proof} At most {FULL.seconds:g} CPU seconds an image. The series says of each image: 0 refuted, 1 unknown, "
+        "2 proved by search, 3 proved by bounds alone.",
+        tier="laptop",
+        networks=[row.network],
+    )
+    def certified(n: int | None = None) -> Measurement:
+        known = proved(row, n or IMAGES, FULL if n is None else TRIAL)
+        value, interval = _share(known >= PROVED)
+        return Measurement(value, n or IMAGES, interval, series={"known": known.double().tolist()})
+
+
+for _dataset, _rows in ROWS.items():
+    for _key, _each in _rows.items():
+        _row(_dataset, _key, _each)
+
+
+BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+
+
+def _curve(key: str, row: Row) -> None:
+    @claim(
+        f"all_against_all.budgets_{key}",
+        f"MNIST, {row.label}: accuracy under the adaptive attack at linf 0.3",
+        digits=1,
+        note="The first 100 test images; PGD of 50 steps, and where there is a detector the attack on all views. The series "
+        "has budgets from 0.05 to 0.4.",
+        tier="laptop",
+        networks=[row.network],
+    )
+    def budgets(n: int | None = None) -> Measurement:
+        x, y = images("mnist", n or 100)
+        effort = FULL._replace(auto=False) if n is None else TRIAL
+        ends: dict[str, list[float]] = {"eps": [], "ours": [], "low": [], "high": []}
+        for eps in BUDGETS:
+            blind, stands, _ = knowing(row, x, y, eps, effort, torch.Generator().manual_seed(0))
+            value, interval = _share(blind & stands)
+            for name, v in zip(ends, (eps, value, *interval), strict=True):
+                ends[name].append(v)
+        at = BUDGETS.index(0.3)
+        return Measurement(ends["ours"][at], len(x), (ends["low"][at], ends["high"][at]), series=ends)
+
+
+for _key, _each in CURVES.items():
+    _curve(_key, _each)
+
+PROVABLE = (0.05, 0.1, 0.15, 0.2)
+
+
+@claim(
+    "all_against_all.one_bit_budgets",
+    "MNIST, one bit before a network without defence: share proved to stand at linf 0.2",
+    digits=1,
+    note="The first 50 test images, at most 5 CPU seconds an image and budget. The series has all budgets: shares that are "
+    "proved, and refuted by a witness.",
+    tier="laptop",
+    networks=["mnist_small"],
+)
+def one_bit_budgets(n: int | None = None) -> Measurement:
+    x, y = images("mnist", n or 50)
+    net = network("mnist_small")
+    right = torch.tensor([int(net(SQUEEZERS["1-bit"](a[None])).argmax()) == int(b) for a, b in zip(x, y, strict=True)])
+    ends: dict[str, list[float]] = {"eps": [], "proved": [], "refuted": []}
+    for eps in PROVABLE:
+        run = functools.partial(verify_one_bit, net, eps=eps, time_limit=5.0 if n is None else 0.3)
+        found = [run(a, int(b)).status if r else "counterexample" for a, b, r in zip(x, y, right, strict=True)]
+        ends["eps"].append(eps)
+        ends["proved"].append(found.count("robust") / len(x))
+        ends["refuted"].append(found.count("counterexample") / len(x))
+    k = round(ends["proved"][-1] * len(x))
+    return Measurement(ends["proved"][-1], len(x), clopper_pearson(k, len(x)), series=ends)

@@ -1,0 +1,170 @@
+"""The live figures of the book."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure as Picture
+from torch import Tensor, nn
+
+from advlab import attacks
+
+from .figure import Figure, module
+from .network import pack_network, rounded
+
+BLUE, ORANGE, GREEN, GREY = "#1f78c4", "#d9620a", "#00623b", "#57606a"
+
+
+def mulberry32(seed: int) -> Iterator[float]:
+    """The endless numbers in [0, 1) that ``uniforms(seed)`` of kit.js draws, to the bit."""
+    mask, state = 0xFFFFFFFF, seed & 0xFFFFFFFF
+    while True:
+        state = (state + 0x6D2B79F5) & mask
+        t = ((state ^ (state >> 15)) * (state | 1)) & mask
+        t ^= (t + (((t ^ (t >> 7)) * (t | 61)) & mask)) & mask
+        yield (t ^ (t >> 14)) / 2**32
+
+
+def uniforms(n: int, seed: int) -> np.ndarray:
+    """The first n numbers of :func:`mulberry32`, (n,)."""
+    return np.fromiter(mulberry32(seed), float, n)
+
+
+class DigitAttack(Figure):
+    """Real digits and a real network in the page: random signs, FGSM, or ten steps of PGD, with a budget ``eps``.
+
+    ``net`` is a sequential network on images (n, 1, h, h), as :func:`pack_network` takes it; ``x`` (n, 1, h, h) in
+    multiples of 1/255, ``y`` (n,). The page computes in double precision with weights rounded to half precision.
+    ``digit`` (an index), ``method`` ("noise", "fgsm", "pgd") and ``eps`` can be set from the kernel too;
+    ``probabilities`` (10,) come back from the page.
+
+    >>> from advlab import data, zoo
+    >>> figure = DigitAttack(zoo.load("mnist_cnn7"), *data.mnist("test", 2), digit=1, method="noise", eps=0.1)
+    >>> print(figure.describe().partition(";")[2].strip())
+    the network reads it as a 2 with probability 1.00.
+    """
+
+    _esm = module("network.js", "digit_attack.js")
+    layers = traitlets.List().tag(sync=True)
+    weights = traitlets.Unicode().tag(sync=True)
+    images = traitlets.Unicode().tag(sync=True)
+    labels = traitlets.List().tag(sync=True)
+    digit = traitlets.Int(0).tag(sync=True)
+    method = traitlets.Enum(("noise", "fgsm", "pgd"), "noise").tag(sync=True)
+    eps = traitlets.Float(0.0, min=0.0).tag(sync=True)
+    eps_max = traitlets.Float(0.4).tag(sync=True)
+    probabilities = traitlets.List().tag(sync=True)
+
+    def __init__(self, net: nn.Sequential, x: Tensor, y: Tensor, **values: Any) -> None:
+        layers, weights = pack_network(net, tuple(x.shape[1:]))
+        pixels = (x * 255).round().to(torch.uint8)
+        if not torch.equal(pixels.to(x) / 255, x):
+            raise ValueError("x must hold multiples of 1/255, as images from advlab.data do")
+        self._net, self._x, self._y = rounded(net), pixels.double() / 255, y
+        super().__init__(
+            layers=layers,
+            weights=weights,
+            images=base64.b64encode(pixels.numpy().tobytes()).decode(),
+            labels=y.tolist(),
+            **values,
+        )
+
+    def attacked(self) -> tuple[Tensor, Tensor]:
+        """The attacked image (h, w) and the logits (10,) for the present digit, method and eps, in double precision."""
+        x, y = self._x[self.digit, None], self._y[self.digit, None]
+        if self.method == "noise":
+            signs = np.where(uniforms(x.numel(), 1) < 0.5, -1.0, 1.0)
+            x_adv = (x + self.eps * torch.tensor(signs).view_as(x)).clamp(0, 1)
+        elif self.method == "fgsm":
+            x_adv = attacks.fgsm(self._net, x, y, eps=self.eps)
+        else:
+            x_adv = attacks.pgd(self._net, x, y, eps=self.eps, steps=10, random_start=False, active_set=False)
+        with torch.no_grad():
+            return x_adv[0, 0], self._net(x_adv)[0]
+
+    def describe(self) -> str:
+        names = {"noise": "random signs", "fgsm": "one gradient step (FGSM)", "pgd": "ten gradient steps (PGD)"}
+        _, logits = self.attacked()
+        return (
+            f"A handwritten {self.labels[self.digit]}, changed by {names[self.method]} within {self.eps:.2f} per pixel; "
+            f"the network reads it as a {int(logits.argmax())} with probability {float(logits.softmax(0).max()):.2f}."
+        )
+
+    def still(self) -> Picture:
+        x_adv, logits = self.attacked()
+        x = self._x[self.digit, 0]
+        picture = Picture(figsize=(7.2, 2.3), layout="constrained")
+        axes = picture.subplots(1, 4, width_ratios=[1, 1, 1, 1.25])
+        axes[0].imshow(x.numpy(), cmap="gray", vmin=0, vmax=1)
+        axes[1].imshow(((x_adv - x) / (self.eps or 1)).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
+        axes[2].imshow(x_adv.numpy(), cmap="gray", vmin=0, vmax=1)
+        for ax, title in zip(axes, ("the digit", f"the change, ε = {self.eps:.2f}", "what the network sees"), strict=False):
+            ax.set_title(title, fontsize=9)
+            ax.set_axis_off()
+        guess, label = int(logits.argmax()), self.labels[self.digit]
+        colours = [BLUE if k == label else ORANGE if k == guess else GREY for k in range(10)]
+        axes[3].barh(range(10), logits.softmax(0).numpy(), color=colours)
+        axes[3].set(yticks=range(10), xlim=(0, 1), ylim=(9.6, -0.6))
+        axes[3].set_title("what it believes", fontsize=9)
+        axes[3].tick_params(labelsize=7)
+        return picture
+
+
+def linear_shift(d: float, eps: float, margin: float = 1.0) -> dict[str, float]:
+    """How far a change of at most ``eps`` in each of ``d`` inputs moves a unit w x with ``|w_i| = 1 / sqrt(d)``.
+
+    ``worst``: ``eps |w|_1 = eps sqrt(d)``, by an attack. ``random``: ``eps |w|_2 = eps``, the standard deviation under random
+    signs. ``needed``: the smallest eps whose worst case reaches ``margin``. ``chance``: Hoeffding's bound on the
+    probability that random signs reach it. (Goodfellow et al. 2015, section 3.) Guarantee: exact, but for the bound.
+
+    >>> linear_shift(784, 0.1)["worst"]
+    2.8000000000000003
+    """
+    return {
+        "worst": eps * math.sqrt(d),
+        "random": eps,
+        "needed": margin / math.sqrt(d),
+        "chance": min(1.0, math.exp(-(margin**2) / (2 * eps**2))),
+    }
+
+
+class LinearShift(Figure):
+    """How far a budget ``eps`` per input moves a linear unit with d = 10 ** ``log10_d`` inputs; see :func:`linear_shift`.
+
+    >>> print(LinearShift(log10_d=4.0, eps=0.01).describe().partition(";")[0])
+    With 10,000 inputs and a budget of 0.01 each, an attack moves a linear unit by 1 and random signs by 0.01
+    """
+
+    _esm = module("plot.js", "linear_shift.js")
+    log10_d = traitlets.Float(0.0, min=0.0, max=5.2).tag(sync=True)
+    eps = traitlets.Float(0.1, min=0.005, max=0.5).tag(sync=True)
+    margin = traitlets.Float(1.0).tag(sync=True)
+    shift = traitlets.List().tag(sync=True)
+
+    def describe(self) -> str:
+        found = linear_shift(10**self.log10_d, self.eps, self.margin)
+        return (
+            f"With {10**self.log10_d:,.0f} inputs and a budget of {self.eps:g} each, an attack moves a linear unit by "
+            f"{found['worst']:.2g} and random signs by {found['random']:.2g}; the margin is {self.margin:g}."
+        )
+
+    def still(self) -> Picture:
+        d = np.logspace(0, 5.2, 60)
+        picture = Picture(figsize=(5.4, 2.9), layout="constrained")
+        ax = picture.subplots()
+        ax.loglog(d, self.eps * np.sqrt(d), color=ORANGE, label="worst case, ε √d")
+        ax.loglog(d, np.full_like(d, self.eps), color=BLUE, label="random signs, ε")
+        ax.axhline(self.margin, color="black", linestyle="--", linewidth=1)
+        ax.annotate("the margin", (1.2, self.margin * 1.15), fontsize=8)
+        here = linear_shift(10**self.log10_d, self.eps, self.margin)
+        ax.plot(10**self.log10_d, here["worst"], "o", color=ORANGE)
+        ax.plot(10**self.log10_d, here["random"], "o", color=BLUE)
+        ax.set(xlabel="inputs d", ylabel="shift of the unit", ylim=(1e-3, 1e3))
+        ax.legend(fontsize=8)
+        return picture

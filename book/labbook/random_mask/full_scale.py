@@ -1,0 +1,88 @@
+"""Chapter 4's transfer table at the paper's size: one command for a GPU, ``python -m labbook transfer``.
+
+It trains what is not there, attacks with each source, and writes a cell as soon as it is known; broken off, the same command
+goes on. On a slice (``--n``, ``--epochs``, ``--images``) it is a trial, and the file says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from advlab import data, evaluate, zoo
+
+from .measuring import fgsm_in_8_bits, pgd_in_8_bits
+
+SOURCES = ("densenet", "resnet18", "resnet50", "vgg")
+TARGETS = ("target", "mask_50", "mask_70", "mask_90")
+#: The paper's attacks, by budget of 255 and steps; one step is FGSM.
+ATTACKS = {"FGSM 8": (8, 1), "FGSM 16": (16, 1), "PGD 16": (16, 20), "PGD 32": (32, 40)}
+
+
+def _attack(budget: int, steps: int) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    return fgsm_in_8_bits(budget) if steps == 1 else pgd_in_8_bits(budget, steps)
+
+
+def transfer(
+    to: str | Path = "runs",
+    *,
+    sources: Sequence[str] = SOURCES,
+    targets: Sequence[str] = TARGETS,
+    images: int = 5000,
+    epochs: int | None = None,
+    n: int | None = None,
+    device: str = "cuda",
+) -> dict[str, Any]:
+    """Train, attack, measure; return what ``to/transfer.json`` then holds.
+
+    A cell is the accuracy of a target on those of the first ``images`` test images that the source gets right and the attack
+    makes it miss, with a 95 % interval (Clopper and Pearson), as in Luo et al. (2018), Tables 8 to 12. ``epochs`` and ``n``
+    (training examples) shorten the recipes for a trial. Needs the full CIFAR-10: ``python -m advlab data cifar10``.
+    Raises ValueError for names that there are not, and for the file of a run with other settings.
+    """
+    for name, there_are in (*((s, SOURCES) for s in sources), *((t, TARGETS) for t in targets)):
+        if name not in there_are:
+            raise ValueError(f"there is no {name!r}; there are: {', '.join(there_are)}")
+    folder = Path(to)
+    path = folder / "transfer.json"
+    settings = {"images": images, "epochs": epochs, "n": n}
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"settings": settings, "cells": {}}
+    if found["settings"] != settings:
+        raise ValueError(f"{path} is of a run with {found['settings']}, not {settings}: move it away, or name another folder")
+
+    @functools.cache
+    def network(name: str) -> nn.Module:
+        full = f"full_{name}"
+        if not (folder / f"{full}.json").exists():
+            zoo.train(full, folder, epochs=epochs, n=n, device=device)
+        return zoo.load(full, folder).requires_grad_(False).to(device)
+
+    x, y = (t.to(device) for t in data.cifar10(n=images))
+    for source in sources:
+        for attack, (budget, steps) in ATTACKS.items():
+            missing = [t for t in targets if f"{source} {attack} {t}" not in found["cells"]]
+            if not missing:
+                continue
+            asked = {t: network(t) for t in missing}
+            cells = evaluate.transfer_matrix({source: network(source)}, asked, x, y, _attack(budget, steps), fooled=True)
+            for target, value, interval in zip(missing, cells.accuracy[0].tolist(), cells.interval[0].tolist(), strict=True):
+                accuracy = value if cells.n[0] else None  # None: nothing fooled the source
+                found["cells"][f"{source} {attack} {target}"] = {"accuracy": accuracy, "interval": interval, "n": cells.n[0]}
+            folder.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".writing")
+            part.write_text(json.dumps(found, indent=1) + "\n")
+            part.replace(path)
+    return found
+
+
+def lines(found: dict[str, Any]) -> Iterable[str]:
+    """A line for each cell of :func:`transfer`'s result."""
+    for name, cell in found["cells"].items():
+        low, high = cell["interval"]
+        accuracy = "–" if cell["accuracy"] is None else f"{cell['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+        yield f"{name:28} {accuracy}, {cell['n']} images"
