@@ -55,7 +55,7 @@ def test_each_recipe_runs_on_a_slice(claim):
     unlearnt = (claim.tier == "laptop" and math.isnan(entry.value)) or entry.n == 0  # no rare errors, or nothing to count
     assert entry.value >= 0 or entry.unit == "log10" or unlearnt
     assert entry.code == results.claim_version(claim)
-    assert set(entry.inputs) == {*claim.networks, *(f"adversarial-{name}" for name in claim.images)}
+    assert set(entry.inputs) == {*claim.networks, *claim.evidence}
     if entry.interval and not unlearnt:
         assert entry.interval[0] <= entry.value <= entry.interval[1]
 
@@ -67,8 +67,13 @@ def package(tmp_path, monkeypatch):
         "__init__": "",
         "low": 'def used(x):\n    """Doc."""\n    return x + 1  # why\n\ndef unused(x):\n    return x\n\nCONSTANT = 3\n',
         "there": "KEPT = 1\n",
-        "top": "from . import low\nfrom .low import CONSTANT\n\n"
-        "def helper(x):\n    return low.used(x)\n\ndef measure():\n    return helper(CONSTANT)\n",
+        "top": "import functools\nfrom math import floor\nfrom warnings import warn\n"
+        "from . import low\nfrom .low import CONSTANT\n\n"
+        "def helper(x):\n    return low.used(x)\n\ndef twice(f):\n    return lambda: 2 * f()\n\n"
+        'def wordy(x):\n    if x < 0:\n        raise ValueError("no")\n    warn("odd", stacklevel=2)\n    assert x, "none"\n'
+        "    first = 1\n    second = 2\n    kept = floor(x)\n    shown = [k for k in (first, second)]\n"
+        "    plus = lambda v: v + 1\n    return plus(kept) + len(shown)\n\n"
+        "def measure():\n    return helper(CONSTANT) + wordy(1) if functools else 0\n",
     }
     (tmp_path / "pack").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -91,25 +96,55 @@ def package(tmp_path, monkeypatch):
     digest._module.cache_clear()
 
 
-def test_the_code_version_follows_code_and_nothing_else(package):
+WORDS = {
+    "docstring": {"low": {'"""Doc."""': '"""Other words,\n    on two lines."""'}},
+    "comment": {"low": {"# why": "# because"}},
+    "layout": {"low": {"x + 1": "x  +  1"}},
+    "a definition that is not reached": {"low": {"def unused(x):\n    return x": "def unused(x):\n    return -x"}},
+    "annotation": {"low": {"def used(x)": "def used(x: float) -> float"}, "top": {"def measure()": "def measure() -> float"}},
+    "local name": {"top": {"kept = ": "stays = ", "(kept)": "(stays)"}},
+    "name in a comprehension": {"top": {"[k for k in": "[each for each in"}},
+    "name of a lambda's argument": {"top": {"lambda v: v": "lambda value: value"}},
+    "message of an error": {"top": {'ValueError("no")': 'ValueError(f"{x} is not allowed")'}},
+    "message of a warning": {"top": {'warn("odd", stacklevel=2)': 'warn("strange", UserWarning)'}},
+    "message of an assertion": {"top": {'assert x, "none"': "assert x"}},
+    "order of imports": {
+        "top": {"from . import low\nfrom .low import CONSTANT\n": "from .low import CONSTANT\nfrom . import low\n"}
+    },
+    "an import inside": {
+        "top": {"from .low import CONSTANT\n": "", "def measure():": "def measure():\n    from .low import CONSTANT"}
+    },
+    "a decorator that keeps": {"top": {"def measure": "@functools.cache\ndef measure"}},
+    "annotated assignment": {"low": {"CONSTANT = 3": "CONSTANT: int = 3"}},
+}
+COMPUTED = {
+    "operator": {"low": {"x + 1": "x - 1"}},
+    "number": {"low": {"x + 1": "x + 2"}},
+    "constant": {"low": {"CONSTANT = 3": "CONSTANT = 4"}},
+    "sign": {"top": {"return low.used(x)": "return -low.used(x)"}},
+    "argument": {"top": {"helper(CONSTANT)": "helper(2)"}},
+    "which local": {"top": {"(kept)": "(x)"}},
+    "condition": {"top": {"if x < 0": "if x <= 0"}},
+    "kind of an error": {"top": {"ValueError": "TypeError"}},
+    "default": {"top": {"def wordy(x)": "def wordy(x=1)"}},
+    "name of a parameter": {"low": {"def used(x)": "def used(v)", "return x + 1": "return v + 1"}},
+    "what another package's name means": {"top": {"from math import floor": "from math import ceil as floor"}},
+    "a decorator that computes": {"top": {"def measure": "@twice\ndef measure"}},
+    "order of statements": {"top": {"first = 1\n    second = 2": "second = 2\n    first = 1"}},
+}
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_words_are_free(package, what):
     base = package()
     assert package() == base
-    same = [
-        {"low": {'"""Doc."""': '"""Other words,\n    on two lines."""'}},
-        {"low": {"# why": "# because"}},
-        {"low": {"x + 1": "x  +  1"}},
-        {"low": {"def unused(x):\n    return x": "def unused(x):\n    return -x"}},
-    ]
-    other = [
-        {"low": {"x + 1": "x + 2"}},
-        {"low": {"CONSTANT = 3": "CONSTANT = 4"}},
-        {"top": {"low.used(x)": "-low.used(x)"}},
-        {"top": {"helper(CONSTANT)": "helper(2)"}},
-    ]
-    assert all(package(**change) == base for change in same)
-    versions = [package(**change) for change in other]
-    assert base not in versions
-    assert len(set(versions)) == len(versions)
+    assert package(**WORDS[what]) == base
+
+
+@pytest.mark.parametrize("what", COMPUTED)
+def test_what_is_computed_counts(package, what):
+    base = package()
+    assert package(**COMPUTED[what]) != base
 
 
 USED = 'def used(x):\n    """Doc."""\n    return x + 1  # why\n'
@@ -170,7 +205,7 @@ def test_digests_stop_at_a_boundary(package, monkeypatch):
 
 def changed(monkeypatch, module, name):
     """Change the code of a definition of advlab, as far as digests go."""
-    definitions, _ = digest._module(module, frozenset(digest.PACKAGES))
+    definitions, *_ = digest._module(module, frozenset(digest.PACKAGES))
     text, reached = definitions[name]
     monkeypatch.setitem(definitions, name, (text + "#", reached))
 
@@ -223,6 +258,62 @@ def test_the_real_claims_reach_the_real_attacks(monkeypatch):
     (clean,) = (c for c in CLAIMS if c.id == "start_here.clean")
     monkeypatch.undo()
     assert digest.code_version(pgd.measure) == before != digest.code_version(clean.measure)
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """Read the house's modules as if these edits had been made: file -> (text, other text)."""
+
+    def edit(edits):
+        def source(path):
+            text = path.read_text()
+            old, new = edits.get(str(path.relative_to(ROOT)), ("", ""))
+            assert old in text, f"{path} has no {old!r} any more: edit something else"
+            return text.replace(old, new) if old else text
+
+        monkeypatch.setattr(digest, "_source", source)
+        digest._module.cache_clear()
+
+    yield edit
+    digest._module.cache_clear()
+
+
+def test_better_words_make_no_number_stale(edited):
+    edited(
+        {
+            "advlab/checks.py": ("eps is {eps}; a budget is", "the budget is {eps}, but must be"),
+            "advlab/squeezing/squeezers.py": ("-> Tensor:", '-> "Tensor | None":'),
+            "advlab/verification/search.py": ("_Node] = []", "object] = []"),
+            "advlab/verification/reduced.py": ("mover", "helper_of_this_loop"),
+            "advlab/spheres/geometry.py": ("Guarantee:", "What is guaranteed:"),
+            "book/labbook/start_here/claims.py": ('    "Clean accuracy', '    "Accuracy on clean images'),
+        }
+    )
+    stored = {e.id: e.code for e in ENTRIES}
+    assert [c.id for c in CLAIMS if results.claim_version(c) != stored[c.id]] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "claim", "other"),
+    [
+        ("advlab/attacks/losses.py", "amax(1) - own", "amax(1) + own", "start_here.pgd", "start_here.clean"),
+        (
+            "advlab/squeezing/squeezers.py",
+            "2 ** int(bits) - 1",
+            "2 ** int(bits)",
+            "feature_squeezing.detected_mnist_1bit",
+            "start_here.pgd",
+        ),
+        ("advlab/verification/search.py", "> deadline", ">= deadline", "relu_stability.rs_provable", "start_here.pgd"),
+        ("advlab/masking/masks.py", "round(drop *", "int(drop *", "random_mask.50_redrawn", "start_here.clean"),
+        ("advlab/models.py", "nn.Linear(1024, 200)", "nn.Linear(1024, 201)", "start_here.clean", "relu_stability.rs_test"),
+    ],
+)
+def test_a_computed_line_makes_its_numbers_stale(edited, file, old, new, claim, other):
+    edited({file: (old, new)})
+    stored = {e.id: e.code for e in ENTRIES}
+    changed = [c.id for c in CLAIMS if c.id in (claim, other) and results.claim_version(c) != stored[c.id]]
+    assert changed == [claim]
 
 
 def test_staleness_is_seen():

@@ -5,9 +5,9 @@ A *claim* is a function that measures something; :func:`claim` registers it with
 stands, our value, n, interval, tier, command, code version, inputs, date, seconds, honesty flags, a series where the
 evidence is a curve, and a note on why they differ. Tables and numbers in the book come from those entries alone.
 
-The code version of an entry is a digest of every definition of advlab that its claim reaches, and of what builds its
-networks; comments, docstrings, layout and the module in which a definition stands do not count. An entry whose digest no
-longer matches is *stale*, and a test fails until it is measured again.
+The code version of an entry is a digest of what every definition that its claim reaches computes, and of what builds its
+networks (:mod:`labbook.digest`). An entry whose digest no longer matches is *stale*, and a test fails until it is measured
+again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 
 from .digest import build_version, code_version
 from .entries import Entry, Measurement
+from .evidence import about
 from .tables import Table
 
 TIERS = ("fast", "laptop", "gpu")
@@ -55,7 +56,7 @@ class Claim:
     note: str
     tier: str
     networks: tuple[str, ...]
-    images: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
 
     @property
     def chapter(self) -> str:
@@ -108,13 +109,13 @@ def claim(
     note: str = "",
     tier: str = "fast",
     networks: Iterable[str] = (),
-    images: Iterable[str] = (),
+    evidence: Iterable[str] = (),
 ) -> Callable[[Callable[..., Measurement]], Callable[..., Measurement]]:
     """Register a function ``measure(n=None) -> Measurement`` as the claim ``id``, "chapter.name".
 
-    ``networks`` are the zoo's networks it uses, and ``images`` the data sets whose shipped adversarial images it uses; their
-    SHA-256 become its inputs. Raises ValueError for an id that is
-    taken or has no known chapter, an unknown tier, and a paper value without a place.
+    ``networks`` are the zoo's networks that it uses, and ``evidence`` what is stored of earlier runs
+    (:mod:`labbook.evidence`); their SHA-256 become its inputs. Raises ValueError for an id that is taken or has no known
+    chapter, an unknown tier, and a paper value without a place.
 
     >>> _ = claims("start_here")
     >>> claim("start_here.clean", "Another of that name")(lambda n=None: Measurement(1.0))  # doctest: +ELLIPSIS
@@ -124,7 +125,7 @@ def claim(
     """
 
     def register(measure: Callable[..., Measurement]) -> Callable[..., Measurement]:
-        new = Claim(id, title, measure, paper, where, unit, digits, note, tier, tuple(networks), tuple(images))
+        new = Claim(id, title, measure, paper, where, unit, digits, note, tier, tuple(networks), tuple(evidence))
         if id in CLAIMS or new.chapter not in CHAPTERS:
             raise ValueError(f"claim {id!r}: the id is taken, or its chapter is not one of {', '.join(CHAPTERS)}")
         if tier not in TIERS or (paper is None) != (where is None):
@@ -174,6 +175,8 @@ def machine(executor: str = "one process") -> dict[str, str | int]:
 def measure(c: Claim, n: int | None = None, *, executor: str = "one process") -> Entry:
     """Run a claim and return its entry; ``n`` shortens it for a trial, and ``executor`` says what it runs in.
 
+    The CPU seconds are those spent here and those that the stored evidence cost, of which a trial uses none.
+
     Raises ValueError where the columns of its series differ in length.
 
     >>> measure(claims("start_here")[0], n=100).show("n")  # a slice
@@ -183,6 +186,7 @@ def measure(c: Claim, n: int | None = None, *, executor: str = "one process") ->
 
     start = time.process_time()
     found = c.measure() if n is None else c.measure(n=n)
+    spent = time.process_time() - start + sum(about(name).cpu_seconds for name in c.evidence if n is None)
     return Entry(
         id=c.id,
         title=c.title,
@@ -200,7 +204,7 @@ def measure(c: Claim, n: int | None = None, *, executor: str = "one process") ->
         inputs=inputs(c),
         version=__version__,
         date=datetime.date.today().isoformat(),
-        cpu_seconds=round(time.process_time() - start, 1),
+        cpu_seconds=round(spent, 1),
         flags=found.flags,
         series=_columns(found.series, c.id),
         machine=machine(executor),
@@ -216,17 +220,20 @@ def _columns(series: dict[str, list[float]], id: str) -> dict[str, list[float]]:
 
 
 def inputs(c: Claim) -> dict[str, str]:
-    """The SHA-256 of each network, and of each set of adversarial images, that the claim uses.
+    """The SHA-256 of each network that the claim uses, and of stored evidence, with its version and its day.
 
     >>> list(inputs(claims("start_here")[0]))
     ['mnist_cnn7']
     """
     from advlab import zoo
 
-    from .feature_squeezing import examples
+    def stored(name: str) -> str:
+        try:
+            return str(about(name))
+        except FileNotFoundError:
+            return "not there"
 
-    networks = {name: zoo.card(name)["sha256"] for name in c.networks}
-    return networks | {f"adversarial-{name}": examples.card(name)["sha256"] for name in c.images}
+    return {name: zoo.card(name)["sha256"] for name in c.networks} | {name: stored(name) for name in c.evidence}
 
 
 def stale(entry: Entry) -> str | None:
@@ -242,7 +249,7 @@ def stale(entry: Entry) -> str | None:
     if entry.code != claim_version(c):
         return "the code it depends on has changed since"
     if entry.inputs != inputs(c):
-        return "a network, or a set of images, that it depends on has changed since"
+        return "a network, or stored evidence, that it depends on has changed since"
     return None
 
 

@@ -187,7 +187,7 @@ def _table_2(dataset: str, attack: str) -> None:
         digits=0,
         note=OTHER_NETWORK[dataset],
         networks=[examples.NETWORKS[dataset]],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure(n: int | None = None) -> Measurement:
         return _quality(dataset, attack, n)
@@ -201,7 +201,7 @@ def _table_3(dataset: str, name: str) -> None:
         where="Xu et al. (2018), Table 3",
         note="Failed attempts count too. The interval draws seeds anew.",
         networks=[examples.NETWORKS[dataset]],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure(n: int | None = None) -> Measurement:
         return _squeezed_accuracy(dataset, name, n)
@@ -216,7 +216,7 @@ def _table_4(dataset: str, name: str) -> None:
         note="At a false positive rate of 5 %, set on clean images that are used for nothing else.",
         tier=TIERS[dataset],
         networks=[examples.NETWORKS[dataset]],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure(n: int | None = None) -> Measurement:
         return _detected(dataset, name, n)
@@ -254,7 +254,7 @@ def _table_5(dataset: str) -> None:
         note="Attempts that missed their goal; some are wrong all the same.",
         tier=TIERS[dataset],
         networks=[net],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure_failed(n: int | None = None) -> Measurement:
         found, fit, _, attacked = _joint(dataset, n)
@@ -269,7 +269,7 @@ def _table_5(dataset: str) -> None:
         note="Random halves of the clean test images without the seeds: one sets the threshold, one the rate.",
         tier=TIERS[dataset],
         networks=[net],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure_false(n: int | None = None) -> Measurement:
         _, fit, held_out, _ = _joint(dataset, n)
@@ -284,7 +284,7 @@ def _table_5(dataset: str) -> None:
         note="Clean images that set no threshold against successful adversarial ones.",
         tier=TIERS[dataset],
         networks=[net],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure_area(n: int | None = None) -> Measurement:
         found, _, held_out, attacked = _joint(dataset, n)
@@ -304,7 +304,7 @@ def _table_6(dataset: str, which: str) -> None:
         note="The rate at which the paper compares with MagNet. The interval draws seeds anew.",
         tier=TIERS[dataset],
         networks=[examples.NETWORKS[dataset]],
-        images=[dataset],
+        evidence=[f"adversarial-{dataset}"],
     )
     def measure(n: int | None = None) -> Measurement:
         found, fit, _, attacked = _joint(dataset, n)

@@ -48,7 +48,7 @@ def _response_claim(squeezer: str) -> None:
         unit="times",
         note="Ratio of the median relative changes, |h(x) - h(squeezed x)| / |h(x)|; the series has all six layers.",
         networks=["mnist_cnn7"],
-        images=["mnist"],
+        evidence=["adversarial-mnist"],
     )
     def measure(n: int | None = None) -> Measurement:
         return _response(n, squeezer)
@@ -67,7 +67,7 @@ def _detection(fit: Tensor, attacked: Tensor) -> float:
     "MNIST, detection by one bit of the input alone, all attacks",
     note="The series has 1 to 4 bits. Interval of the one-bit detector, images taken as independent.",
     networks=["mnist_cnn7"],
-    images=["mnist"],
+    evidence=["adversarial-mnist"],
 )
 def input_bits(n: int | None = None) -> Measurement:
     model, fit, _, attacked = _inside(n)
@@ -85,7 +85,7 @@ def input_bits(n: int | None = None) -> Measurement:
     note="1 to 4 bits at each of six feature maps, scaled to the largest clean value; the series has all 24, layer by layer. "
     "The best of 24 is chosen on the images it is scored on, which flatters it.",
     networks=["mnist_cnn7"],
-    images=["mnist"],
+    evidence=["adversarial-mnist"],
 )
 def feature_bits(n: int | None = None) -> Measurement:
     model, fit, _, attacked = _inside(n)
@@ -106,7 +106,7 @@ def feature_bits(n: int | None = None) -> Measurement:
     "MNIST, detection by leaving out channels of one layer instead, the best layer and share",
     note="A quarter, a half and three quarters of the channels, drawn at random once; the series has all 18, layer by layer.",
     networks=["mnist_cnn7"],
-    images=["mnist"],
+    evidence=["adversarial-mnist"],
 )
 def feature_width(n: int | None = None) -> Measurement:
     model, fit, _, attacked = _inside(n)

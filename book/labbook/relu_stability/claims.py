@@ -94,6 +94,11 @@ def share(hits: Tensor) -> Measurement:
 # ---------------------------------------------------------------------------------------------- verdicts
 
 
+def evidence_of(row: Row) -> str:
+    """The name of a row's verdicts as evidence."""
+    return f"verdicts/{row.network}-{row.eps:g}"
+
+
 def packed(name: str, eps: float) -> Path:
     """Where the verdicts of a network are kept."""
     return results.folder() / "verdicts" / f"{name}-{eps:g}.jsonl.xz"
@@ -181,7 +186,7 @@ def _attacked(row: Row, n: int | None) -> Measurement:
 
 def _row(key: str, row: Row) -> None:
     start, title = f"relu_stability.{key}", f"{row.place}, {row.label}"
-    networks = [row.network]
+    networks, evidence = [row.network], [evidence_of(row)]
 
     def printed(value: float | None) -> dict[str, Any]:
         return {"paper": value, "where": None if value is None else row.where, "networks": networks}
@@ -208,6 +213,7 @@ def _row(key: str, row: Row) -> None:
         **printed(row.paper.provable),
         digits=2,
         tier="laptop",
+        evidence=evidence,
         note="Right, and proved right in the whole ball, of the first images of the test set. Time-out "
         f"{row.limit:g} CPU seconds, one thread." + row.remark,
     )
@@ -223,6 +229,7 @@ def _row(key: str, row: Row) -> None:
         note=f"Ours: CPU seconds of one thread, everything counted, cut off at {row.limit:g}. The paper: seconds of "
         "Gurobi on many threads, without building its model. Images that are classified right.",
         tier="laptop",
+        evidence=evidence,
     )
     def seconds(n: int | None = None) -> Measurement:
         return _seconds(row, n)
@@ -299,6 +306,7 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         "seconds spent on it.",
         tier="laptop",
         networks=[slow.network, fast.network],
+        evidence=[evidence_of(slow), evidence_of(fast)],
     )
     def ratio(n: int | None = None) -> Measurement:
         return _ratio(slow, fast, n)
