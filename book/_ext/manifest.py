@@ -111,7 +111,7 @@ def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
     """When, where and how each number was made: a table that opens on a click, and stands open on paper."""
     rows: list[tuple[Cell, ...]] = []
     for e in entries:
-        used = [f"{name} {sha256[:12]}" for name, sha256 in e.inputs.items()]
+        used = [f"{name} {digest[:12]}{digest[64:]}" for name, digest in e.inputs.items()]  # evidence has version and day
         code: Cell = [nodes.Text("code "), nodes.literal("", e.code)]
         code += [node for text in used for node in (nodes.Text(", "), nodes.literal("", text))]
         how: Cell = [nodes.literal("", e.command), nodes.Text(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s")]

@@ -1,4 +1,4 @@
-"""Command line of the book:  python -m labbook reproduce|examples|transfer ..."""
+"""Command line of the book:  python -m labbook reproduce|examples|transfer|vouch ..."""
 
 import argparse
 import json
@@ -29,9 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
+    p = commands.add_parser("vouch", help="after a refactoring: which stale numbers are computed as before, on slices")
+    p.add_argument("commit", help="a commit at which they were current")
+    p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     args = parser.parse_args(argv)
     try:
-        return {"reproduce": _reproduce, "examples": _examples, "transfer": _transfer}[args.command](args)
+        run = {"reproduce": _reproduce, "examples": _examples, "transfer": _transfer, "vouch": _vouch}
+        return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -109,6 +113,16 @@ def _transfer(args: argparse.Namespace) -> int:
     for row in full_scale.lines(found):
         print(row)
     return 0
+
+
+def _vouch(args: argparse.Namespace) -> int:
+    from . import results, vouch
+
+    differ = 0
+    for c, same in vouch.vouch(args.commit, results.claims(args.chapter)):
+        print(f"{c.id}: {'equal, vouched for' if same else 'differs, still stale'}", flush=True)
+        differ += not same
+    return 1 if differ else 0
 
 
 if __name__ == "__main__":
