@@ -44,27 +44,15 @@ def draw_mask(
     >>> {kind: sorted((~kept).sum((1, 2)).tolist()) for kind, kept in masks.items()}  # zeros in each channel
     {'element': [16, 16, 16, 16], 'channel': [0, 0, 0, 64]}
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
-    if not 0 <= drop <= 1:
-        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    _check_mask(shape, drop, kind, period, block)
     channels, height, width = shape
-    for name, size in (("period", period), ("block", block)):
-        wanted = kind == ("periodic" if name == "period" else "block")
-        if wanted and (size is None or not 1 <= size <= max(height, width)):
-            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {max(height, width)}")
-        if not wanted and size is not None:
-            raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
     if kind == "channel":
         return _exactly(1, channels, [round(drop * channels)], generator).view(-1, 1, 1).repeat(1, height, width)
     if kind == "tensor":
         return _exactly(1, math.prod(shape), [round(drop * math.prod(shape))], generator).view(*shape)
     if kind == "shared":
-        return (
-            _exactly(1, height * width, [round(drop * height * width)], generator).view(1, height, width).repeat(channels, 1, 1)
-        )
+        shared = _exactly(1, height * width, [round(drop * height * width)], generator)
+        return shared.view(1, height, width).repeat(channels, 1, 1)
     if period is not None:
         total, cells = round(drop * period**2 * channels), period**2
         fuller = _exactly(1, channels, [channels - total % channels], generator)[0]  # these have one zero more
@@ -73,10 +61,25 @@ def draw_mask(
         return tiles.view(channels, period, period).repeat(times)[:, :height, :width].clone()
     size = block or 1
     rows, columns = -(-height // size), -(-width // size)
-    cells = _exactly(channels, rows * columns, [round(drop * rows * columns)] * channels, generator).view(
-        channels, rows, columns
-    )
-    return cells.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :height, :width].clone()
+    cells = _exactly(channels, rows * columns, [round(drop * rows * columns)] * channels, generator)
+    cells = cells.view(channels, rows, columns).repeat_interleave(size, 1).repeat_interleave(size, 2)
+    return cells[:, :height, :width].clone()
+
+
+def _check_mask(shape: Sequence[int], drop: float, kind: str, period: int | None, block: int | None) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
+    if not 0 <= drop <= 1:
+        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    largest = max(shape[1:])
+    for name, size in (("period", period), ("block", block)):
+        wanted = kind == ("periodic" if name == "period" else "block")
+        if wanted and (size is None or not 1 <= size <= largest):
+            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {largest}")
+        if not wanted and size is not None:
+            raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
 
 
 def _exactly(rows: int, cells: int, zeros: Sequence[int], generator: Generator | None) -> Tensor:
@@ -106,7 +109,7 @@ class RandomMask(Mask):
 
     seed: Tensor
 
-    def __init__(
+    def __init__(  # the parameters of draw_mask, which the layer keeps
         self,
         shape: Sequence[int],
         drop: float,

@@ -77,18 +77,18 @@ def nearest_error(
         already = margin(x, y) > 0
     best = manifold_pgd(model, x, y, step_size=step_size, steps=steps)
     with torch.no_grad():
-        found = margin(best, y) > 0
-        if starts is not None and len(starts) and not found.all():
-            lost = (~found).nonzero().squeeze(1)
+        wrong = margin(best, y) > 0
+        if starts is not None and len(starts) and not wrong.all():
+            lost = (~wrong).nonzero().squeeze(1)
             from_starts = torch.nn.functional.normalize(starts, dim=1)
             nearest = (x[lost] @ from_starts.T).argmax(1)
             best[lost] = from_starts[nearest] * radius[lost]
-            found = margin(best, y) > 0
-    todo = (found & ~already).nonzero().squeeze(1)
+            wrong = margin(best, y) > 0
+    todo = (wrong & ~already).nonzero().squeeze(1)
     best[todo] = _refined(margin, x[todo], y[todo], best[todo], refinements)
-    distance = torch.where(found, (best - x).norm(dim=1), torch.nan)
+    distance = torch.where(wrong, (best - x).norm(dim=1), torch.nan)
     distance = torch.where(already, 0.0, distance)
-    return distance, torch.where(found[:, None], torch.where(already[:, None], x, best), torch.nan)
+    return distance, torch.where(wrong[:, None], torch.where(already[:, None], x, best), torch.nan)
 
 
 def _refined(margin: Margin, x: Tensor, y: Tensor, error: Tensor, refinements: int) -> Tensor:

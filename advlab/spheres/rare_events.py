@@ -26,8 +26,8 @@ ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost h
 class RareEvent(NamedTuple):
     """What :func:`rare_event_log10` estimates. ``standard_error`` is in decades; ``survivors`` are points of the event.
 
-    >>> found = rare_event_log10(lambda x: x[:, 0] - 2, 50, floor=-30)  # no coordinate of the unit sphere is above 1
-    >>> found.log10, len(found.survivors)  # a search that ended, no proof
+    >>> never = rare_event_log10(lambda x: x[:, 0] - 2, 50, floor=-30)  # no coordinate of the unit sphere is above 1
+    >>> never.log10, len(never.survivors)  # a search that ended, no proof
     (-inf, 0)
     """
 
@@ -53,6 +53,7 @@ class Splitting:
     survivors: Tensor
 
 
+# Nine parameters: those of splitting, one run, and the number of runs.
 def rare_event_log10(
     score: Score,
     d: int,
@@ -83,22 +84,26 @@ def rare_event_log10(
     if runs < 2:
         raise ValueError(f"runs is {runs}; the standard error needs at least 2 independent runs")
     options = {"generator": generator, "particles": particles, "moves": moves, "quantile": quantile, "floor": floor}
-    found = [splitting(score, d, radius, **options) for _ in range(runs)]
-    logs = torch.tensor([run.log for run in found], dtype=torch.float64)
+    done = [splitting(score, d, radius, **options) for _ in range(runs)]
+    logs = torch.tensor([run.log for run in done], dtype=torch.float64)
     total = torch.logsumexp(logs, 0) - math.log(runs)
-    evaluations, survivors = sum(run.evaluations for run in found), torch.cat([run.survivors for run in found])
+    evaluations, survivors = sum(run.evaluations for run in done), torch.cat([run.survivors for run in done])
     if total == -math.inf:
         return RareEvent(-math.inf, math.nan, evaluations, survivors)
+    error = _standard_error(logs, float(total), quantile, particles)
+    return RareEvent(float(total) / math.log(10), error / math.log(10), evaluations, survivors)
+
+
+def _standard_error(logs: Tensor, total: float, quantile: float, particles: int) -> float:
+    """Of the log of the mean of runs (runs,): the jackknife's, or what so many particles cannot go below."""
+    runs = len(logs)
     others = torch.stack([torch.logsumexp(torch.cat([logs[:i], logs[i + 1 :]]), 0) - math.log(runs - 1) for i in range(runs)])
-    others = others.clamp(min=float(total) - 700)  # a run without success, beside one that had it
+    others = others.clamp(min=total - 700)  # a run without success, beside one that had it
     jackknife = (others - others.mean()).square().sum().mul((runs - 1) / runs).sqrt()
     # each level multiplies by a binomial share: var log p is about the sum of (1 - share) / (share particles)
-    steps = float(-total) / -math.log(quantile)
-    least = math.sqrt(
-        ((1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))) / (particles * runs)
-    )
-    error = max(float(jackknife), least) / math.log(10)
-    return RareEvent(float(total) / math.log(10), error, evaluations, survivors)
+    steps = -total / -math.log(quantile)
+    variance = (1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))
+    return max(float(jackknife), math.sqrt(variance / (particles * runs)))
 
 
 @torch.no_grad()
@@ -115,6 +120,10 @@ def splitting(
 ) -> Splitting:
     """One run of adaptive multilevel splitting; see :func:`rare_event_log10`. Its levels and scores can be drawn.
 
+    P(score > 0) = P(score > l1) P(score > l2 | score > l1) ...: each level multiplies by the share of particles above it. The
+    plain version counts, ``(score(sample_sphere(n, d)) > 0).double().mean()``, at some 100 / P points;
+    ``test_it_agrees_with_plain_sampling_on_an_outer_sphere`` compares.
+
     Raises ValueError for particles below 10, moves below 1, a quantile outside (0, 1), a score of another shape or NaN.
 
     >>> run = splitting(lambda x: x[:, 0] - 0.4, 50, generator=torch.Generator().manual_seed(0))
@@ -122,16 +131,14 @@ def splitting(
     (True, True)
     """
     if particles < 10 or moves < 1 or not 0 < quantile < 1:
-        raise ValueError(
-            f"particles is {particles}, moves {moves} and quantile {quantile}: need at least 10 particles, 1 move, and "
-            "a quantile between 0 and 1"
-        )
+        given = f"particles is {particles}, moves {moves} and quantile {quantile}"
+        raise ValueError(f"{given}: need at least 10 particles, 1 move, and a quantile between 0 and 1")
 
     def measured(points: Tensor) -> Tensor:
-        found = score(points)
-        if found.shape != points.shape[:1] or found.isnan().any():
-            raise ValueError(f"score gave {tuple(found.shape)} for {tuple(points.shape)}: it must give (n,) numbers, none NaN")
-        return found.double()
+        values = score(points)
+        if values.shape != points.shape[:1] or values.isnan().any():
+            raise ValueError(f"score gave {tuple(values.shape)} for {tuple(points.shape)}: it must give (n,) numbers, none NaN")
+        return values.double()
 
     x = sample_sphere(particles, d, radius, generator=generator)
     scores = measured(x)
@@ -150,9 +157,9 @@ def splitting(
             proposed = torch.randn(x.shape, generator=generator).mul_(step * radius / d**0.5)
             proposed.add_(x, alpha=(1 - step**2) ** 0.5)
             proposed.mul_(radius / proposed.norm(dim=1, keepdim=True))
-            found = measured(proposed)
-            stays = found > level
-            x, scores = torch.where(stays[:, None], proposed, x), torch.where(stays, found, scores)
+            proposed_scores = measured(proposed)
+            stays = proposed_scores > level
+            x, scores = torch.where(stays[:, None], proposed, x), torch.where(stays, proposed_scores, scores)
             step = min(0.95, step * math.exp(0.3 * (float(stays.double().mean()) - ACCEPTED)))
             evaluations += particles
         trace.append(scores)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypedDict, Unpack, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -115,6 +115,15 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor | None) -> No
         checks.classifier_inputs(model, x, targets, labels="targets")
 
 
+class Search(TypedDict, total=False):
+    """Options of :func:`advlab.attacks.minimal_l2`, with its defaults but for 5 ``search_steps``."""
+
+    search_steps: int
+    steps: int
+    learning_rate: float
+    initial_c: float
+
+
 def evade_l2(
     model: nn.Module,
     squeezers: Mapping[str, Squeezer],
@@ -123,11 +132,8 @@ def evade_l2(
     y: Tensor,
     *,
     eps: float = math.inf,
-    search_steps: int = 5,
-    steps: int = 100,
-    learning_rate: float = 0.03,
-    initial_c: float = 1.0,
     targets: Tensor | None = None,
+    **search: Unpack[Search],
 ) -> Tensor:
     """The nearest images in L2 that are wrong and score at most ``threshold``: :func:`advlab.attacks.minimal_l2` on all views.
 
@@ -143,18 +149,10 @@ def evade_l2(
     """
     _check(model, x, y, targets)
     criterion = _Evasion(model, squeezers, threshold, y, targets)
-    return minimal_l2(
-        criterion,
-        x,
-        accept=criterion.accept,
-        eps=eps,
-        search_steps=search_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        initial_c=initial_c,
-    )
+    return minimal_l2(criterion, x, accept=criterion.accept, eps=eps, **{"search_steps": 5, **search})
 
 
+# Twelve parameters, by name: the detector in its parts, so that any mapping of squeezers will do, and what pgd takes.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def evade_linf(
@@ -190,35 +188,50 @@ def evade_linf(
         raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
     result = x.detach().clone()
     todo = torch.arange(len(x))
+    ask = functools.partial(_Evasion, model, squeezers, threshold)
+    length = 4 * eps / steps if step_size is None else step_size
     for restart in range(restarts):
         if not len(todo) or eps == 0:
             break
         base = x[todo].detach()
-        low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
         at = base if start is None else start[todo].detach()
         if restart:
             at = base + eps * (2 * torch.rand(base.shape, generator=generator).to(base) - 1)
-        at = at.clamp(low, high)
-        index = torch.arange(len(todo))
-        labels, goals = y[todo], None if targets is None else targets[todo]
-        evaded = torch.zeros(len(todo), dtype=torch.bool)
-        for step in range(steps + 1):
-            at = at.requires_grad_()
-            criterion = _Evasion(model, squeezers, threshold, labels, goals)
-            value = criterion(at)
-            done = criterion.evades
-            result[todo[index]] = at.detach()
-            evaded[index[done]] = True
-            if step == steps or done.all():
-                break
-            (gradient,) = torch.autograd.grad(value.sum(), at)
-            length = (4 * eps / steps if step_size is None else step_size) * (1 - step / steps)
-            moved = (at.detach() - length * gradient.sign()).clamp(low, high)
-            stay = ~done
-            at, low, high, index, labels = moved[stay], low[stay], high[stay], index[stay], labels[stay]
-            goals = None if goals is None else goals[stay]
+        goals = None if targets is None else targets[todo]
+        result[todo], evaded = _descent(ask, base, at, y[todo], goals, eps=eps, steps=steps, length=length)
         todo = todo[~evaded]
     return result
+
+
+def _descent(
+    ask: Callable[..., _Evasion],
+    base: Tensor,
+    at: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    *,
+    eps: float,
+    steps: int,
+    length: float,
+) -> tuple[Tensor, Tensor]:
+    """One run from ``at`` in the ball around ``base`` (n, ...): where each image ended, and whether it evades, (n,)."""
+    low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
+    at, index = at.clamp(low, high), torch.arange(len(base))
+    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool)
+    for step in range(steps + 1):
+        at = at.requires_grad_()
+        criterion = ask(y, targets)
+        value = criterion(at)
+        ends[index] = at.detach()
+        evaded[index[criterion.evades]] = True
+        if step == steps or criterion.evades.all():
+            break
+        (gradient,) = torch.autograd.grad(value.sum(), at)
+        moved = (at.detach() - length * (1 - step / steps) * gradient.sign()).clamp(low, high)
+        stay = ~criterion.evades
+        at, low, high, index, y = moved[stay], low[stay], high[stay], index[stay], y[stay]
+        targets = None if targets is None else targets[stay]
+    return ends, evaded
 
 
 def paper_adaptive(
@@ -228,11 +241,8 @@ def paper_adaptive(
     x: Tensor,
     y: Tensor,
     *,
-    search_steps: int = 5,
-    steps: int = 100,
-    learning_rate: float = 0.03,
-    initial_c: float = 1.0,
     targets: Tensor | None = None,
+    **search: Unpack[Search],
 ) -> Tensor:
     """The paper's adaptive attack (section V-D, after He et al. 2017): the L2 attack with the detector's score as a penalty.
 
@@ -259,8 +269,5 @@ def paper_adaptive(
         x,
         penalty=lambda p: last["excess"].relu(),
         accept=lambda p: (last["gap"] < 0) & (last["excess"] <= 0),
-        search_steps=search_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        initial_c=initial_c,
+        **{"search_steps": 5, **search},
     )

@@ -53,25 +53,18 @@ def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeeze
 
 def _by_name(squeezers: Squeezers) -> dict[str, Squeezer]:
     """Squeezers by name, in their order. A function in a list is called by its place."""
-    if isinstance(squeezers, Mapping):
-        found = dict(squeezers)
-    else:
+    if not isinstance(squeezers, Mapping):
         if isinstance(squeezers, str) or callable(squeezers):
             raise TypeError(f"squeezers is {squeezers!r}; it must be a list or a mapping: [{squeezers!r}]")
-        found: dict[str, Squeezer] = {}
-        for i, squeezer in enumerate(squeezers):
-            if isinstance(squeezer, str):
-                if squeezer not in SQUEEZERS:
-                    raise ValueError(f"there is no squeezer {squeezer!r}: take a function, or one of {', '.join(SQUEEZERS)}")
-                found[squeezer] = SQUEEZERS[squeezer]
-            else:
-                found[f"squeezer {i}"] = squeezer
-    if not found:
+        if unknown := [name for name in squeezers if isinstance(name, str) and name not in SQUEEZERS]:
+            raise ValueError(f"there is no squeezer {unknown[0]!r}: take a function, or one of {', '.join(SQUEEZERS)}")
+        squeezers = dict((s, SQUEEZERS[s]) if isinstance(s, str) else (f"squeezer {i}", s) for i, s in enumerate(squeezers))
+    if not squeezers:
         raise ValueError("squeezers is empty: give at least one, such as '1-bit'")
-    for name, squeezer in found.items():
+    for name, squeezer in squeezers.items():
         if not callable(squeezer):
             raise TypeError(f"the squeezer {name!r} is {type(squeezer).__name__}; it must be a function of a batch of images")
-    return found
+    return dict(squeezers)
 
 
 def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str, Squeezer]) -> Tensor:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
-from ..verification.affine import Array, Rounds, normal_form
+from ..verification.affine import NormalForm, normal_form
+from ..verification.layers import Array
 from ..verification.reduced import bounded, interval
 
 Bounds = list[tuple[Tensor, Tensor]]
@@ -65,12 +66,12 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
     low, high = box(x if method == "naive" else x.double(), eps)
     if method != "naive":
-        rounds = normal_form(net, tuple(x.shape[1:]))
+        form = normal_form(net, tuple(x.shape[1:]))
         ends = (t.flatten(1).numpy() for t in (low, high))
-        each = [bounded(rounds, a, b, method).bounds for a, b in zip(*ends, strict=True)]
+        each = [bounded(form, a, b, method).bounds for a, b in zip(*ends, strict=True)]
         return [
             tuple(torch.from_numpy(np.stack([bounds[k][side] for bounds in each])) for side in (0, 1))  # type: ignore[misc]
-            for k in range(len(rounds.hidden) + 1)
+            for k in range(len(form.hidden) + 1)
         ]
     found: Bounds = []
     for layer in layers(net):
@@ -163,22 +164,22 @@ def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") ->
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
     if not len(x):
         raise ValueError("there are no inputs to count units on")
-    rounds = normal_form(net, tuple(x.shape[1:]))
+    form = normal_form(net, tuple(x.shape[1:]))
     ends = [t.flatten(1).numpy() for t in box(x.double(), eps)]
-    dead = constant_units(rounds)
-    totals = np.zeros((3, len(rounds.hidden)))
+    dead = constant_units(form)
+    totals = np.zeros((3, len(form.hidden)))
     if method == "naive":
         sources = {0: (ends[0].T, ends[1].T)}
-        for k, layer in enumerate(rounds.hidden, 1):
+        for k, layer in enumerate(form.hidden, 1):
             low, high = interval(layer, sources)
             totals[:, k - 1] = _states(low.T, high.T, dead[k - 1])
             sources[k] = (np.maximum(low, 0), np.maximum(high, 0))
     else:
         for a, b in zip(*ends, strict=True):
-            for k, (low, high) in enumerate(bounded(rounds, a, b, method).bounds[:-1]):
+            for k, (low, high) in enumerate(bounded(form, a, b, method).bounds[:-1]):
                 totals[:, k] += np.array(_states(low[None], high[None], dead[k])) / len(x)
     means = [tuple(row.tolist()) for row in totals]
-    return UnitCounts(method, tuple(r.units for r in rounds.hidden), tuple(int(d.sum()) for d in dead), *means)
+    return UnitCounts(method, tuple(r.units for r in form.hidden), tuple(int(d.sum()) for d in dead), *means)
 
 
 def _states(low: Array, high: Array, dead: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -189,12 +190,12 @@ def _states(low: Array, high: Array, dead: NDArray[np.bool_]) -> tuple[float, fl
     return tuple(float(part.sum(1).mean()) for part in (both, on, off))  # type: ignore[return-value]
 
 
-def constant_units(rounds: Rounds) -> list[NDArray[np.bool_]]:
+def constant_units(form: NormalForm) -> list[NDArray[np.bool_]]:
     """The units of each layer that no input reaches through weights that are not zero."""
-    live = {0: np.ones(rounds.inputs, bool)}
-    for k, layer in enumerate(rounds.hidden, 1):
+    live = {0: np.ones(form.inputs, bool)}
+    for k, layer in enumerate(form.hidden, 1):
         reached = np.zeros(layer.units)
         for source, matrix in layer.magnitudes.items():
             reached += matrix @ live[source].astype(float)
         live[k] = reached > 0
-    return [~live[k] for k in range(1, len(rounds.hidden) + 1)]
+    return [~live[k] for k in range(1, len(form.hidden) + 1)]

@@ -7,31 +7,33 @@ a proof for the network on that box is one for squeezing before the network; wit
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..squeezing.squeezers import Squeezer, reduce_bit_depth
 from .reduced import class_margins
 from .verifier import Verdict, verify_property
+
+#: A function of a batch of images that keeps its shape.
+Squeezer = Callable[[Tensor], Tensor]
 
 
 def reachable(squeezer: Squeezer, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """A box that holds the squeezed images of all float32 images within ``eps`` (linf) of ``x`` (n, ...) and in [0, 1].
 
-    Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ends of the ball are moved
+    Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ball's corners are moved
     outwards by one float32 each. Raises ValueError for a negative eps.
     """
     checks.budget(eps)
-    ends = []
+    corners = []
     for sign, far in ((-1, -math.inf), (1, math.inf)):
-        end = (x.double() + sign * eps).clamp(0, 1).float()
-        ends.append(squeezer(torch.nextafter(end, torch.full_like(end, far)).clamp(0, 1)))
-    return ends[0], ends[1]
+        corner = (x.double() + sign * eps).clamp(0, 1).float()
+        corners.append(squeezer(torch.nextafter(corner, torch.full_like(corner, far)).clamp(0, 1)))
+    return corners[0], corners[1]
 
 
 def needed_lead(threshold: float, classes: int = 10) -> float:
@@ -67,7 +69,7 @@ def verify_squeezed(
     for every x' of the ball. The reverse is not true: the box has points that no squeezed image reaches, so that a
     "counterexample" here is none. Raises as :func:`advlab.verification.verify_property` does.
     """
-    low, high = (end[0] for end in reachable(squeezer, x[None], eps))
+    low, high = (corner[0] for corner in reachable(squeezer, x[None], eps))
     rows, const = class_margins(int(y), 10)
     given = torch.from_numpy(rows), torch.from_numpy(const - lead)
     return verify_property(net, low, high, *given, time_limit=time_limit, last_stage=last_stage)
@@ -85,7 +87,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
     start = time.process_time()
     rows, const = (torch.from_numpy(part) for part in class_margins(int(y), 10))
     exact = copy.deepcopy(net).double()
-    low, high = (end[0] for end in reachable(_one_bit, x[None], eps))
+    low, high = (corner[0] for corner in reachable(torch.round, x[None], eps))
     todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
     while todo:
         if time.process_time() - start > time_limit:
@@ -100,21 +102,20 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
         if not free.any():
             worst, missed = min(worst, value), missed or value <= 0
             continue
-        found = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
-        if found.status == "robust":
-            worst = min(worst, found.bound)
+        verdict = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
+        if verdict.status == "robust":
+            worst = min(worst, verdict.bound)
             continue
         pixel = int(torch.where(free, slope.flatten().abs(), -1.0).argmax())
         for value in (0.0, 1.0):
             box = low.clone(), high.clone()
-            for end in box:
-                end.view(-1)[pixel] = value
+            for corner in box:
+                corner.view(-1)[pixel] = value
             todo.append(box)
     stage = "crown" if boxes == 1 else "branch and bound"
     return Verdict("unknown" if missed else "robust", stage, worst, time.process_time() - start)
 
 
-_one_bit = functools.partial(reduce_bit_depth, bits=1)
 _JUST_ONE = float(torch.nextafter(torch.tensor(0.5), torch.tensor(1.0)))  #: the least float32 that one bit makes 1
 
 

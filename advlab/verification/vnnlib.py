@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from .affine import Elementwise
+from .layers import Elementwise
 from .search import Solver
 from .verifier import Verdict, verify_property
 
