@@ -66,17 +66,33 @@ def rare_event_log10(
     runs: int = 4,
     floor: float = -300.0,
 ) -> RareEvent:
-    """log10 of P(score(x) > 0) for x uniform on the sphere of that radius in d dimensions, from ``runs`` independent runs.
+    """log10 of P(score(x) > 0) for x uniform on a sphere, by multilevel splitting.
 
-    ``score`` maps (n, d) float32 to (n,). Probabilities of the runs are averaged, not their logarithms, since each
-    is nearly unbiased. The standard error, in decades, is the larger of the jackknife's over the runs and the least
-    that this many particles can have. ``survivors`` (m, d) are points with a positive score, at most ``particles`` a
-    run. A probability below ``10 ** floor`` gives -inf and no survivors: a search that ended, never a proof.
-
-    No guarantee: an estimate. A part of the event that no particle ever comes near is missed without a sign, and
-    particles that move too little make the runs agree less than independent ones would.
-    Raises ValueError as :func:`splitting` does, and for fewer than 2 runs.
-
+    Parameters
+    ----------
+    score : (n, d) float32 -> (n,) numbers, none NaN
+    d, radius : int and float, dimensions and radius of the sphere
+    generator : what to draw from; torch's global generator by default
+    particles, moves : int, points of a run (from 10 up), and steps of each between two levels (from 1 up)
+    quantile : float in (0, 1), the share of particles above each level
+    runs : int, independent runs, from 2 up; their probabilities are averaged, since each is nearly unbiased
+    floor : float, log10 below which a run ends
+    Returns
+    -------
+    RareEvent, whose ``standard_error`` is in decades, the larger of the jackknife's over the runs and the least that this many
+    particles can have, and whose ``survivors`` (m, d) have a positive score. -inf and no survivors below ``10 ** floor``.
+    Raises
+    ------
+    ValueError
+        numbers out of range, or a score of another shape or NaN
+    Guarantee
+    ---------
+    No guarantee: an estimate. A part of the event that no particle comes near is missed without a sign; -inf is no proof.
+    References
+    ----------
+    Au and Beck (2001); Cérou and Guyader (2007)
+    Examples
+    --------
     >>> cap = rare_event_log10(lambda x: x[:, 0] - 0.5, 50, generator=torch.Generator().manual_seed(0))
     >>> abs(cap.log10 + 3.75) < 4 * cap.standard_error
     True

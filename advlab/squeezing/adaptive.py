@@ -137,10 +137,29 @@ def evade_l2(
 ) -> Tensor:
     """The nearest images in L2 that are wrong and score at most ``threshold``: :func:`advlab.attacks.minimal_l2` on all views.
 
-    ``squeezers`` by name, with gradients (:func:`with_gradient`). Images (n, c, h, w) in [0, 1] and labels (n,); ``targets``
-    (n,) are labels to reach. Returns ``x`` where none within ``eps`` was found. Round to 8 bits and ask the detector before
-    believing it. No guarantee. Raises as the attacks do.
-
+    Parameters
+    ----------
+    model, squeezers : a classifier of (n, c, h, w), in eval mode, and squeezers by name with gradients (:func:`with_gradient`)
+    threshold : float above 0, the detector's
+    x, y : images in [0, 1] and labels (n,)
+    eps : float, L2, from 0 up
+    targets : labels to reach (n,); by default any wrong one
+    search_steps, steps, learning_rate, initial_c : as in ``minimal_l2``; 5 search steps by default
+    Returns
+    -------
+    Tensor like ``x``; ``x`` itself where none within ``eps`` was found. Round to 8 bits and ask the detector again.
+    Raises
+    ------
+    TypeError, ValueError
+        as the attacks do
+    Guarantee
+    ---------
+    No guarantee: an upper bound found by search.
+    References
+    ----------
+    He et al. (2017); Carlini and Wagner (2017)
+    Examples
+    --------
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_l2(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
@@ -153,6 +172,7 @@ def evade_l2(
 
 
 # Twelve parameters, by name: the detector in its parts, so that any mapping of squeezers will do, and what pgd takes.
+# Half of its lines are documentation.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def evade_linf(
@@ -172,10 +192,27 @@ def evade_linf(
 ) -> Tensor:
     """Images within ``eps`` (linf) that are wrong and score at most ``threshold``, by projected gradient descent on all views.
 
-    Steps along the sign of the gradient, of ``step_size`` (default 4 eps / steps, falling to 0); the first run begins at
-    ``start`` or ``x``, the others at random points. An image that evades is finished. Others come back as they were last.
-    The rest is as in :func:`evade_l2`. No guarantee.
-
+    Parameters
+    ----------
+    model, squeezers, threshold, x, y, targets : as in :func:`evade_l2`
+    eps : float, linf, from 0 up
+    steps, step_size : int from 1 up, and the first length, which falls to 0; by default 4 eps / steps
+    restarts, start : int from 1 up; the first run begins at ``start`` or ``x``, the others at random points of ``generator``
+    Returns
+    -------
+    Tensor like ``x``: images that evade, as soon as they do; others as they were last
+    Raises
+    ------
+    TypeError, ValueError
+        as the attacks do, and steps or restarts below 1
+    Guarantee
+    ---------
+    No guarantee: an upper bound of the detector's robustness, found by search.
+    References
+    ----------
+    He et al. (2017); Athalye et al. (2018)
+    Examples
+    --------
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_linf(net, squeezers, 0.5, x, y, eps=0.2)

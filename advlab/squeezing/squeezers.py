@@ -36,19 +36,30 @@ def _differentiated(x: Tensor) -> bool:
 
 
 def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness: float = 10.0) -> Tensor:
-    """The nearest of 2^bits equally spaced values: round(x (2^bits - 1)) / (2^bits - 1), half to even (section III-A).
+    """The nearest of 2^bits equally spaced values: round(x (2^bits - 1)) / (2^bits - 1), half to even.
 
-    ``x`` of any shape in [0, 1], float16, 32 or 64; ``bits`` 1 to 8. The result has the same dtype and equals NumPy's
-    ``rint`` formula in that dtype bit for bit. Values outside [0, 1] are not clipped. A uint8 ``x`` stands for x / 255: the
-    result is uint8 too, 255 times the squeezed value rounded to the nearest byte (there are no ties).
-
-    ``gradient``: "none", zero as ``torch.round`` has it; "straight-through", the identity; "soft", that of a staircase of
-    sigmoids: with t = x (2^bits - 1) and f its fraction, the step from one value to the next is
-    sigmoid(sharpness (f - 1/2)), scaled to begin at 0 and end at 1. At ``sharpness`` 10 the slope is 2.5 at a rounding
-    threshold and 0.07 midway between two.
-
-    Raises TypeError for another dtype, ValueError for other ``bits`` or ``gradient``, or a sharpness that is not positive.
-
+    Parameters
+    ----------
+    x : float16, 32 or 64 of any shape, in [0, 1], and not clipped elsewhere; or uint8, which stands for x / 255
+    bits : int, 1 to 8
+    gradient : "none", zero as ``torch.round`` has it; "straight-through", the identity; "soft", that of a staircase of sigmoids
+    sharpness : float above 0, of "soft": with t = x (2^bits - 1) and f its fraction, a step is sigmoid(sharpness (f - 1/2)),
+        scaled to begin at 0 and end at 1; at 10 the slope is 2.5 at a rounding threshold and 0.07 midway between two
+    Returns
+    -------
+    Tensor of the same shape and dtype; of uint8, 255 times the value rounded to the nearest byte (there are no ties)
+    Raises
+    ------
+    TypeError, ValueError
+        another dtype; other ``bits`` or ``gradient``, or a sharpness that is not positive
+    Guarantee
+    ---------
+    Equal to NumPy's ``rint`` formula in that dtype bit for bit. Known limitation: no defence by itself.
+    References
+    ----------
+    Xu et al. (2018), section III-A
+    Examples
+    --------
     >>> reduce_bit_depth(torch.tensor([0.0, 0.5, 0.51, 1.0]), 1).tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
@@ -89,17 +100,32 @@ def _soft_steps(x: Tensor, levels: int, sharpness: float) -> Tensor:
 
 
 def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
-    """The median of each pixel's ``size`` x ``size`` window, channel by channel (section III-B), as SciPy computes it.
+    """The median of each pixel's ``size`` x ``size`` window, channel by channel.
 
-    ``x`` (n, c, h, w), uint8 or float16, 32 or 64; the result is the same and equals
-    ``scipy.ndimage.median_filter(x, (1, 1, size, size), mode="reflect")`` bit for bit, also where the window is larger than
-    the image. That is: the border is mirrored with the edge repeated; an even window reaches one pixel further up and left
-    than down and right; of an even number of values the greater middle one is taken. NaN gives no defined result.
-    Sizes to 3 by networks of minima and maxima, which share the sorting of columns; others by sorting, in bounded memory.
+    The border is mirrored with the edge repeated; an even window reaches one pixel further up and left than down and right; of
+    an even number of values the greater middle one is taken. Memory is bounded.
 
-    ``gradient``: "exact" gives each output's gradient to the pixel that it is, the first in reading order among equals;
-    "straight-through", the identity. Raises TypeError for another dtype, ValueError for another shape, size or gradient.
-
+    Parameters
+    ----------
+    x : Tensor (n, c, h, w), uint8 or float16, 32 or 64, without NaN
+    size : int, from 1 up, also beyond the image's
+    gradient : "exact", to the pixel that each output is, the first in reading order among equals; or "straight-through"
+    Returns
+    -------
+    Tensor of the same shape and dtype
+    Raises
+    ------
+    TypeError, ValueError
+        another dtype; another shape, size or gradient
+    Guarantee
+    ---------
+    Equal to ``scipy.ndimage.median_filter(x, (1, 1, size, size), mode="reflect")`` bit for bit.
+    Known limitation: no defence by itself.
+    References
+    ----------
+    Xu et al. (2018), section III-B
+    Examples
+    --------
     >>> median_filter(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), 2)
     tensor([[[[0., 1.],
               [2., 2.]]]])
@@ -123,23 +149,34 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
 def non_local_means(
     x: Tensor, search: int = 11, patch: int = 3, strength: float = 4.0, *, order: str = "bgr", gradient: str = "none"
 ) -> Tensor:
-    """Each pixel becomes a mean over the ``search`` x ``search`` pixels around it, by the likeness of their patches (III-B).
+    """Each pixel becomes a mean over the pixels around it, by the likeness of their patches.
 
-    ``x`` (n, 3, h, w) or (n, 1, h, w) in [0, 1], float16, 32 or 64, is rounded to 8 bits, as is the result, which has the
-    same dtype; a uint8 ``x`` gives uint8. The bytes equal those of OpenCV 5 bit for bit: three channels those of
-    ``fastNlMeansDenoisingColored(image, None, strength, strength, patch, search)``, one channel those of
-    ``fastNlMeansDenoising(image, None, strength, patch, search)``. ``search`` and ``patch`` are odd; ``strength`` is the
-    paper's and OpenCV's, on the scale 0 to 255. "nlm 11-3-4" in the paper's tables is search 11, patch 3, strength 4.
+    OpenCV takes the first channel for blue and all for linear light, smooths lightness and the two colour axes of 8-bit Lab
+    apart from each other, and converts back, which alone moves most colours by up to 3 levels.
 
-    OpenCV takes the first channel for blue and all for linear light, smooths lightness and the two colour axes of Lab apart
-    from each other, and converts back. ``order="bgr"``, the paper's code, hands it red first, so that red and blue change
-    roles; ``order="rgb"`` exchanges them before and after. Even where nothing is smoothed, 8-bit Lab moves most colours by
-    up to 3 levels.
-
-    ``gradient``: "none" lets no gradient through; "straight-through", the identity; "soft", that of non-local means without
-    rounding, in ``x``'s own channels with common weights in place of Lab.
-    Raises TypeError for another dtype, ValueError for another shape, size, strength, order or gradient.
-
+    Parameters
+    ----------
+    x : (n, 3, h, w) or (n, 1, h, w), float16, 32 or 64 in [0, 1], rounded to 8 bits; or uint8
+    search, patch : odd int, 1 to 99, sides of the window and of the patches; "nlm 11-3-4" is search 11, patch 3, strength 4
+    strength : float above 0, on the scale 0 to 255
+    order : "bgr", the paper's code, which hands OpenCV red first; or "rgb", which exchanges red and blue before and after
+    gradient : "none"; "straight-through", the identity; "soft", that of means without rounding, in ``x``'s own channels
+    Returns
+    -------
+    Tensor of the same shape and dtype, rounded to 8 bits
+    Raises
+    ------
+    TypeError, ValueError
+        another dtype; another shape, size, strength, order or gradient
+    Guarantee
+    ---------
+    The bytes of OpenCV 5, bit for bit: ``fastNlMeansDenoisingColored(image, None, strength, strength, patch, search)``, or
+    ``fastNlMeansDenoising(image, None, strength, patch, search)`` of one channel. Known limitation: no defence by itself.
+    References
+    ----------
+    Xu et al. (2018), section III-B
+    Examples
+    --------
     >>> draw = torch.Generator().manual_seed(0)
     >>> noisy = 100 + torch.randint(0, 5, (1, 1, 16, 16), dtype=torch.uint8, generator=draw)
     >>> before, after = noisy.float().std().item(), non_local_means(noisy, strength=20.0).float().std().item()

@@ -43,18 +43,32 @@ def box(x: Tensor, eps: float, lower: float = 0.0, upper: float = 1.0) -> tuple[
 def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive") -> Bounds:
     """Bounds on the inputs of every ReLU layer and on the logits, for all inputs within ``eps`` of ``x`` and in [0, 1].
 
-    ``x`` is (n, ...). Returns one pair (lower, upper) for each ReLU layer and one for the logits, (n, ...) each: of the
-    layer's shape for "naive", flattened for the others.
-
     "naive" is interval arithmetic on an ``nn.Sequential`` of linear layers, convolutions, ReLU, flatten and
-    :class:`advlab.models.Normalize`: each linear map is applied to centre and radius, in the dtype of ``x``. It can be
-    differentiated by the weights. "improved" passes units that are always on through linearly, as the paper does; "crown"
-    bounds units by linear functions (Zhang et al. 2018). Both go through :func:`normal_form`, one input at a time, in
-    float64, without gradients.
+    :class:`advlab.models.Normalize`, differentiable by the weights. "improved" passes units that are always on through
+    linearly, as the paper does; "crown" bounds units by linear functions; both without gradients.
 
-    Guarantee: no input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" is never looser
-    than "naive", nor is "crown". Raises TypeError for an unknown layer, ValueError for another method or a negative eps.
-
+    Parameters
+    ----------
+    net : ``nn.Sequential`` for "naive", otherwise what :func:`normal_form` takes
+    x : Tensor (n, ...), in [0, 1]
+    eps : float, linf, from 0 up
+    method : "naive", in the dtype of ``x``; "improved" or "crown", in float64
+    Returns
+    -------
+    Pairs (lower, upper), one for each ReLU layer and one for the logits, (n, ...) each; flattened but for "naive"
+    Raises
+    ------
+    TypeError, ValueError
+        an unknown layer; another method, a negative eps
+    Guarantee
+    ---------
+    No input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" and "crown" are never looser
+    than "naive".
+    References
+    ----------
+    Xiao et al. (2019), appendix B; Zhang et al. (2018) for "crown"
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
     >>> for p, weight in zip(net.parameters(), ([[1.0, 1.0], [1.0, -1.0]], [[1.0, -1.0]]), strict=True):
     ...     _ = p.data.copy_(torch.tensor(weight))
@@ -149,15 +163,31 @@ class UnitCounts:
 
 
 def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") -> UnitCounts:
-    """Stable, unstable and constant units of each ReLU layer by the bounds of ``method``, mean over inputs ``x`` (n, ...).
+    """Stable, unstable and constant units of each ReLU layer, mean over inputs.
 
-    Raises what :func:`interval_bounds` raises, and ValueError for no inputs.
-
+    Parameters
+    ----------
+    net, x, eps, method : as in :func:`interval_bounds`; of any ``net`` that :func:`normal_form` takes, one input at least
+    Returns
+    -------
+    UnitCounts
+    Raises
+    ------
+    TypeError, ValueError
+        as :func:`interval_bounds` and :func:`normal_form`, and for no inputs
+    Guarantee
+    ---------
+    A unit counted as stable is stable in the whole ball, up to rounding in float64; one counted as unstable may be stable.
+    References
+    ----------
+    Xiao et al. (2019), section 3.3
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
     >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [1.0], [0.0]]))
     >>> _ = net[0].bias.data.copy_(torch.tensor([-0.5, 1.0, 1.0]))
-    >>> found = count_units(net, torch.tensor([[0.5]]), 0.1)  # one on both sides of 0, one above it, one that reads nothing
-    >>> found.unstable, found.active, found.constant
+    >>> counts = count_units(net, torch.tensor([[0.5]]), 0.1)  # one on both sides of 0, one above it, one that reads nothing
+    >>> counts.unstable, counts.active, counts.constant
     ((1.0,), (1.0,), (1,))
     """
     if method not in METHODS:

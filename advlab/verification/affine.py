@@ -136,15 +136,44 @@ def traced(net: nn.Module) -> fx.Graph:
         raise TypeError(f"the network has no normal form, because its calls depend on its input: {e}") from e
 
 
+def what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
+    """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
+    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in traced(net).nodes]
+    digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
+    for name, layer in net.named_modules():
+        settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        digest.update(repr((name, kind, sorted(settings.items()))).encode())
+    for name, value in (*net.named_parameters(), *net.named_buffers()):
+        digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
-    """The network in eval mode as :class:`NormalForm`, for inputs of ``shape`` (without the batch), in float64.
+    """The network in eval mode as :class:`NormalForm`, in float64.
 
-    Takes linear layers, convolutions, batch norm, average pools, ReLU, :class:`MaskedReLU`, flatten,
-    :class:`advlab.models.Normalize`, dropout (which does nothing in eval mode) and sums of two branches; ``nn.Sequential`` or
-    any module that torch.fx can trace. Units that a mask has made linear or zero are no ReLUs any more.
-    Guarantee: the same function, with weights widened from float32 to float64 exactly; batch norm is folded in float64.
-    Raises TypeError for anything else, naming it, and ValueError for a network in training mode or with NaN weights.
+    Units that a mask has made linear or zero are no ReLUs any more.
 
+    Parameters
+    ----------
+    net : ``nn.Sequential``, or any module that torch.fx can trace, of linear layers, convolutions, batch norm, average pools,
+        ReLU, :class:`MaskedReLU`, flatten, :class:`advlab.models.Normalize`, dropout (idle in eval mode), sums of two branches
+    shape : of one input, without the batch
+    Returns
+    -------
+    NormalForm
+    Raises
+    ------
+    TypeError, ValueError
+        any other layer, by its name; a network in training mode or with weights that are not finite
+    Guarantee
+    ---------
+    The same function, with weights widened from float32 to float64 exactly; batch norm is folded in float64.
+    References
+    ----------
+    Tjeng et al. (2019), section 4
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)).eval()
     >>> normal_form(net, (3,))(np.zeros((1, 3))).shape, net(torch.zeros(1, 3)).shape
     ((1, 2), torch.Size([1, 2]))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import NormalForm, normal_form, traced
+from .affine import NormalForm, normal_form, what_is_read
 from .layers import Array
 from .reduced import Problem, class_margins, crown, optimised, reduce
 from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
@@ -68,22 +68,9 @@ def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
     return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).form.sha256}".encode()).hexdigest()
 
 
-def _what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
-    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in traced(net).nodes]
-    digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
-    for name, layer in net.named_modules():
-        settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
-        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-        digest.update(repr((name, kind, sorted(settings.items()))).encode())
-    for name, value in (*net.named_parameters(), *net.named_buffers()):
-        digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     """The normal form, checked against the network itself, and kept for the last networks seen."""
-    key = _what_is_read(net, shape)
+    key = what_is_read(net, shape)
     with _lock:
         if key not in prepared_networks:
             made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
@@ -114,23 +101,38 @@ def verify(
     last_stage: str = STAGES[-1],
     solver: Solver = "highs",
 ) -> Verdict:
-    """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``? ``x`` is one input, no batch dimension.
+    """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``?
 
-    ``net`` is in eval mode, of the layers that :func:`normal_form` takes. The stages, each only if those before did not
-    decide: the prediction; CROWN bounds on the problem that is left when stable units are eliminated; PGD; optimised slopes;
-    branch and bound; a mixed-integer program with ``solver``, which is "highs" or, where gurobipy is installed, "gurobi".
-    ``last_stage`` stops earlier. ``time_limit`` is in CPU seconds.
+    The stages, each only if those before did not decide: the prediction; CROWN bounds on the problem that is left when stable
+    units are eliminated; PGD; optimised slopes; branch and bound; a mixed-integer program.
 
-    Guarantee: "robust" means that a lower bound of all margins, computed in float64, exceeds ``margin`` (logits), which is
-    far above its rounding; "counterexample" comes with a ``witness`` in the ball, in the dtype of ``x``, that the network
-    misclassifies when it is run in float64; all else is "unknown". A misclassified ``x`` is its own witness. "robust" by the
-    last stage rests on the solver's word that no input has a margin up to ``margin``, at a tolerance of 1e-9. Where Gurobi's
-    licence does not allow for the problem, a RuntimeWarning says so and the verdict is "unknown", at the stage before.
-    The proof is of the network in real arithmetic. Run in float32 its logits may differ in the sixth digit, so that an input
-    whose margin is smaller than that can go either way (Jia and Rinard 2021); raise ``margin`` to rule that out.
-    Raises ValueError for a bad input, label, eps, stage or solver, TypeError for a network without a normal form, and
-    ImportError for a solver that is not installed.
-
+    Parameters
+    ----------
+    net : nn.Module in eval mode, of the layers that :func:`normal_form` takes
+    x : Tensor, one input without a batch dimension, in [0, 1]
+    y, eps : int label, and float from 0 up
+    time_limit : float above 0, in CPU seconds
+    margin : float above 0, in logits; raise it to rule out float32's rounding
+    last_stage : one of ``STAGES``, to stop earlier
+    solver : "highs" or, where gurobipy is installed, "gurobi"
+    Returns
+    -------
+    Verdict
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        a bad argument, a network without a normal form, a solver that is not installed
+    Guarantee
+    ---------
+    "robust": a lower bound of all margins, computed in float64, exceeds ``margin``, which is far above its rounding; by the
+    last stage it rests on the solver's word, at a tolerance of 1e-9. "counterexample": ``witness`` lies in the ball, in the
+    dtype of ``x``, and is misclassified in float64; a misclassified ``x`` is its own. All else is "unknown", with a
+    RuntimeWarning where Gurobi's licence does not allow for the problem. The proof is of the network in real arithmetic.
+    References
+    ----------
+    Tjeng et al. (2019); Zhang et al. (2018); Wang et al. (2021); Jia and Rinard (2021) for what float32 does
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).eval()
     >>> _ = [nn.init.eye_(p) for p in net.parameters()]  # its logits are the two inputs, which meet at eps = 0.25
     >>> [verify(net, torch.tensor([0.75, 0.25]), 0, eps).status for eps in (0.24, 0.26)]
@@ -171,11 +173,25 @@ def verify_property(
     last_stage: str = STAGES[-1],
     solver: Solver = "highs",
 ) -> Verdict:
-    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``? Both have one input's shape.
+    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``?
 
-    ``rows`` is (m, classes), ``const`` (m,); the box may lie anywhere. Stages, guarantee and errors are those of
-    :func:`verify`, without PGD: "robust" means that the property holds. The middle of the box stands for the prediction.
-
+    Parameters
+    ----------
+    net, time_limit, margin, last_stage, solver : as in :func:`verify`
+    low, high : Tensors of one input's shape, low <= high; the box may lie anywhere
+    rows, const : Tensors (m, classes) and (m,)
+    Returns
+    -------
+    Verdict, "robust" where the property holds
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        as :func:`verify`, and for a box or rows that do not fit
+    Guarantee
+    ---------
+    That of :func:`verify`, without PGD; the middle of the box stands for the prediction.
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
     >>> for p, weight in zip(net.parameters(), ([[1.0], [-1.0]], [[1.0, 1.0]]), strict=True):  # it computes |x|
     ...     _ = p.data.copy_(torch.tensor(weight))
