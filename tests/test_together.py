@@ -41,6 +41,12 @@ def test_no_squeezed_image_of_the_ball_leaves_its_box(name, eps):
     assert not torch.equal(low, high) or eps == 0
 
 
+def test_the_bit_that_proofs_know_is_the_squeezers():
+    near = torch.tensor(0.5).nextafter(torch.tensor([0.0, 0.5, 1.0]))
+    x = torch.cat([near, torch.linspace(0, 1, 1001), torch.arange(256) / 255])
+    assert torch.equal(x.round(), squeezing.SQUEEZERS["1-bit"](x))
+
+
 def test_non_local_means_do_leave_it():
     """Why the chapter leaves them out: they are not monotone."""
     torch.manual_seed(0)

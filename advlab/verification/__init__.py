@@ -3,8 +3,9 @@
 from .affine import normal_form
 from .certificates import needed_lead, reachable, verify_one_bit, verify_squeezed
 from .dataset import Store, StoreError, Verdicts, verify_dataset, worker_pool
+from .onnx_files import read_onnx
 from .verifier import Verdict, network_hash, verify, verify_property
-from .vnnlib import read_onnx, read_vnnlib, verify_files
+from .vnnlib import read_vnnlib, verify_files
 
 __all__ = [
     "Store",

@@ -329,12 +329,12 @@ def plain(net: nn.Module, x: Tensor, y: int, eps: float, time_limit: float = PLA
     HiGHS gets one program for each wrong class. Returns the status and the CPU seconds, which the time limit cuts off.
     """
     start = time.process_time()
-    rounds = normal_form(net, tuple(x.shape))
+    form = normal_form(net, tuple(x.shape))
     low, high = (t.double().flatten().numpy() for t in box(x, eps))
-    problem = reduce(rounds, low, high, *class_margins(y, rounds.logits.units), method="improved")
+    problem = reduce(form, low, high, *class_margins(y, form.logits.units), method="improved")
 
     def check(points: Tensor) -> Tensor | None:
-        wrong = rounds(points.numpy()).argmax(1) != y
+        wrong = form(points.numpy()).argmax(1) != y
         return points[torch.from_numpy(wrong)][0] if wrong.any() else None
 
     for k in range(len(problem.rows)):

@@ -13,7 +13,7 @@ from advlab import data, evaluate, zoo
 from advlab.attacks import pgd
 from advlab.stability.bounds import count_units
 from advlab.stability.pruning import prune_small_weights
-from advlab.verification.rounding import WAYS, edge, float32_margins, fooled, inside
+from advlab.verification.rounding import WAYS, bracket_distance, float32_counterexample, float32_margins, into_ball
 
 from ..results import Measurement, claim
 from . import structure
@@ -175,11 +175,11 @@ def fooled_images(n: int | None = None) -> Measurement:
         broken = (evaluate.predict(model, part) == labels) & (evaluate.predict(model, _attacked(RS, part, labels)) != labels)
         for i in broken.nonzero()[:, 0].tolist():
             if len(found) < wanted:
-                at = edge(model, part[i], int(labels[i]), EPS, tolerance=tolerance, margin=1e-9, time_limit=20)
-                hit = fooled(model, part[i], int(labels[i]), at, generator=generator)
+                at = bracket_distance(model, part[i], int(labels[i]), EPS, tolerance=tolerance, margin=1e-9, time_limit=20)
+                hit = float32_counterexample(model, part[i], int(labels[i]), at, generator=generator)
                 shown = hit
                 if hit is None and at.witness is not None:
-                    shown = inside(at.witness, part[i], at.proved)
+                    shown = into_ball(at.witness, part[i], at.proved)
                 margins = float32_margins(model, (part[i] if shown is None else shown)[None], labels[i : i + 1])
                 least = min(float(margins[way]) for way in WAYS[:-1])
                 found.append((float(hit is not None), at.proved, float(margins["exact"]), least))
