@@ -290,7 +290,7 @@ def entry(id, series, flags=()):
 
 
 def test_the_rows_come_from_the_manifest(monkeypatch):
-    columns = {name: [1.0, 1.0, 0.0, float(name != "PGD")] for name in ladder.LADDER}
+    columns = {name: [1.0, 1.0, 0.0, float(name != "PGD")] for name in ladder.ATTACKS}
     measured = {}
     for id in ("mnist_none", "mnist_rs", "mnist_mask_adversarial", "mnist_rs_detector", "cifar10_detector", "cifar10_rs"):
         worst = entry(id, columns, ("black-box-wins",) if id == "mnist_rs" else ())

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import results
 from .defences import ROWS, SETTINGS, Row
-from .ladder import LADDER
+from .ladder import ATTACKS
 
 PAPERS = {"feature_squeezing": "Feature Squeezing", "relu_stability": "ReLU stability", "random_mask": "Random Mask"}
 GROUPS = ("no defence", "one defence", "pair")
@@ -37,7 +37,7 @@ def rows(chapter: str = "all_against_all") -> list[dict[str, Any]]:
                     "group": _group(key, row),
                     "papers": [PAPERS[paper] for paper in row.papers],
                     "flags": list(worst.flags),
-                    "outcomes": {name: worst.series[name] for name in LADDER},
+                    "outcomes": {name: worst.series[name] for name in ATTACKS},
                     "known": proved.series["known"],
                 }
             )

@@ -109,10 +109,10 @@ class MaskedMaps(Figure):
     def describe(self) -> str:
         error = self.computed()[2][self.shift]
         changes = f"changes them by {100 * error:.0f} % of their size"
-        says = changes if error > 1e-9 else "moves them along and changes nothing else"
+        effect = changes if error > 1e-9 else "moves them along and changes nothing else"
         return (
             f"Feature maps of the picture {self.names[self.example]} behind a convolution and masks that drop "
-            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {says}."
+            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {effect}."
         )
 
     def still(self) -> Picture:

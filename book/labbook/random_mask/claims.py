@@ -23,8 +23,9 @@ from advlab.masking.networks import masked_resnet, redraw_masks
 from advlab.models import resnet
 
 from ..results import Measurement, claim
+from ..stats import share_of
 from . import paper
-from .measuring import columns, fgsm_in_8_bits, images, in_8_bits, network, over_seeds, pgd_in_8_bits
+from .measuring import columns, fgsm_in_8_bits, images, in_8_bits, network, over_trainings, pgd_in_8_bits
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ def _test(key: str, row: Row) -> None:
     )
     def test(n: int | None = None) -> Measurement:
         x, y = data.cifar10(full=True) if n is None else images(n)
-        hits, count = _right(row.network, x, y)
-        return Measurement(hits / count, count, evaluate.clopper_pearson(hits, count))
+        return share_of(*_right(row.network, x, y))
 
 
 for _key, _each in ROWS.items():
@@ -256,10 +256,8 @@ def _redrawn(key: str, row: Row) -> None:
             copy = redraw_masks(own, generator=torch.Generator().manual_seed(seed))
             right.append(float((evaluate.predict(copy, x) == y).double().mean()))
             x_adv, labels, _ = evaluate.transferable(copy, x[:200], y[:200], TRANSFERS["PGD 8"], fooled=True)
-            hits, count = _right(row.network, x_adv, labels)
-            left.append(hits / count if count else math.nan)
-        mean, interval = over_seeds(right)
-        return Measurement(mean, len(x), interval, series={"accuracy": right, "attacked": left})
+            left.append(share_of(*_right(row.network, x_adv, labels)).value)
+        return over_trainings(right, len(x), {"accuracy": right, "attacked": left})
 
 
 for _key in REDRAWN:

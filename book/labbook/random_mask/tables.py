@@ -79,11 +79,11 @@ def white_table() -> Grid:
 def symmetry_table() -> Grid:
     """The arms of the experiment on symmetry: clean accuracy, error of shifts, gray box, transfer from plain networks."""
     rows = []
-    for arm, (says, _) in ARMS.items():
+    for arm, (label, _) in ARMS.items():
         gray = results.get(f"random_mask.arm_{arm}")
         clean, error = (sum(gray.series[name]) / len(gray.series[name]) for name in ("clean", "asymmetry"))
         transfer = _cell("arm_plain" if arm == "plain" else f"arm_{arm}_from_plain")
-        rows.append((says, ((_percent(clean), "", ""), (f"{error:.2f}", "", ""), _cell(f"arm_{arm}"), transfer)))
+        rows.append((label, ((_percent(clean), "", ""), (f"{error:.2f}", "", ""), _cell(f"arm_{arm}"), transfer)))
     return Grid(
         "ResNet-8, three trainings", ("clean, %", "error of shifts", "from its like", "from plain networks"), tuple(rows)
     )

@@ -11,7 +11,7 @@ import functools
 import lzma
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from advlab.verification.verifier import STAGES
 
 from .. import results
 from ..results import Measurement, claim
+from ..stats import mean_over_images, ratio, share
 from . import paper
 
 TIME_LIMIT = 120.0  #: CPU seconds an image, the paper's
@@ -86,11 +87,6 @@ def network(name: str) -> nn.Module:
     return zoo.load(name).requires_grad_(False)
 
 
-def share(hits: Tensor) -> Measurement:
-    k, n = int(hits.sum()), len(hits)
-    return Measurement(k / n if n else math.nan, n, evaluate.clopper_pearson(k, n))
-
-
 # ---------------------------------------------------------------------------------------------- verdicts
 
 
@@ -128,12 +124,6 @@ def verdicts(row: Row, n: int | None = None) -> Verdicts:
     return found
 
 
-def _mean(values: np.ndarray) -> Measurement:
-    """A mean with a 95 % interval by the bootstrap."""
-    mean, low, high = evaluate.mean_interval(torch.from_numpy(values))
-    return Measurement(mean, len(values), (low, high))
-
-
 QUANTILES = tuple(np.round(np.linspace(0, 1, 201), 4).tolist())
 
 
@@ -153,8 +143,7 @@ def _seconds(row: Row, n: int | None) -> Measurement:
     spent = np.array([v.seconds for v in right])
     decided = np.sort([v.seconds if v.status != "unknown" else math.inf for v in right])
     at = [decided[min(len(decided) - 1, math.ceil(q * len(decided)) - 1 if q else 0)] for q in QUANTILES]
-    found = _mean(spent)
-    return Measurement(found.value, found.n, found.interval, series={"quantile": list(QUANTILES), "seconds": at})
+    return replace(mean_over_images(spent), series={"quantile": list(QUANTILES), "seconds": at})
 
 
 def _units(row: Row, method: str, n: int) -> Measurement:
@@ -276,20 +265,13 @@ for _key, _each in ROWS.items():
 
 
 def _ratio(slow: Row, fast: Row, n: int | None) -> Measurement:
-    """The ratio of mean times over the images that both networks classify right, with an interval by the bootstrap."""
+    """The ratio of mean times over the images that both networks classify right."""
     pairs = [
         (a.seconds, b.seconds)
         for a, b in zip(verdicts(slow, n).verdicts, verdicts(fast, n).verdicts, strict=False)  # the first images of both
         if "prediction" not in (a.stage, b.stage)
     ]
-    times, rng = np.array(pairs), np.random.default_rng(0)
-    ratios = []
-    for _ in range(2000):
-        drawn = times[rng.integers(len(times), size=len(times))].mean(0)
-        ratios.append(drawn[0] / drawn[1])
-    mean = times.mean(0)
-    interval = (float(np.quantile(ratios, 0.025)), float(np.quantile(ratios, 0.975)))
-    return Measurement(float(mean[0] / mean[1]), len(times), interval)
+    return ratio(*np.array(pairs).T, rng=np.random.default_rng(0))
 
 
 def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
@@ -308,7 +290,7 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         networks=[slow.network, fast.network],
         evidence=[evidence_of(slow), evidence_of(fast)],
     )
-    def ratio(n: int | None = None) -> Measurement:
+    def times(n: int | None = None) -> Measurement:
         return _ratio(slow, fast, n)
 
 
@@ -351,18 +333,17 @@ def _plain(row: Row, n: int, time_limit: float) -> Measurement:
     """The first images that the network classifies right; the series has both ways' seconds and whether they decided."""
     model = network(row.network)
     x, y = evaluate.first_correct(model, *row.data(10 * n), n)
-    ends = [plain(model, a, int(b), row.eps, time_limit) for a, b in zip(x, y, strict=True)]
+    found = [plain(model, a, int(b), row.eps, time_limit) for a, b in zip(x, y, strict=True)]
     ours = verify_dataset(model, x, y, row.eps, progress=False, time_limit=time_limit)
-    spent = np.array([seconds for _, seconds in ends])
+    spent = np.array([seconds for _, seconds in found])
     series = {
         "plain": spent.tolist(),
-        "decided": [float(status != "unknown") for status, _ in ends],
+        "decided": [float(status != "unknown") for status, _ in found],
         "cascade": [v.seconds for v in ours.verdicts],
     }
-    for (status, _), verdict in zip(ends, ours.verdicts, strict=True):
+    for (status, _), verdict in zip(found, ours.verdicts, strict=True):
         assert {status, verdict.status} != {"robust", "counterexample"}, "the two ways contradict each other"
-    found = _mean(spent)
-    return Measurement(found.value, found.n, found.interval, series=series)
+    return replace(mean_over_images(spent), series=series)
 
 
 def _plain_claim(key: str, row: Row) -> None:

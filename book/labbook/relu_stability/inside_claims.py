@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from advlab.stability.pruning import prune_small_weights
 from advlab.verification.rounding import WAYS, edge, float32_margins, fooled, inside
 
 from ..results import Measurement, claim
+from ..stats import share_of
 from . import structure
 
 EPS = 0.1
@@ -115,9 +117,8 @@ def _inside(key: str, label: str, name: str) -> None:
         x, y = data.mnist(n=None if n is None else 40 * n)
         found = structure.probe(network(name), x, y, fit=len(x) // 2)
         held_out = len(x) - len(x) // 2
-        interval = evaluate.clopper_pearson(round(found.digit[-1] * held_out), held_out)
         columns = _columns(digit=found.digit, ink=found.ink, slant=found.slant, image=found.image)
-        return Measurement(found.digit[-1], held_out, interval, series=columns)
+        return replace(share_of(round(found.digit[-1] * held_out), held_out), series=columns)
 
     @claim(
         f"{start}_energy",
@@ -186,6 +187,5 @@ def fooled_images(n: int | None = None) -> Measurement:
         if len(found) == wanted:
             break
     hits, proved, exact, least = zip(*found, strict=True)
-    k = int(sum(hits))
     columns = _columns(fooled=hits, proved=proved, exact=exact, float32=least)
-    return Measurement(k / len(hits), len(hits), evaluate.clopper_pearson(k, len(hits)), series=columns)
+    return replace(share_of(int(sum(hits)), len(hits)), series=columns)

@@ -152,5 +152,5 @@ def sweep_table(rows: Iterable[tuple[str, tuple[Cell, ...]]] | None = None) -> G
     """Networks of other shapes after a small training, without and with the RS loss; or other ``rows`` like them."""
     if rows is None:
         ends = (("", ""), ("_rs", ", RS loss"))
-        rows = [sweep_row(f"sweep_{key}{end}", says + more) for key, (says, _) in STRUCTURES.items() for end, more in ends]
+        rows = [sweep_row(f"sweep_{key}{end}", label + more) for key, (label, _) in STRUCTURES.items() for end, more in ends]
     return Grid("100 images, linf 0.1", _SWEEP, tuple(rows))
