@@ -38,7 +38,7 @@ def _half_space(sign: int, name: str, title: str, paper: float | None) -> None:
         f"adversarial_spheres.mnist_{name}",
         f"MNIST: mean distance to the 1 % of digits with {title} on the first principal axis",
         paper=paper,
-        where=f"{V1}, section 6 ({UNCONFIRMED})" if paper else None,
+        where=f"{V1}, section 6 ({UNCONFIRMED})",
         unit="",
         digits=2,
         note="A half-space as error set. Training digits, pixels in [0, 1].",

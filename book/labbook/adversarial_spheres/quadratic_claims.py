@@ -71,7 +71,7 @@ def _error_claim(short: str, name: str, title: str, sphere: str, method: str, pa
         f"adversarial_spheres.{short}_{method}_{sphere}",
         f"Error rate, {sphere} sphere, {title}, {'exact' if method == 'exact' else 'normal law'}",
         paper=paper,
-        where=f"{V1}, Figure 3" if paper is not None else None,
+        where=f"{V1}, Figure 3",
         unit="log10",
         digits=2,
         note=note,

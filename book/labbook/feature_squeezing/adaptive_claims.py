@@ -108,13 +108,11 @@ _RUNS = [
 
 
 def _adaptive_claim(dataset: str, kind: str, goal: str, seeds: int) -> None:
-    printed = _PAPER[goal] if (dataset, kind) == ("mnist", "paper") else None
-
     @claim(
         f"feature_squeezing.evades_{dataset}_{kind.replace('-', '_')}_{goal.lower()}",
         f"{NAMES[dataset]}, {_KINDS[kind]}, {_GOALS[goal]}: share that evades, any distance",
-        paper=printed,
-        where=ADAPTIVE if printed is not None else None,
+        paper=_PAPER[goal] if (dataset, kind) == ("mnist", "paper") else None,
+        where=ADAPTIVE,
         digits=0,
         note="Wrong, and below the threshold, after rounding to 8 bits. All attacks have the same number of gradients.",
         tier="laptop",

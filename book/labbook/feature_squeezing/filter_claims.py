@@ -61,13 +61,12 @@ _FIGURE_4 = {("filter", "FGSM"): 0.9303, ("filter", "PGD"): 0.9050, ("trained", 
 
 def _figure_4(defence: str, attack: str) -> None:
     title, note = _DEFENCES[defence]
-    printed = _FIGURE_4.get((defence, attack))
 
     @claim(
         f"feature_squeezing.figure4_{defence.replace(' ', '_')}_{attack.lower()}",
         f"MNIST, {title}: accuracy under {attack}, linf 0.3",
-        paper=printed,
-        where=None if printed is None else "Xu et al. (2018), Figure 4",
+        paper=_FIGURE_4.get((defence, attack)),
+        where="Xu et al. (2018), Figure 4",
         note=note,
         tier="laptop",
         networks=["mnist_adversarial" if defence == "trained" else "mnist_cnn7"],

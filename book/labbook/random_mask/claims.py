@@ -111,13 +111,11 @@ def _right(target: str, x_adv: Tensor, labels: Tensor) -> tuple[int, int]:
 
 
 def _test(key: str, row: Row) -> None:
-    printed = paper.TABLE_8[key].test if key in paper.TABLE_8 else None
-
     @claim(
         f"random_mask.{key}_test",
         f"CIFAR-10, {row.label}: accuracy on the test set",
-        paper=printed,
-        where=None if printed is None else f"{paper.PAPER}, Table 8",
+        paper=paper.TABLE_8[key].test if key in paper.TABLE_8 else None,
+        where=f"{paper.PAPER}, Table 8",
         digits=2,
         note="All 10,000 test images: python -m advlab data cifar10. ResNet-18 of width 16, the last of 10 epochs.",
         tier="laptop",
@@ -143,7 +141,7 @@ def _transfer(key: str, row: Row, kind: str, source: Row) -> None:
         f"random_mask.{key}_from_{kind}",
         f"CIFAR-10, {row.label}: accuracy under PGD of 16/255 from {source.label}",
         paper=printed,
-        where=None if printed is None else f"{paper.PAPER}, {table}, source {theirs}",
+        where=f"{paper.PAPER}, {table}, source {theirs}",
         digits=1,
         note="20 steps of 1/255 without a random start, in 8 bits, on those of the first 500 test images that the "
         "source gets right and the attack makes it miss. The series has the attacks of Table 8, CW of the first "
@@ -305,7 +303,7 @@ def _white(key: str, row: Row) -> None:
         f"random_mask.{key}_white",
         f"CIFAR-10, {row.label}: accuracy under PGD of 8/255 that knows the network",
         paper=None if printed is None else printed[-1],
-        where=None if printed is None else f"{paper.PAPER}, Table 6",
+        where=f"{paper.PAPER}, Table 6",
         digits=1,
         note="10 steps of 1/255 without a random start, on those of the first 500 test images that it gets right. The masks "
         "are fixed, so that the gradient is exact. The series has FGSM of 1, 2, 4 and PGD of 2, 4, 8 of 255.",

@@ -48,10 +48,12 @@ def _columns(**columns: tuple[float, ...] | list[float] | list[int] | tuple[int,
     return {name: [float(v) for v in column] for name, column in columns.items()}
 
 
-def _inside(key: str, label: str, name: str) -> None:
-    start, title = f"relu_stability.{key}", f"MNIST, linf {EPS:g}, {label}"
-    units, taps, filters = _SIZES.get(key, (4_804, 400, 16))
-    pruned = "Weights below 0.001 are pruned first, ReLUs are not. "
+_PRUNED = "Weights below 0.001 are pruned first, ReLUs are not. "
+
+
+def _left(start: str, title: str, name: str, sizes: tuple[int, int, int]) -> None:
+    """What pruning leaves of ``sizes`` ReLUs, and weights in filters of the first layer."""
+    units, taps, filters = sizes
 
     @claim(
         f"{start}_live",
@@ -59,7 +61,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + f"The others are constants: no path of weights leads to them. Of {units:,}.",
+        note=_PRUNED + f"The others are constants: no path of weights leads to them. Of {units:,}.",
     )
     def live(n: int | None = None) -> Measurement:
         counts = count_units(network(name), data.mnist(n=1)[0], 0.0)
@@ -73,11 +75,15 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + f"Of {taps} in {filters} filters; the series counts them filter by filter.",
+        note=_PRUNED + f"Of {taps} in {filters} filters; the series counts them filter by filter.",
     )
     def weights(n: int | None = None) -> Measurement:
         first = next(iter(network(name).parameters()))
         return Measurement(int((first != 0).sum()), series=_columns(weights=(first != 0).flatten(1).sum(1).tolist()))
+
+
+def _seen(start: str, title: str, name: str) -> None:
+    """What units do over images, and what may be read off them."""
 
     @claim(
         f"{start}_behaviour",
@@ -85,7 +91,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + "Over 1,000 clean test images. The series has constant, always on, always off and switching units.",
+        note=_PRUNED + "Over 1,000 clean test images. The series has constant, always on, always off and switching units.",
     )
     def behaviour(n: int | None = None) -> Measurement:
         found = structure.behaviour(network(name), data.mnist(n=n or 1000)[0])
@@ -98,7 +104,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=1,
         networks=[name],
-        note=pruned + "Mean over 1,000 test images, PGD of 40 steps.",
+        note=_PRUNED + "Mean over 1,000 test images, PGD of 40 steps.",
     )
     def switched(n: int | None = None) -> Measurement:
         x, y = data.mnist(n=n or 1000)
@@ -110,7 +116,7 @@ def _inside(key: str, label: str, name: str) -> None:
         f"{title}: digits read off the last ReLU layer by a linear probe",
         digits=2,
         networks=[name],
-        note=pruned + "Ridge regression on 5,000 test images, measured on the other 5,000. The series has, layer by layer "
+        note=_PRUNED + "Ridge regression on 5,000 test images, measured on the other 5,000. The series has, layer by layer "
         "from the input on, the digit and the share of variance explained of ink, slant and pixels.",
     )
     def probe(n: int | None = None) -> Measurement:
@@ -124,7 +130,7 @@ def _inside(key: str, label: str, name: str) -> None:
         f"{start}_energy",
         f"{title}: energy of the first filters at low frequencies",
         networks=[name],
-        note=pruned + "Below half of the highest frequency in both directions; mean over the filters that are left. A "
+        note=_PRUNED + "Below half of the highest frequency in both directions; mean over the filters that are left. A "
         "filter of a single tap has a quarter.",
     )
     def energy(n: int | None = None) -> Measurement:
@@ -133,7 +139,9 @@ def _inside(key: str, label: str, name: str) -> None:
 
 
 for _key, (_label, _name) in NETWORKS.items():
-    _inside(_key, _label, _name)
+    _head = f"relu_stability.{_key}", f"MNIST, linf {EPS:g}, {_label}", _name
+    _left(*_head, _SIZES.get(_key, (4_804, 400, 16)))
+    _seen(*_head)
 
 
 # ---------------------------------------------------------------------------------------------- floating point
