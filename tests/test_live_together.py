@@ -314,7 +314,7 @@ def test_the_rows_come_from_the_manifest(monkeypatch):
 
 def test_each_row_of_the_chapter_has_a_group_and_papers_with_names():
     for rows in defences.ROWS.values():
-        groups = {key: tables._group(key, row) for key, row in rows.items()}
+        groups = {key: tables.group_of(key, row) for key, row in rows.items()}
         assert [key for key, group in groups.items() if group == "no defence"] == ["none"]
         assert all((group == "pair") == ("," in rows[key].label) for key, group in groups.items())
         assert all(paper in tables.PAPERS for row in rows.values() for paper in row.papers)

@@ -111,9 +111,9 @@ def test_a_cell_of_the_transfer_table_by_hand(key, kind):
     moved = ((x + 8 / 255 * sign).clamp(0, 1) * 255).round() / 255
     fooled = source(moved).argmax(1) != y
     hits = int((target(moved[fooled]).argmax(1) == y[fooled]).sum())
-    x_adv, labels = claims._made(claims.SOURCES[kind].network, "FGSM 8", 60)
+    x_adv, labels = claims.adversarial_images(claims.SOURCES[kind].network, "FGSM 8", 60)
     assert abs(len(labels) - int(fooled.sum())) <= 1, "a gradient near 0 may have the other sign"
-    assert abs(claims._right(claims.ROWS[key].network, x_adv, labels)[0] - hits) <= 1
+    assert abs(claims.count_right(claims.ROWS[key].network, x_adv, labels)[0] - hits) <= 1
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if "ours" in e.series], ids=lambda e: e.id)

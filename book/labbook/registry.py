@@ -20,7 +20,7 @@ class Claim:
     ('start_here.clean', 'start_here', 'fast')
     """
 
-    id: str
+    id: str  # these words stand again in the claim's entry, which is read without the code
     title: str
     measure: Callable[..., Measurement]
     paper: float | None
@@ -73,7 +73,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Ten parameters, since all but the first two are words for the manifest, by name, with the defaults of most claims.
+# Ten parameters, since all but the first two are words for the manifest, by name, with the defaults of most claims. Calls
+# look alike, line by line, and stand so: they are a chapter's table of claims, where one looks for an id or a title.
 def claim(
     id: str,
     title: str,

@@ -12,7 +12,7 @@ PAPERS = {"feature_squeezing": "Feature Squeezing", "relu_stability": "ReLU stab
 GROUPS = ("no defence", "one defence", "pair")
 
 
-def _group(key: str, row: Row) -> str:
+def group_of(key: str, row: Row) -> str:
     return GROUPS[len(row.papers) + ("adversarial" in key)]
 
 
@@ -34,7 +34,7 @@ def rows(chapter: str = "all_against_all") -> list[dict[str, Any]]:
                     "setting": f"{setting.label}, {setting.budget}",
                     "key": key,
                     "label": "no defence" if key == "none" else row.label,
-                    "group": _group(key, row),
+                    "group": group_of(key, row),
                     "papers": [PAPERS[paper] for paper in row.papers],
                     "flags": list(worst.flags),
                     "outcomes": {name: worst.series[name] for name in ATTACKS},

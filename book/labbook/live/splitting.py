@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
 from .caps import power
-from .figure import Figure, module
+from .figure import Figure, existing, module
 from .gallery import BLUE, GREY, ORANGE
 
 
@@ -69,9 +69,7 @@ class SplittingAnimation(Figure):
 
     @traitlets.validate("level")
     def _exists(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.levels):
-            raise traitlets.TraitError(f"level is {proposal['value']}; there are {len(self.levels)}, from 0")
-        return proposal["value"]
+        return existing(proposal, len(self.levels))
 
     def describe(self) -> str:
         return (

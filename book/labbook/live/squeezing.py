@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advlab.data import CIFAR10_CLASSES
 
-from .figure import Figure, module
+from .figure import Figure, existing, module
 from .gallery import BLUE, GREEN, GREY, ORANGE
 from .network import encoded, pack_network, pixels_of, rounded
 
@@ -65,9 +65,7 @@ class _Twins(Figure):
 
     @traitlets.validate("example")
     def _exists(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.labels):
-            raise traitlets.TraitError(f"example is {proposal['value']}; there are {len(self.labels)}, from 0")
-        return proposal["value"]
+        return existing(proposal, len(self.labels))
 
     def _input(self) -> Tensor:
         """The image that is squeezed, (1, c, h, w)."""

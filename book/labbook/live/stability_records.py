@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from numpy.typing import NDArray
 
-from .figure import Figure, module
+from .figure import Figure, existing, module
 from .gallery import BLUE, GREY, ORANGE
 from .network import encoded
 from .stability import HUES, Array, state_of
@@ -87,9 +87,7 @@ class SettlingUnits(Figure):
 
     @traitlets.validate("record")
     def _exists(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.steps):
-            raise traitlets.TraitError(f"record is {proposal['value']}; there are {len(self.steps)}, from 0")
-        return proposal["value"]
+        return existing(proposal, len(self.steps))
 
     def computed(self) -> list[list[int]]:
         """Units unstable, always active and always zero of each training at the present record, as the page counts them."""

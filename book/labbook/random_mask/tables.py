@@ -7,7 +7,7 @@ import math
 from advlab.recipes.masking import ARMS
 
 from .. import results
-from ..tables import Cell, Grid
+from ..tables import Cell, Grid, cell
 from . import paper
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER
@@ -23,9 +23,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _cell(id: str) -> Cell:
-    entry = results.get(f"random_mask.{id}")
-    interval = "" if entry.interval is None else entry.show("interval")
-    return (entry.show(), interval, "" if entry.paper is None else entry.show("paper"))
+    return cell(results.get(f"random_mask.{id}"))
 
 
 def _series(id: str) -> list[Cell]:

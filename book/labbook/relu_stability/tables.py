@@ -9,7 +9,7 @@ from advlab import zoo
 from advlab.evaluate import clopper_pearson
 
 from .. import results
-from ..tables import Cell, Grid
+from ..tables import Cell, Grid, cell
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
 from .paper import ABLATION, OTHERS, STEPS
@@ -17,9 +17,7 @@ from .sweep_claims import STRUCTURES
 
 
 def _cell(id: str) -> Cell:
-    entry = results.get(f"relu_stability.{id}")
-    interval = "" if entry.interval is None else entry.show("interval")
-    return (entry.show(), interval, "" if entry.paper is None else entry.show("paper"))
+    return cell(results.get(f"relu_stability.{id}"))
 
 
 def _count(value: float) -> Cell:
