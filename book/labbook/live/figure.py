@@ -22,6 +22,13 @@ def module(*names: str) -> str:
     return "\n".join((HERE / name).read_text() for name in ("kit.js", *names))
 
 
+def existing(proposal: Any, count: int) -> int:
+    """For a trait's validator: the index proposed, which must be below ``count``."""
+    if proposal["value"] >= count:
+        raise traitlets.TraitError(f"{proposal['trait'].name} is {proposal['value']}; there are {count}, from 0")
+    return proposal["value"]
+
+
 def png(picture: Picture) -> bytes:
     """The picture as PNG bytes, the same each time."""
     buffer = io.BytesIO()
@@ -32,6 +39,7 @@ def png(picture: Picture) -> bytes:
 class Figure(anywidget.AnyWidget):
     """A figure whose JavaScript computes; subclasses set ``_esm`` by :func:`module` and say what they show.
 
+    Figures that show alike things declare alike traits, each its own: they are what its page reads.
     ``describe()`` gives the alt text, ``still()`` the picture for places without scripts.
 
     >>> class Square(Figure):

@@ -66,7 +66,7 @@ def rounded(net: nn.Sequential) -> nn.Sequential:
     return twin
 
 
-def _bytes(x: Tensor, name: str) -> Tensor:
+def pixels_of(x: Tensor, name: str) -> Tensor:
     """Images in multiples of 1/255 as bytes."""
     x = x.detach().cpu()
     pixels = (x * 255).round()
@@ -75,5 +75,5 @@ def _bytes(x: Tensor, name: str) -> Tensor:
     return pixels.to(torch.uint8)
 
 
-def _base64(array: np.ndarray) -> str:
+def encoded(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

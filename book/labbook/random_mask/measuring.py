@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
-from advlab import data, evaluate, zoo
+from advlab import data, zoo
 from advlab.attacks import fgsm, pgd
 from advlab.evaluate import Attack
+
+from ..results import Measurement
+from ..stats import mean_over_seeds, share_columns, share_of
 
 SEEDS = (0, 1, 2)  #: of the networks that are trained three times
 
@@ -71,18 +73,9 @@ def images(n: int) -> tuple[Tensor, Tensor]:
 
 def columns(cells: Sequence[tuple[int, int]], printed: Sequence[float]) -> dict[str, list[float]]:
     """Columns of a series from (right, n) of each attack and the paper's numbers."""
-    ends = [evaluate.clopper_pearson(k, n) for k, n in cells]
-    return {
-        "ours": [k / n if n else math.nan for k, n in cells],
-        "low": [low for low, _ in ends],
-        "high": [high for _, high in ends],
-        "n": [float(n) for _, n in cells],
-        "paper": list(printed),
-    }
+    return share_columns([share_of(k, n) for k, n in cells]) | {"paper": list(printed)}
 
 
-def over_seeds(shares: list[float]) -> tuple[float, tuple[float, float]]:
-    """The mean of the shares of several trainings and a 95 % interval, by Student's distribution, inside [0, 1]."""
-    mean = float(np.mean(shares))
-    spread = float(student.ppf(0.975, len(shares) - 1) * np.std(shares, ddof=1) / len(shares) ** 0.5)
-    return mean, (max(0.0, mean - spread), min(1.0, mean + spread))
+def over_trainings(shares: Sequence[float], n: int, series: Mapping[str, list[float]]) -> Measurement:
+    """The mean of the shares of several trainings, an interval over them, inside [0, 1]; of ``n`` images each."""
+    return replace(mean_over_seeds(np.array(shares), 0.0, 1.0), n=n, series=dict(series))
