@@ -16,8 +16,9 @@ from advlab.evaluate import clopper_pearson
 from advlab.squeezing.squeezers import SQUEEZERS
 from advlab.verification.certificates import verify_one_bit
 
+from ..networks import network
 from ..results import Measurement, claim
-from .defences import CURVES, ROWS, SETTINGS, Row, images, network
+from .defences import CURVES, ROWS, SETTINGS, Row, images
 from .ladder import FULL, PROVED, TRIAL, attacked, knowing, proved
 
 IMAGES = 200

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from advlab import data, evaluate, zoo
+from advlab import data, evaluate
 
+from .. import networks
 from ..results import Measurement
 from . import examples
 
@@ -17,7 +18,7 @@ NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def network(dataset: str) -> nn.Module:
-    return zoo.load(examples.NETWORKS[dataset]).requires_grad_(False)
+    return networks.network(examples.NETWORKS[dataset])
 
 
 def clean(dataset: str, n: int | None) -> tuple[Tensor, Tensor]:

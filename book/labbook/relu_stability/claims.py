@@ -7,8 +7,8 @@ proof or a witness, so that it outlives the code that found it; its seconds are 
 
 from __future__ import annotations
 
+import copy
 import functools
-import lzma
 import math
 import time
 from dataclasses import dataclass
@@ -19,16 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advlab import data, evaluate, zoo
+from advlab import data, evaluate
 from advlab.attacks import pgd
 from advlab.stability.bounds import box, count_units, interval_bounds
+from advlab.store import StoreError
 from advlab.verification.affine import normal_form
-from advlab.verification.dataset import Store, StoreError, Verdicts, verify_dataset
+from advlab.verification.dataset import Store, Verdicts, verify_dataset
 from advlab.verification.reduced import class_margins, reduce
 from advlab.verification.search import mixed_integer
 from advlab.verification.verifier import STAGES
 
 from .. import results
+from ..networks import network
 from ..results import Measurement, claim
 from . import paper
 
@@ -81,11 +83,6 @@ ROWS = {
 }
 
 
-@functools.cache
-def network(name: str) -> nn.Module:
-    return zoo.load(name).requires_grad_(False)
-
-
 def share(hits: Tensor) -> Measurement:
     k, n = int(hits.sum()), len(hits)
     return Measurement(k / n if n else math.nan, n, evaluate.clopper_pearson(k, n))
@@ -118,10 +115,9 @@ def verdicts(row: Row, n: int | None = None) -> Verdicts:
             return call(store=kept, progress=False)
         except StoreError:  # some are not there, and this file is to be read only
             pass
-    working = data.data_directory() / "verdicts" / kept.stem
+    working = data.data_directory() / "verdicts" / f"{row.network}-{row.eps:g}.sqlite"
     if kept.exists() and not working.exists():
-        working.parent.mkdir(parents=True, exist_ok=True)
-        working.write_bytes(lzma.decompress(kept.read_bytes()))
+        Store(working).records.take(kept)
     found = call(store=working)
     kept.parent.mkdir(exist_ok=True)
     Store(working).pack(kept)
@@ -166,11 +162,11 @@ def _units(row: Row, method: str, n: int) -> Measurement:
 def _interval(row: Row, n: int | None) -> Measurement:
     """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
     x, y, proved = *row.data(n), []
+    net = copy.deepcopy(network(row.network)).double()
     with torch.no_grad():
         for a, b in zip(x.double().split(500), y.split(500), strict=True):
-            low, high = interval_bounds(network(row.network).double(), a, row.eps)[-1]
+            low, high = interval_bounds(net, a, row.eps)[-1]
             proved.append(low.gather(1, b[:, None])[:, 0] > high.scatter(1, b[:, None], -math.inf).amax(1))
-    network(row.network).float()
     return share(torch.cat(proved))
 
 
