@@ -15,9 +15,10 @@ import torch
 from advlab.squeezing.squeezers import SQUEEZERS
 from advlab.verification.certificates import verify_one_bit
 
+from ..networks import network
 from ..results import Measurement, claim
 from ..stats import curve, share, share_of
-from .defences import CURVES, ROWS, SETTINGS, Row, images, network
+from .defences import CURVES, ROWS, SETTINGS, Row, images
 from .ladder import FULL, PROVED, TRIAL, adaptive_attack, attacked, proved
 
 IMAGES = 200

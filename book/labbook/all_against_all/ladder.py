@@ -17,7 +17,8 @@ from advlab.squeezing.squeezers import SQUEEZERS
 from advlab.verification.certificates import needed_lead, verify_one_bit, verify_squeezed
 from advlab.verification.verifier import verify
 
-from .defences import SETTINGS, Row, defended, images, network
+from ..networks import network
+from .defences import SETTINGS, Row, defended, images
 
 #: The attacks, weakest knowledge first. "clean" is none.
 ATTACKS = ("clean", "noise", "transfer", "Square", "PGD", "adaptive")

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from advlab import data, zoo
+from advlab import data
 
+from .. import networks
 from ..results import Measurement
 from ..stats import pooled
 from . import examples
@@ -18,7 +19,7 @@ NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def network(dataset: str) -> nn.Module:
-    return zoo.load(examples.NETWORKS[dataset]).requires_grad_(False)
+    return networks.network(examples.NETWORKS[dataset])
 
 
 def clean(dataset: str, n: int | None) -> tuple[Tensor, Tensor]:

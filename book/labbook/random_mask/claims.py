@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from advlab import data, evaluate
 from advlab.attacks import cw_l2
+from advlab.data import eight_bits
 from advlab.evaluate import Attack
 from advlab.masking.networks import masked_resnet, redraw_masks
 from advlab.models import resnet
@@ -25,7 +26,7 @@ from advlab.models import resnet
 from ..results import Measurement, claim
 from ..stats import share_of
 from . import paper
-from .measuring import columns, fgsm_in_8_bits, images, in_8_bits, network, over_trainings, pgd_in_8_bits
+from .measuring import columns, fgsm_in_8_bits, images, network, over_trainings, pgd_in_8_bits
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ CW_IMAGES = 100
 
 def _cw(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The paper's confidence of 40; fewer steps of the search than its 30."""
-    return in_8_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
+    return eight_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
 
 
 TRANSFERS: dict[str, Attack] = {

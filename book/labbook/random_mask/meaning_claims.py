@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from advlab import data, evaluate
+from advlab.data import eight_bits
 from advlab.recipes.masking import ARMS
 
 from ..results import Measurement, claim
 from ..stats import curve, share
-from .measuring import SEEDS, images, in_8_bits, network, over_trainings, pgd_in_8_bits
+from .measuring import SEEDS, images, network, over_trainings, pgd_in_8_bits
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  #: of 255
 IMAGES = 300
@@ -78,9 +79,9 @@ def _judged(key: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
             fooled.append(torch.ones(len(x), dtype=torch.bool))
             if key == "signs":
                 signs = torch.randint(2, x.shape, generator=torch.Generator().manual_seed(0)).to(x) * 2 - 1
-                made = in_8_bits((x + signs * budget / 255).clamp(0, 1))
+                made = eight_bits((x + signs * budget / 255).clamp(0, 1))
             else:
-                made = in_8_bits(mixed(x, y, *_others(), budget / 255))
+                made = eight_bits(mixed(x, y, *_others(), budget / 255))
         for column, seen in zip((flipped, misread), judged(made, y), strict=True):
             column.append(seen)
     return torch.stack(fooled), torch.stack(flipped), torch.stack(misread)

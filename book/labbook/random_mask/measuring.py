@@ -11,39 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advlab import data, zoo
+from advlab import data
 from advlab.attacks import fgsm, pgd
+from advlab.data import eight_bits
 from advlab.evaluate import Attack
 
+from .. import networks
 from ..results import Measurement
 from ..stats import mean_over_seeds, share_columns, share_of
 
 SEEDS = (0, 1, 2)  #: of the networks that are trained three times
 
 
-def in_8_bits(x_adv: Tensor) -> Tensor:
-    """The images (n, c, h, w) in [0, 1] as a file of 8 bits a channel keeps them. A ball of k / 255 is not left."""
-    return (x_adv * 255).round() / 255
-
-
 def fgsm_in_8_bits(budget: int) -> Attack:
-    """The paper's FGSM: one step of ``budget`` / 255, :func:`in_8_bits`."""
+    """The paper's FGSM: one step of ``budget`` / 255, in 8 bits, which leaves no ball of k / 255."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return in_8_bits(fgsm(model, x, y, eps=budget / 255))
+        return eight_bits(fgsm(model, x, y, eps=budget / 255))
 
     return run
 
 
 def pgd_in_8_bits(budget: int, steps: int, step: int = 1, momentum: float | None = None) -> Attack:
-    """The paper's PGD, :func:`in_8_bits`: no random start, and all of its steps, however early the network is fooled.
+    """The paper's PGD, in 8 bits: no random start, and all of its steps, however early the network is fooled.
 
     Steps of ``step`` / 255 inside ``budget`` / 255; ``momentum`` is that of :func:`advlab.attacks.pgd`.
     """
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         options: dict[str, Any] = {"random_start": False, "active_set": False, "momentum": momentum}
-        return in_8_bits(pgd(model, x, y, eps=budget / 255, steps=steps, step_size=step / 255, **options))
+        return eight_bits(pgd(model, x, y, eps=budget / 255, steps=steps, step_size=step / 255, **options))
 
     return run
 
@@ -62,7 +59,7 @@ class Averaged(nn.Module):
 @functools.cache
 def network(name: str) -> nn.Module:
     """A network of the zoo, or the average of several whose names are joined by "+", without gradients of its weights."""
-    members = [zoo.load(part).requires_grad_(False) for part in name.split("+")]
+    members = [networks.network(part) for part in name.split("+")]
     return members[0] if len(members) == 1 else Averaged(*members).eval()
 
 

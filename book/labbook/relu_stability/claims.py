@@ -7,23 +7,25 @@ proof or a witness, so that it outlives the code that found it; its seconds are 
 
 from __future__ import annotations
 
+import copy
 import functools
-import lzma
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from advlab import data, evaluate, zoo
+from advlab import data, evaluate
 from advlab.attacks import pgd
 from advlab.stability.bounds import count_units, interval_bounds
-from advlab.verification.dataset import Store, StoreError, Verdicts, verify_dataset
+from advlab.store import StoreError
+from advlab.verification.dataset import Store, Verdicts, verify_dataset
 from advlab.verification.verifier import STAGES
 
 from .. import results
+from ..networks import network
 from ..results import Measurement, claim
 from ..stats import mean_over_images, ratio, share
 from . import paper
@@ -77,11 +79,6 @@ ROWS = {
 }
 
 
-@functools.cache
-def network(name: str) -> nn.Module:
-    return zoo.load(name).requires_grad_(False)
-
-
 # ---------------------------------------------------------------------------------------------- verdicts
 
 
@@ -109,10 +106,9 @@ def verdicts(row: Row, n: int | None = None) -> Verdicts:
             return call(store=kept, progress=False)
         except StoreError:  # some are not there, and this file is to be read only
             pass
-    working = data.data_directory() / "verdicts" / kept.stem
+    working = data.data_directory() / "verdicts" / f"{row.network}-{row.eps:g}.sqlite"
     if kept.exists() and not working.exists():
-        working.parent.mkdir(parents=True, exist_ok=True)
-        working.write_bytes(lzma.decompress(kept.read_bytes()))
+        Store(working).records.take(kept)
     found = call(store=working)
     kept.parent.mkdir(exist_ok=True)
     Store(working).pack(kept)
@@ -150,11 +146,11 @@ def _units(row: Row, method: str, n: int) -> Measurement:
 def _interval(row: Row, n: int | None) -> Measurement:
     """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
     x, y, proved = *row.data(n), []
+    net = copy.deepcopy(network(row.network)).double()
     with torch.no_grad():
         for a, b in zip(x.double().split(500), y.split(500), strict=True):
-            low, high = interval_bounds(network(row.network).double(), a, row.eps)[-1]
+            low, high = interval_bounds(net, a, row.eps)[-1]
             proved.append(low.gather(1, b[:, None])[:, 0] > high.scatter(1, b[:, None], -math.inf).amax(1))
-    network(row.network).float()
     return share(torch.cat(proved))
 
 
