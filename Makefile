@@ -21,7 +21,7 @@ JOBS ?= 2
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book pdf slides colab pictures test lint lab refresh bench wheels clean
+.PHONY: help book pdf slides colab pictures quick test lint lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -69,6 +69,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/typos
 	$(BIN)/basedpyright --level error
+
+quick: lint
+	$(BIN)/python book/chores.py check
+	$(BIN)/python -m pytest -q tests/test_structure.py tests/test_habits.py tests/test_notebooks.py
 
 test: book lint
 	$(BIN)/python book/chores.py check

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import traitlets
+from ipywidgets import widget_serialization
 from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from advlab.data import CIFAR10_CLASSES
 
 from .figure import Figure, existing, module
 from .gallery import BLUE, GREEN, GREY, ORANGE
-from .network import encoded, pack_network, pixels_of, rounded
+from .network import Network, encoded, pixels_of, rounded
 
 BITS, WINDOWS = range(1, 9), range(1, 6)
 
@@ -129,8 +130,7 @@ class SqueezeDigit(_Twins):
     """
 
     _esm = module("plot.js", "network.js", "squeezing_math.js", "squeezing_parts.js", "squeeze_digit.js")
-    layers = traitlets.List().tag(sync=True)
-    weights = traitlets.Unicode().tag(sync=True)
+    network = traitlets.Instance(Network).tag(sync=True, **widget_serialization)
     threshold = traitlets.Float().tag(sync=True)
     flagged = traitlets.Bool(False).tag(sync=True)
 
@@ -145,9 +145,8 @@ class SqueezeDigit(_Twins):
         attack: str | Sequence[str] = "an attack",
         **values: Any,
     ) -> None:
-        layers, weights = pack_network(net, tuple(x.shape[1:]))
-        self._net = rounded(net)
-        super().__init__(layers=layers, weights=weights, threshold=threshold, **self._keep(x, y, x_adv, attack), **values)
+        self._net, packed = rounded(net), Network.pack(net, tuple(x.shape[1:]))
+        super().__init__(network=packed, threshold=threshold, **self._keep(x, y, x_adv, attack), **values)
 
     def computed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Input, reduced and median images (3, 1, h, w), probabilities (3, 10), and the two scores, as the page finds them."""
