@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ..attacks.steps import _Adam
+from ..attacks.steps import Adam
 from .affine import Array, Index, Round, Rounds
 
 
@@ -244,7 +244,7 @@ def optimised(
     """
     free = [s.clone() for s in (*slopes, *(multipliers or []))]
     count = len(slopes)
-    movers = [_Adam(t, rate if k < count else rate / 2) for k, t in enumerate(free)]
+    movers = [Adam(t, rate if k < count else rate / 2) for k, t in enumerate(free)]
     best: Relaxed | None = None
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in range(steps):
