@@ -4,12 +4,14 @@ Each test has one mark, by where it stands and what it asks for. ``browser``: it
 module whose examples it runs, imports nothing of the book. ``book``: all others. ``slow`` comes on top: such tests run with
 ``--slow`` alone. ``-m library`` does not even collect the others.
 
-After a run that had notebooks in it, how long each took is printed, and noted in build/execution_times.json.
+What a run leaves in the checkout is named at its end, and where nobody edits, with ``$CI``, makes it fail. After a run that had
+notebooks in it, how long each took is printed, and noted in build/execution_times.json.
 """
 
 import ast
 import datetime
 import os
+import subprocess
 from collections import Counter
 from functools import cache
 from itertools import chain
@@ -22,6 +24,7 @@ from browser import needs_chromium
 from advlab import data, models, training
 
 ROOT = Path(__file__).resolve().parents[1]
+BEFORE, LEFT = pytest.StashKey(), pytest.StashKey()  # files of the checkout
 torch.set_num_threads(1)
 collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
 os.environ.setdefault("ADVLAB_DAY", str(datetime.date.today().toordinal()))  # one day for all workers, at midnight too
@@ -52,6 +55,25 @@ def pytest_ignore_collect(collection_path, config):
     if config.getoption("markexpr") == "library" and collection_path.is_file() and kind_of(collection_path) != "library":
         return True
     return None
+
+
+def untracked():
+    """Files of the checkout that git neither has nor ignores; none where there is no git."""
+    asked = ["git", "ls-files", "--others", "--exclude-standard"]
+    return set(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.splitlines())
+
+
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[BEFORE] = untracked()
+
+
+@pytest.hookimpl(tryfirst=True)  # the summary comes after it
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[LEFT] = sorted(untracked() - session.config.stash[BEFORE])
+        if session.config.stash[LEFT] and os.environ.get("CI"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
@@ -91,9 +113,13 @@ def net():
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
+    """What the run left; and seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
     import chores
 
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("left in the checkout")
+        for name in left:
+            terminalreporter.line(name)
     seconds = Counter()
     for report in chain.from_iterable(terminalreporter.stats.values()):
         path = Path(getattr(report, "nodeid", "").partition("::")[0])
