@@ -69,6 +69,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/typos
+	$(BIN)/python book/chores.py check
 
 types: $(READY)
 	$(BIN)/basedpyright --level error
@@ -82,7 +83,6 @@ quick: $(READY)
 # The book and the types at the same time. pytest comes last, so that its closing line is the last of the output.
 test: $(READY)
 	$(MAKE) --no-print-directory -j2 book lint types
-	$(BIN)/python book/chores.py check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 lab: $(READY)

@@ -5,6 +5,7 @@ import runpy
 import sys
 from fractions import Fraction
 from importlib import util
+from pathlib import Path
 
 #: Commands of the book, which a reader may type here too.
 _OF_THE_BOOK = ("reproduce", "examples", "transfer")
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--eps", type=_budget, required=True, help="the budget in linf, such as 0.1 or 2/255")
     p.add_argument("--images", type=int, default=100, help="the first so many test images (default: 100)")
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
-    p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.jsonl)")
+    p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
     p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
     p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
     p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
@@ -103,29 +104,20 @@ def _detect(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    import contextlib
-
     import torch
 
-    from . import zoo
-    from .verification import verify_dataset, worker_pool
+    from . import work, zoo
+    from .verification import Store, verify_dataset
 
     torch.set_num_threads(1)
     net = zoo.load(args.name, args.folder)
     x, y = (t[: args.images] for t in zoo.recipe(args.name).test())
-    store = args.store or f"runs/{args.name}-{args.eps:g}.jsonl"
-    with contextlib.ExitStack() as stack:
-        executor = None
-        if args.scheduler:
-            try:
-                from distributed import Client
-            except ImportError as e:
-                raise RuntimeError("a scheduler needs Dask: pip install 'advlab[cluster]'") from e
-            executor = stack.enter_context(Client(args.scheduler)).get_executor()
-        elif args.workers > 1:
-            executor = stack.enter_context(worker_pool(args.workers))
+    store = Path(args.store or f"runs/{args.name}-{args.eps:g}.sqlite")
+    if (old := store.with_suffix(".jsonl")).exists() and not store.exists():  # of versions before there was a store
+        Store(store).records.take(old)
+    with work.workers(args.workers, args.scheduler) as lanes:
         options = {"time_limit": args.time_limit, "solver": args.solver}
-        found = verify_dataset(net, x, y, args.eps, executor=executor, store=store, **options)
+        found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, **options)
     seconds = found.seconds()
     low, high = found.interval
     print(f"{args.name}, linf {args.eps:g}, {len(found)} images: {found.provable:.2%} proved robust ({low:.2%} to {high:.2%}),")

@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 import platformdirs
@@ -35,6 +34,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
+
+from .store import write
 
 Arrays = dict[str, np.ndarray]
 
@@ -281,21 +282,14 @@ def _no_room(folder: Path) -> str:
 
 
 def _write(path: Path, arrays: Arrays) -> Path:
-    """Write atomically: a reader sees the whole file or none."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.writing")
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     try:
-        with open(part, "wb") as f:
-            np.savez(cast(IO[bytes], f), **arrays)  # pyright: ignore[reportArgumentType]
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
+        return write(path, buffer.getvalue())
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise DataError(_no_room(path.parent)) from e
         raise
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def _decode(archive: Path, source: Source) -> Arrays:

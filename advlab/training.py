@@ -7,17 +7,18 @@ off and resumed ends with the same weights as one that was not, on the same mach
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
+
+from .store import write
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -228,9 +229,7 @@ def _save(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> None
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": t.contiguous() for key, t in state.items() if isinstance(t, Tensor)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".writing")
-    save_file(tensors, part, metadata={"run": json.dumps(run)})
-    os.replace(part, path)
+    write(path, save_tensors(tensors, metadata={"run": json.dumps(run)}))
 
 
 def _resume(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> list[float]:

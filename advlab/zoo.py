@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from .evaluate import clopper_pearson, predict
 from .recipes import RECIPES, Recipe, Stream
+from .store import write
 from .training import fit, fit_online
 
 
@@ -200,20 +200,14 @@ def train(
         ),
     }
     path = folder / f"{name}.safetensors"
-    _write(path, raw)
-    _write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+    write(path, raw)
+    write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
     unfinished.unlink(missing_ok=True)
     return path
 
 
 def _parts(x: Tensor, y: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
     return zip(x.split(2000), y.split(2000), strict=True)
-
-
-def _write(path: Path, raw: bytes) -> None:
-    part = path.with_name(path.name + ".writing")
-    part.write_bytes(raw)
-    os.replace(part, path)
 
 
 def _commit() -> str:

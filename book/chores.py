@@ -76,7 +76,9 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 def refresh(mds: list[Path]) -> int:
     for md in mds:
-        nbformat.write(stable(execute(md)), md.with_suffix(".ipynb"))
+        text = nbformat.writes(stable(execute(md)))
+        light = json.dumps(json.loads(text), indent=0, ensure_ascii=False)  # nbformat's indent weighs as much as a figure
+        md.with_suffix(".ipynb").write_text(light + "\n")
         print(f"refreshed {md.relative_to(ROOT)}")
     return 0
 

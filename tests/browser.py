@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ipywidgets.embed import dependency_state
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = Path(os.environ.get("BOOK_HTML") or ROOT / "build" / "_build" / "html")
@@ -129,13 +130,11 @@ def jupyterlab(folder):
 
 def page_of(figures, folder):
     """The address of a page in ``folder`` with live ``figures``, name -> figure, run by the book's host."""
-    state = {
-        name: {"model_module": "anywidget", "state": {k: v for k, v in f.get_state().items() if k != "layout"}}
-        for name, f in figures.items()
-    }
+    state = dependency_state(list(figures.values()), drop_defaults=False)
     kind = "application/vnd.jupyter.widget"
     views = "".join(
-        f'<p>{html.escape(name)}</p><script type="{kind}-view+json">{json.dumps({"model_id": name})}</script>' for name in state
+        f'<p>{html.escape(name)}</p><script type="{kind}-view+json">{json.dumps({"model_id": f.model_id})}</script>'
+        for name, f in figures.items()
     )
     stored = json.dumps({"state": state}).replace("</", "<\\/")
     host = (ROOT / "book" / "_static" / "live_host.js").as_uri()

@@ -77,7 +77,7 @@ def test_wrong_answers_are_wrong_and_explained(e, wrong, words):
     state = torch.get_rng_state()
     outcome = exercises.check(e.id, wrong)
     assert outcome.status == "wrong"
-    assert words in outcome.says
+    assert words in outcome.message
     assert torch.equal(state, torch.get_rng_state())
     assert "wrong" in outcome._repr_html_()
 
@@ -90,7 +90,7 @@ def test_two_wrong_answers_at_least_and_other_failures(e):
     def breaks(*a):
         raise KeyError("boom")
 
-    assert "KeyError" in exercises.check(e.id, breaks).says
+    assert "KeyError" in exercises.check(e.id, breaks).message
     for useless in ("text", object(), [], torch.zeros(0), torch.tensor(float("nan"))):
         assert exercises.check(e.id, lambda *a, useless=useless: useless).status == "wrong"
 
@@ -99,7 +99,7 @@ def test_an_argument_that_is_changed_is_named():
     def in_place(net, x, y, eps):
         return x.add_(eps)
 
-    assert "in place" in exercises.check("start_here.l2_step", in_place).says
+    assert "in place" in exercises.check("start_here.l2_step", in_place).message
 
 
 def test_bad_calls_say_what_to_do():

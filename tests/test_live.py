@@ -1,6 +1,7 @@
 """The JavaScript of every live figure against Python to 1e-9, run by Node; and what a figure promises its reader."""
 
 import base64
+import io
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_the_network_in_the_page_is_the_network_in_torch(architecture, method, n
     net = net if architecture == "stability" else models.mnist_cnn7().eval()
     x, y = data.mnist("test", 3)
     f = live.DigitAttack(net, x, y, digit=1, method=method, eps=0.13)
-    state = {key: getattr(f, key) for key in ("layers", "weights", "images", "labels", "digit", "method", "eps")}
+    state = {key: getattr(f, key) for key in ("images", "labels", "digit", "method", "eps")}
+    state["layers"], state["weights"] = live.pack_network(net, x.shape[1:])
     found = javascript(tmp_path, figure.module("network.js", "digit_attack.js"), "figure.compute(a)", state)
     twin, image = network.rounded(net), x[1:2].double()
     image = (image * 255).round() / 255
@@ -90,6 +92,52 @@ def test_halves_and_uniforms_to_the_bit(tmp_path):
     assert got == values.astype(float).tolist()
     got = javascript(tmp_path, source, "(() => { const u = figure.uniforms(a); return Array.from({length: 9}, u); })()", 7)
     assert got == gallery.uniforms(9, 7).tolist()
+
+
+@needs_node
+def test_a_shared_network_is_unpacked_to_the_bit(net, tmp_path):
+    layers, weights = live.pack_network(net, (1, 28, 28))
+    held = network.Network.pack(net, (1, 28, 28))
+    assert held is live.DigitAttack(net, *data.mnist("test", 1)).network, "one for all figures"
+    assert held.layers == layers
+    assert len(held.weights) < len(weights)
+    source = figure.module("network.js") + "\nexport { inflated };"
+    got = javascript(tmp_path, source, "await figure.inflated(a)", held.weights)
+    assert got == np.frombuffer(base64.b64decode(weights), "<f2").astype(float).tolist()
+
+
+def test_what_figures_share_is_one_widget_until_it_is_closed(attack_figure):
+    other = live.LinearShift()
+    assert other.look is attack_figure.look
+    assert other.scripts[0] is attack_figure.scripts[0], "kit.js"
+    assert [text.value for text in other.scripts] == list(live.LinearShift._esm.parts)
+    assert other.get_state()["_esm"] == figure.LOADER != other._esm
+    closed = figure.Text.of(value="a text of this test")
+    closed.close()
+    assert figure.Text.of(value="a text of this test") is not closed
+
+
+@pytest.mark.parametrize(("kind", "colours"), [("lines", 256), ("photograph", None), ("transparent", None)])
+def test_a_picture_is_stored_on_a_palette_where_nobody_sees_it(kind, colours):
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    picture = Figure(figsize=(3, 2), facecolor="none" if kind == "transparent" else "white")
+    if kind == "photograph":
+        picture.figimage(np.random.default_rng(0).random((220, 330, 3)))
+    else:
+        picture.subplots().plot([0, 1, 0], color="#1f78c4")
+    raw, plain = io.BytesIO(figure.png(picture)), io.BytesIO()
+    picture.savefig(plain, format="png", dpi=110)
+    stored, drawn = Image.open(raw), Image.open(plain)
+    assert stored.mode == {"lines": "P", "photograph": "RGB", "transparent": "RGBA"}[kind]
+    off = np.abs(np.asarray(stored.convert("RGBA"), int) - np.asarray(drawn.convert("RGBA"), int)).max(-1)
+    if colours is None:
+        assert off.max() == 0
+    else:
+        assert len(stored.getcolors()) <= colours
+        assert (off > 24).mean() <= 1e-4
+        assert len(raw.getvalue()) < 0.5 * len(plain.getvalue())
 
 
 def test_half_precision_costs_next_to_nothing(net):

@@ -657,8 +657,10 @@ def test_training_plays_only_when_asked_and_steps_for_readers_who_want_no_motion
 def test_the_kernel_never_sees_a_lower_bound_above_the_upper(small_page):
     """It would refuse it: when one slider pushes the other, each message holds an interval."""
     watch = """async () => {
-      const { state } = JSON.parse(document.querySelector("script[type$='state+json']").textContent)["state"]["stability-loss"];
-      const address = URL.createObjectURL(new Blob([state._esm], { type: "text/javascript" })), sent = [], told = {};
+      const all = JSON.parse(document.querySelector("script[type$='state+json']").textContent)["state"];
+      const { state } = Object.values(all).find((record) => record.state._anywidget_id?.endsWith(".StabilityLoss"));
+      const parts = state.scripts.map((id) => all[id.replace("IPY_MODEL_", "")].state.value), sent = [], told = {};
+      const address = URL.createObjectURL(new Blob([parts.join("\\n")], { type: "text/javascript" }));
       const model = {
         get: (k) => state[k], set: (k, v) => { state[k] = v; told[k]?.(); }, on: (k, f) => { told[k.slice(7)] = f; },
         save_changes: () => sent.push([state.lower, state.upper]),

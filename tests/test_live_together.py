@@ -290,7 +290,7 @@ def entry(id, series, flags=()):
 
 
 def test_the_rows_come_from_the_manifest(monkeypatch):
-    columns = {name: [1.0, 1.0, 0.0, float(name != "PGD")] for name in ladder.LADDER}
+    columns = {name: [1.0, 1.0, 0.0, float(name != "PGD")] for name in ladder.ATTACKS}
     measured = {}
     for id in ("mnist_none", "mnist_rs", "mnist_mask_adversarial", "mnist_rs_detector", "cifar10_detector", "cifar10_rs"):
         worst = entry(id, columns, ("black-box-wins",) if id == "mnist_rs" else ())
@@ -314,7 +314,7 @@ def test_the_rows_come_from_the_manifest(monkeypatch):
 
 def test_each_row_of_the_chapter_has_a_group_and_papers_with_names():
     for rows in defences.ROWS.values():
-        groups = {key: tables._group(key, row) for key, row in rows.items()}
+        groups = {key: tables.group_of(key, row) for key, row in rows.items()}
         assert [key for key, group in groups.items() if group == "no defence"] == ["none"]
         assert all((group == "pair") == ("," in rows[key].label) for key, group in groups.items())
         assert all(paper in tables.PAPERS for row in rows.values() for paper in row.papers)

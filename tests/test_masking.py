@@ -284,8 +284,8 @@ def test_the_verifier_reads_masked_networks():
     net[1].running_mean.uniform_()
     masked = masking.insert_masks(net, 0.4, layers=["1"], shape=(1, 5, 5), generator=seeded())
     x = torch.rand(20, 1, 5, 5)
-    rounds = normal_form(masked, (1, 5, 5))
-    assert np.allclose(rounds(x.double().flatten(1).numpy()), masked.double()(x.double()).detach().numpy(), atol=1e-12)
+    form = normal_form(masked, (1, 5, 5))
+    assert np.allclose(form(x.double().flatten(1).numpy()), masked.double()(x.double()).detach().numpy(), atol=1e-12)
     counts = stability.count_units(masked, x, 0.1)
     assert counts.constant[0] == 3 * 10
     masked.float()

@@ -46,10 +46,11 @@ def test_the_mean_of_networks_is_the_mean_of_their_logits():
 
 def test_the_interval_over_trainings_is_students():
     shares = [0.2, 0.25, 0.36]
-    mean, (low, high) = measuring.over_seeds(shares)
+    found = measuring.over_trainings(shares, 50, {"seed": [0.0, 1.0, 2.0]})
     theirs = stats.t.interval(0.95, 2, np.mean(shares), stats.sem(shares))
-    assert (mean, low, high) == pytest.approx((np.mean(shares), *np.clip(theirs, 0, 1)))
-    assert measuring.over_seeds([0.0, 0.0, 0.0]) == (0.0, (0.0, 0.0))
+    assert (found.value, *found.interval) == pytest.approx((np.mean(shares), *np.clip(theirs, 0, 1)))
+    assert (found.n, list(found.series)) == (50, ["seed"])
+    assert measuring.over_trainings([0.0, 0.0, 0.0], 9, {}).interval == (0.0, 0.0)
 
 
 def test_the_papers_pgd_is_plain_signed_steps_in_8_bits():
@@ -110,9 +111,9 @@ def test_a_cell_of_the_transfer_table_by_hand(key, kind):
     moved = ((x + 8 / 255 * sign).clamp(0, 1) * 255).round() / 255
     fooled = source(moved).argmax(1) != y
     hits = int((target(moved[fooled]).argmax(1) == y[fooled]).sum())
-    x_adv, labels = claims._made(claims.SOURCES[kind].network, "FGSM 8", 60)
+    x_adv, labels = claims.adversarial_images(claims.SOURCES[kind].network, "FGSM 8", 60)
     assert abs(len(labels) - int(fooled.sum())) <= 1, "a gradient near 0 may have the other sign"
-    assert abs(claims._right(claims.ROWS[key].network, x_adv, labels)[0] - hits) <= 1
+    assert abs(claims.count_right(claims.ROWS[key].network, x_adv, labels)[0] - hits) <= 1
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES.values() if "ours" in e.series], ids=lambda e: e.id)

@@ -1,5 +1,6 @@
 """The pairs of notebook and text twin, and that the check finds each way in which they can go wrong."""
 
+import json
 import re
 
 import nbformat
@@ -7,6 +8,7 @@ import pytest
 from browser import ROOT
 
 import chores
+from labbook.live.figure import LOADER
 
 TWINS = chores.twins([])
 
@@ -97,5 +99,17 @@ def test_the_figures_in_a_notebook_are_those_of_the_library(md):
     for figure in figures:
         module, _, name = figure["_anywidget_id"].rpartition(".")
         made = getattr(importlib.import_module(module), name)
-        for part in ("_esm", "_css"):
-            assert figure[part] == str(getattr(made, part)), f"{name}: {part} of the notebook is another"
+        look, *scripts = (
+            states[id.removeprefix("IPY_MODEL_")]["state"]["value"] for id in (figure["look"], *figure["scripts"])
+        )
+        assert (look, *scripts) == (made._css, *made._esm.parts), f"{name}: scripts or style of the notebook are others"
+        assert figure["_esm"] == LOADER
+
+
+def test_what_figures_share_is_stored_once_and_the_notebooks_are_light():
+    paths = [md.with_suffix(".ipynb") for md in TWINS]
+    for path in paths:
+        states = nbformat.read(path, 4).metadata.get("widgets", {}).get(chores.STATE, {}).get("state", {})
+        long = [v for s in states.values() for v in map(json.dumps, s["state"].values()) if len(v) > 5000]
+        assert len(long) == len(set(long)), f"{path.name} holds something twice"
+    assert sum(path.stat().st_size for path in paths) < 4_000_000

@@ -17,7 +17,9 @@ import docutils.nodes
 import pytest
 import torch
 
+from advlab import work
 from advlab.__main__ import main
+from advlab.store import Records, StoreError
 from labbook import digest, reproduce, results
 
 CLAIMS = """
@@ -26,7 +28,8 @@ from pathlib import Path
 
 import torch
 
-from advlab import evaluate, results, spheres
+from advlab import evaluate, spheres
+from labbook import results
 from labbook.results import Measurement, claim
 
 results.CHAPTERS["trial"] = ("trial_claims",)
@@ -125,7 +128,7 @@ def test_processes_and_a_cluster_find_what_one_process_finds(trial):
     assert list(alone) == [*FAST, "trial.dear"]
     assert alone["trial.cap"].machine["executor"] == "one process"
     (trial / "log").unlink()
-    with reproduce.processes(2) as lanes:
+    with work.workers(2) as lanes:
         pooled = {c.id: e for c, e in reproduce.measured(wanted, lanes)}
     names, pids = log(trial)
     assert names.count("points") == 1, "claims that share it go to one worker"
@@ -136,7 +139,7 @@ def test_processes_and_a_cluster_find_what_one_process_finds(trial):
     options = {"processes": True, "dashboard_address": None, "silence_logs": 50, "local_directory": str(trial)}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as local,
-        reproduce.cluster(local.scheduler_address) as lanes,
+        work.workers(scheduler=local.scheduler_address) as lanes,
     ):
         spread = {c.id: e for c, e in reproduce.measured(wanted, lanes)}
     names, pids = log(trial)
@@ -151,7 +154,7 @@ def test_processes_and_a_cluster_find_what_one_process_finds(trial):
 def test_real_claims_over_processes():
     wanted = results.claims("start_here")
     here = {c.id: facts(e) for c, e in reproduce.measured(wanted, n=8)}
-    with reproduce.processes(2) as lanes:
+    with work.workers(2) as lanes:
         assert {c.id: facts(e) for c, e in reproduce.measured(wanted, lanes, n=8)} == here
     assert len(here) == len(wanted)
 
@@ -160,7 +163,9 @@ SCRIPT = """
 import signal
 import sys
 import trial_claims
+from advlab import work
 from advlab.__main__ import main
+from advlab.store import Records, StoreError
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
@@ -188,10 +193,10 @@ def until(condition, seconds=60):
 def test_a_run_that_is_killed_goes_on_where_it_stopped(trial, monkeypatch, how):
     (trial / "run.py").write_text(SCRIPT)
     command = [sys.executable, "run.py", "reproduce", "trial", "--tier", "laptop", "--workers", "2"]
-    journal = trial / "results" / ".reproduce-trial-laptop.jsonl"
+    journal = trial / "results" / ".reproduce-trial-laptop.sqlite"
     monkeypatch.setenv("TRIAL_SECONDS", "0.7")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2)
+    until(lambda: len(reproduce.read(journal)) >= 2)
     process.send_signal(how)
     assert process.wait() == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     _, pids = log(trial)
@@ -201,8 +206,6 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(trial, monkeypatch, how):
     assert set(results.load("trial")) <= set(before), "the journal is first"
     if how == signal.SIGINT:
         return
-    with journal.open("a") as f:
-        f.write('[{"id": "tri')  # a line that a kill cut off
     monkeypatch.delenv("TRIAL_SECONDS")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -241,7 +244,7 @@ def test_a_claim_that_raises_is_named_and_the_others_go_on(trial, monkeypatch, c
     monkeypatch.setenv("TRIAL_WEAK", "raises")
     assert main(["reproduce", "trial"]) == 1
     assert "not done: trial.weak: KeyError: 'no such thing'" in capsys.readouterr().err
-    in_a_worker = reproduce._work("trial_claims", "trial.weak", None, "process pool")
+    in_a_worker = reproduce.measure("trial_claims", "trial.weak", None, "process pool")
     assert in_a_worker == reproduce.Failure("KeyError: 'no such thing'")
     assert set(results.load("trial")) == set(FAST) - {"trial.weak"}
 
@@ -270,27 +273,33 @@ def test_code_that_changed_since_the_kill_is_measured_again(trial):
     (c,) = (c for c in results.claims("trial") if c.id == "trial.cap")
     new = results.measure(c)
     first = dataclasses.replace(new, value=-1.0)
-    journal = trial / "results" / "journal.jsonl"
-    lines = [json.dumps([results.to_json(e), results.to_json(first)]) for e in (dataclasses.replace(new, code="0"), new)]
-    journal.write_text(lines[0] + "\n")
+    journal = trial / "results" / "journal.sqlite"
+    kept = Records(journal, reproduce.KIND)
+    old = {"new": results.to_json(dataclasses.replace(new, code="0")), "old": results.to_json(first)}
+    kept.extend({c.id: old})
     results.save([new])
     (outcome,) = reproduce.run([c], journal=journal)
     assert not outcome.earlier
     assert outcome.old == first, "it is still set beside the number before the run"
-    journal.write_text("\n".join(lines) + "\n")
+    assert not journal.exists()
+    kept.extend({c.id: old | {"new": results.to_json(new)}})
     (outcome,) = reproduce.run([c], journal=journal)
     assert (outcome.earlier, outcome.found, outcome.old) == (True, new, first)
-    journal.write_text("some other file\n")
-    with pytest.raises(ValueError, match="is no journal"):
+    kept.extend({c.id: {"new": {"id": c.id}, "old": None}})
+    with pytest.raises(ValueError, match="is no journal of this version"):
         list(reproduce.run([c], journal=journal))
+    journal.write_text("some other file\n")
+    with pytest.raises(StoreError, match="is no store"):
+        list(reproduce.run([c], journal=journal))
+    assert journal.read_text() == "some other file\n"
 
 
 def test_a_worker_with_other_code_is_refused(trial):
     results.claim_version(results.CLAIMS["trial.dear"])  # of what this process has, not of what the file will say
-    with reproduce.processes(1) as lanes:
+    with work.worker_pool(1) as pool:
         path = trial / "trial_claims.py"
         path.write_text(path.read_text().replace("Measurement(2.0)", "Measurement(3.0)"))
-        found = dict(reproduce.measured([results.CLAIMS["trial.dear"], results.CLAIMS["trial.cap"]], lanes))
+        found = dict(reproduce.measured([results.CLAIMS["trial.dear"], results.CLAIMS["trial.cap"]], [pool]))
     dear, cap = found[results.CLAIMS["trial.dear"]], found[results.CLAIMS["trial.cap"]]
     assert isinstance(dear, reproduce.Failure)
     assert "another version of advlab" in dear.why

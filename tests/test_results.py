@@ -192,7 +192,7 @@ def changed(monkeypatch, module, name):
 def test_the_digest_of_a_claim_has_its_own_networks_and_no_others(monkeypatch):
     (c,) = (c for c in CLAIMS if c.id == "start_here.pgd")
     before = results.claim_version(c)
-    for module, name in (("advlab.recipes", "RECIPES"), ("labbook.results", "CHAPTERS"), ("advlab.zoo", "train")):
+    for module, name in (("advlab.recipes", "RECIPES"), ("labbook.registry", "CHAPTERS"), ("advlab.zoo", "train")):
         changed(monkeypatch, module, name)
     other = dataclasses.replace(zoo.recipe("mnist_cnn7"), build=models.stability_cnn)
     monkeypatch.setitem(zoo.RECIPES, "of_another_chapter", other)

@@ -1,15 +1,12 @@
-"""What a run of the tests says: marks by file, every file on its own, every cell once, and nothing left behind."""
+"""What a run of the tests says: marks by file, every file on its own, and nothing left behind."""
 
 import os
 import subprocess
 import sys
 
 import conftest
-import nbformat
 import pytest
 from browser import ROOT
-
-import chores
 
 FILES = sorted((ROOT / "tests").glob("test_*.py"))
 TODAY = FILES[int(os.environ["ADVLAB_DAY"]) % 16 :: 16]
@@ -54,15 +51,6 @@ def test_the_marks_select_their_tests():
     assert any("test_live_figures_move" in line for line in browser)
     assert not any("test_the_pages_exist" in line for line in browser)
     assert len(collected(*where)) == len(library) + len(browser) + len(collected("-m", "book", *where))
-
-
-def test_every_code_cell_of_every_notebook_is_run_once():
-    found = collected("notebooks")
-    cells = {md.stem: 0 for md in chores.twins([])}
-    for name in cells:
-        cells[name] = sum(c.cell_type == "code" for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
-    assert sorted({line.partition("::")[0] for line in found}) == [f"notebooks/{name}.ipynb" for name in sorted(cells)]
-    assert len(found) == len(set(found)) == sum(cells.values())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch.nn.functional import pad
 
 from advlab import data
-from advlab.squeezing import JOINT, SQUEEZERS, median_filter, non_local_means, reduce_bit_depth
+from advlab.squeezing import JOINT, SQUEEZERS, denoising, median_filter, medians, non_local_means, reduce_bit_depth
 from advlab.squeezing.denoising import bgr_of_lab, lab_of_bgr, smooth_denoise
 
 FLOATS = [torch.float16, torch.float32, torch.float64]
@@ -150,13 +150,28 @@ def test_median_by_looking(h, w, size, seed):
     assert median_filter(x[None, None], size)[0, 0].tolist() == looked
 
 
+@SMALL
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([2, 3]),
+    st.sampled_from([torch.uint8, *FLOATS]),
+    st.sampled_from([2, 256]),
+    st.integers(0, 99),
+)
+def test_networks_are_sorting(shape, size, dtype, levels, seed):
+    x = noise((1, *shape), dtype, seed, levels)
+    plain = torch.empty_like(x[0])
+    medians.median_by_sorting(x[0], plain, size)
+    assert same(medians.medians(x, size)[0], plain)
+
+
 def test_median_of_many_batches_strided_input_and_none(photos, monkeypatch):
     view = photos.transpose(2, 3)[::2, :, 1:, ::3]
     for size in (2, 3, 4):
         whole = scipys(view.contiguous(), size)
         assert same(median_filter(view, size), whole)
-        monkeypatch.setattr("advlab.squeezing.squeezers._CHUNK", 5000)
-        monkeypatch.setattr("advlab.squeezing.squeezers._WINDOWS", 1000)
+        monkeypatch.setattr("advlab.squeezing.medians._CHUNK", 5000)
+        monkeypatch.setattr("advlab.squeezing.medians._WINDOWS", 1000)
         assert same(median_filter(view, size), whole)
         monkeypatch.undo()
         assert median_filter(photos[:0], size).shape == (0, 3, 32, 32)
@@ -280,6 +295,21 @@ def test_non_local_means_is_opencvs_on_any_shape(shape, search, patch, strength,
     before = x.clone()
     assert same(non_local_means(x, search, patch, strength), opencvs(x, search, patch, strength))
     assert same(x, before)
+
+
+@SMALL
+@given(
+    st.tuples(st.sampled_from([1, 2]), st.integers(1, 2), st.integers(1, 8), st.integers(1, 8)),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([2.0, 10.0, 40.0]),
+    st.sampled_from([4, 256]),
+    st.integers(0, 99),
+)
+def test_the_fast_means_are_the_plain_ones(shape, search, patch, strength, levels, seed):
+    planes = noise(shape, torch.uint8, seed, levels)
+    plain = denoising.denoise_plainly(planes, search, patch, strength)
+    assert same(denoising.denoise(planes, search, patch, strength), plain.to(torch.uint8))
 
 
 def test_non_local_means_of_black_and_white_does_not_overflow():

@@ -1,5 +1,7 @@
 """Chapter 3: many verdicts over executors, in a store that survives kill -9, dying workers, a Dask cluster, the command."""
 
+import collections
+import functools
 import json
 import lzma
 import os
@@ -7,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +20,12 @@ import pytest
 import torch
 from torch import nn
 
+import advlab
 from advlab import verification
 from advlab.__main__ import main
+from advlab.store import Records
 from advlab.verification import dataset
+from labbook import evidence
 
 EPS = 0.08
 
@@ -69,15 +74,15 @@ def test_executors_and_orders_change_nothing(serial, tmp_path):
     with ThreadPoolExecutor(3) as threads:
         assert facts(verification.verify_dataset(net, x, y, EPS, executor=threads, progress=False)) == facts(serial)
     with verification.worker_pool(2) as pool:
-        store = tmp_path / "deep" / "verdicts.jsonl"
+        store = tmp_path / "deep" / "verdicts.sqlite"
         found = verification.verify_dataset(net, x, y, EPS, executor=pool, store=store, hardest_first=True, progress=False)
     assert facts(found) == facts(serial)
-    assert len(store.read_text().splitlines()) == len(x)
+    assert len(verification.Store(store)) == len(x)
 
 
 def test_a_store_answers_for_what_it_knows(serial, tmp_path, monkeypatch):
     net, x, y = problem()
-    store = tmp_path / "verdicts.jsonl"
+    store = tmp_path / "verdicts.sqlite"
     first = verification.verify_dataset(net, x[:10], y[:10], EPS, store=store, progress=False)
     asked = []
     true = dataset.verify
@@ -104,7 +109,7 @@ def test_a_store_answers_for_what_it_knows(serial, tmp_path, monkeypatch):
 
 def test_unknown_is_asked_again_with_more_time_or_stages(tmp_path, monkeypatch):
     net, x, y = problem(1)
-    store = tmp_path / "verdicts.jsonl"
+    store = tmp_path / "verdicts.sqlite"
     asked = []
 
     def undecided(*args, **options):
@@ -119,46 +124,76 @@ def test_unknown_is_asked_again_with_more_time_or_stages(tmp_path, monkeypatch):
 
 def test_a_packed_store_is_read(serial, tmp_path, monkeypatch):
     net, x, y = problem()
-    store = tmp_path / "verdicts.jsonl"
+    store = tmp_path / "verdicts.sqlite"
     verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
     packed = verification.Store(store).pack(tmp_path / "verdicts.jsonl.xz")
     assert packed.stat().st_size < store.stat().st_size / 2
+    assert evidence._verdicts(packed, 0).version == advlab.__version__
     kept = [json.loads(line) for line in lzma.decompress(packed.read_bytes()).splitlines()]
     without = {line["stage"] for line in kept if line["witness"] is None and line["status"] == "counterexample"}
     assert without <= {"prediction", "pgd"}
     monkeypatch.setattr(dataset, "verify", None)
     assert facts(verification.verify_dataset(net, x, y, EPS, store=packed, progress=False)) == facts(serial)
+    assert all(line["machine"] and line["date"] for line in kept)
     with pytest.raises(verification.StoreError, match="unpack"):
         verification.Store(packed).add("k", serial.verdicts[0], 1.0, "crown")
+    with pytest.raises(verification.StoreError, match="unpack"):  # and no work is begun
+        verification.verify_dataset(net, x, y, 2 * EPS, store=packed, progress=False)
 
 
-@pytest.mark.parametrize("cut", [1, 30, 200])
-def test_a_line_that_was_cut_off_is_made_again(serial, tmp_path, cut):
+def test_lines_of_earlier_versions_are_taken_over(serial, tmp_path, monkeypatch):
     net, x, y = problem()
-    store = tmp_path / "verdicts.jsonl"
-    verification.verify_dataset(net, x, y, EPS, store=store, progress=False)
-    whole = store.read_bytes()
-    store.write_bytes(whole[:-cut])
-    assert facts(verification.verify_dataset(net, x, y, EPS, store=store, progress=False)) == facts(serial)
-    lines = [json.loads(line) for line in store.read_text().splitlines()]
-    assert len({line["key"] for line in lines}) == len(lines) == len(x)
+    new = tmp_path / "new.sqlite"
+    verification.verify_dataset(net, x, y, EPS, store=new, progress=False)
+    lines = [{"key": key, **record} for key, record in verification.Store(new).records.items()]
+    old = tmp_path / "old.jsonl"
+    for line in lines:
+        del line["version"], line["date"], line["machine"]
+    old.write_text("".join(json.dumps(line) + "\n" for line in lines)[:-100])  # the last was cut off by a kill
+    before = old.read_bytes()
+    with pytest.raises(verification.StoreError, match=r"earlier version: .*take\("):
+        verification.verify_dataset(net, x, y, EPS, store=old, progress=False)
+    taken = verification.Store(tmp_path / "taken.sqlite")
+    assert taken.records.take(old) == len(x) - 1
+    asked = []
+    true = dataset.verify
+    monkeypatch.setattr(dataset, "verify", lambda *args, **options: asked.append(1) or true(*args, **options))
+    assert facts(verification.verify_dataset(net, x, y, EPS, store=taken.records.path, progress=False)) == facts(serial)
+    assert len(asked) == 1
+    assert old.read_bytes() == before
 
 
-def test_files_that_are_no_stores_are_named_and_kept(tmp_path):
-    for name, text in (("a.txt", "my thesis"), ("b.txt", "my thesis\n"), ("c.txt", '{"key": "k"}\n'), ("d.txt", "[1]\n[2]\n")):
-        path = tmp_path / name
-        path.write_text(text)
-        with pytest.raises(verification.StoreError, match=name):
-            verification.Store(path)
-        assert path.read_text() == text
-    (tmp_path / "e.jsonl.xz").write_bytes(lzma.compress(b'{"key": "k"'))
-    with pytest.raises(verification.StoreError, match="middle"):
-        verification.Store(tmp_path / "e.jsonl.xz")
+def test_two_runs_share_the_work(serial, tmp_path, monkeypatch):
+    net, x, y = problem()
+    asked = []
+    true = dataset.verify
+
+    def slow(*args, **options):
+        asked.append(threading.get_ident())
+        time.sleep(0.1)
+        return true(*args, **options)
+
+    monkeypatch.setattr(dataset, "verify", slow)
+    run = functools.partial(verification.verify_dataset, store=tmp_path / "verdicts.sqlite", progress=False)
+    with ThreadPoolExecutor(2) as both:
+        ends = [both.submit(run, net, x, y, EPS, hardest_first=True) for _ in range(2)]
+        assert all(facts(end.result()) == facts(serial) for end in ends)
+    shares = collections.Counter(asked).values()
+    assert len(shares) == 2
+    assert min(shares) >= len(x) / 4
+    assert len(asked) <= 1.4 * len(x), "few are verified twice"
+
+
+def test_a_record_that_is_no_verdict_is_named(tmp_path):
+    path = tmp_path / "cells.sqlite"
+    Records(path, "verdict").extend({"a": {"status": "robust"}})
+    with pytest.raises(verification.StoreError, match=r"cells.sqlite has a record that is no verdict"):
+        verification.Store(path).get("a")
 
 
 def test_bad_calls_are_named_before_any_work(tmp_path):
     net, x, y = problem()
-    store = tmp_path / "verdicts.jsonl"
+    store = tmp_path / "verdicts.sqlite"
     with pytest.raises(ValueError, match="equally many"):
         verification.verify_dataset(net, x, y[:3], EPS, store=store)
     with pytest.raises(TypeError, match="Tanh"):
@@ -172,48 +207,48 @@ def test_bad_calls_are_named_before_any_work(tmp_path):
 
 
 SCRIPT = """
-    import sys, time, torch
-    sys.path.insert(0, {tests!r})
-    import test_stability_dataset as t
-    from advlab import verification
-    torch.set_num_threads(1)
-    add = verification.Store.add
-    verification.Store.add = lambda *a: (add(*a), time.sleep(0.03))  # so that whoever kills it is quick enough
-    net, x, y = t.problem(200)
-    verification.verify_dataset(net, x, y, t.EPS, store=sys.argv[1], progress=False)
+import sys, time, torch
+from advlab import verification
+from advlab.store import Records
+
+torch.set_num_threads(1)
+extend = Records.extend
+Records.extend = lambda *a: (extend(*a), time.sleep(0.03))  # so that whoever kills it is quick enough
+net, x, y = torch.load("problem.pt", weights_only=False)
+verification.verify_dataset(net, x, y, float(sys.argv[2]), store=sys.argv[1], progress=False)
 """
 
 
-def test_killed_ten_times_the_store_is_that_of_one_run(tmp_path):
-    """Kill -9 at ten random moments of a run over 200 inputs."""
-    net, x, y = problem(200)
-    whole = tmp_path / "whole.jsonl"
+def test_killed_four_times_the_store_is_that_of_one_run(tmp_path):
+    """Kill -9 at four random moments of a run over 100 inputs."""
+    net, x, y = problem(100)
+    whole = tmp_path / "whole.sqlite"
     verification.verify_dataset(net, x, y, EPS, store=whole, progress=False)
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
-    store = tmp_path / "killed.jsonl"
-    store.touch()
+    torch.save((net, x, y), tmp_path / "problem.pt")
+    store = tmp_path / "killed.sqlite"
+    command = [sys.executable, "-c", SCRIPT, str(store), str(EPS)]
     chance = random.Random(0)
-    kills = 0
-    for _ in range(10):
-        before = store.stat().st_size
-        process = subprocess.Popen([sys.executable, str(script), str(store)], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        goal = before + chance.randrange(1, 5000)
-        while store.stat().st_size < goal and process.poll() is None:
-            time.sleep(0.001)
+    kills, before = 0, 0
+    for _ in range(4):
+        process = subprocess.Popen(command, cwd=tmp_path)
+        goal = before + chance.randrange(1, 12)
+        while len(verification.Store(store)) < goal and process.poll() is None:
+            time.sleep(chance.random() / 50)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills == 10, "every run was killed while it worked"
-    assert 0 < len(store.read_bytes().splitlines()) < 200
-    subprocess.run([sys.executable, str(script), str(store)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        known = len(verification.Store(store))
+        assert known >= goal
+        before = known
+    assert kills == 4, "every run was killed while it worked"
+    assert before < 100
+    subprocess.run(command, check=True, cwd=tmp_path)
 
     def told(path):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        assert len({line["key"] for line in lines}) == len(lines) == 200
-        return {line["key"]: {k: v for k, v in line.items() if k != "seconds"} for line in lines}
+        return {key: record | {"seconds": 0} for key, record in verification.Store(path).records.items()}
 
     assert told(store) == told(whole)
+    assert len(told(store)) == 100
 
 
 class Bait(nn.Linear):
@@ -244,7 +279,7 @@ def test_a_dead_worker_costs_one_input(monkeypatch):
 def test_a_cluster_that_loses_a_worker_gives_the_same_verdicts(serial, tmp_path):
     """Two worker processes under a local Dask cluster, one killed in mid-run."""
     net, x, y = problem()
-    store = tmp_path / "verdicts.jsonl"
+    store = tmp_path / "verdicts.sqlite"
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50, local_directory=tmp_path
@@ -255,28 +290,28 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_verdicts(serial, tmp_path)
         assert len(set(pids)) == 2
         assert os.getpid() not in pids
         killed = []
-        add = dataset.Store.add
+        extend = Records.extend
 
-        def kill_after_three(self, *args):
-            add(self, *args)
-            if len(self) == 3:
+        def kill_after_three(self, records):
+            extend(self, records)
+            if len(self) >= 3 and not killed:
                 os.kill(pids[0], signal.SIGKILL)
                 killed.append(pids[0])
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dataset.Store, "add", kill_after_three)
+            patch.setattr(Records, "extend", kill_after_three)
             found = verification.verify_dataset(net, x, y, EPS, executor=client.get_executor(), store=store, progress=False)
     assert killed
     assert facts(found) == facts(serial)
 
 
 def test_the_command_verifies_and_goes_on(tmp_path, capsys):
-    store = tmp_path / "v.jsonl"
+    store = tmp_path / "v.sqlite"
     line = ["verify", "mnist_adversarial", "--eps", "1/20", "--store", str(store)]
     assert main([*line, "--images", "2"]) == 0
     assert "2 images: 100.00% proved robust" in capsys.readouterr().out
     assert main([*line, "--images", "4", "--workers", "2"]) == 0
-    assert len(store.read_text().splitlines()) == 4
+    assert len(verification.Store(store)) == 4
     for bad in ("much", "1/0"):
         with pytest.raises(SystemExit):
             main(["verify", "mnist_adversarial", "--eps", bad])
@@ -285,4 +320,4 @@ def test_the_command_verifies_and_goes_on(tmp_path, capsys):
     assert "zoo" in capsys.readouterr().err
     with dask.config.set({"distributed.comm.timeouts.connect": "500ms"}):
         assert main([*line, "--images", "5", "--scheduler", "tcp://127.0.0.1:1"]) == 1
-    assert len(store.read_text().splitlines()) == 4
+    assert len(verification.Store(store)) == 4

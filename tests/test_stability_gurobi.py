@@ -44,9 +44,9 @@ def only_the_solver(monkeypatch):
 
     def undecided(problem, check, attack, budget):
         bounds = torch.full((len(problem.const),), -math.inf).double()
-        return verifier._search(problem, bounds, dict.fromkeys(range(len(bounds))), check, budget)
+        return verifier.search_margins(problem, bounds, dict.fromkeys(range(len(bounds))), check, budget)
 
-    monkeypatch.setattr(verifier, "_bounds", undecided)
+    monkeypatch.setattr(verifier, "try_bounds", undecided)
     monkeypatch.setattr(verifier, "branch_and_bound", lambda *rest, **options: search.Found("unknown", -math.inf))
 
 

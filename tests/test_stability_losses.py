@@ -231,9 +231,9 @@ def test_pruned_networks_have_bounds_a_normal_form_and_verdicts():
     x = torch.rand(200, 1, 3, 3)
     pruned = stability.prune_relus(net, x, 0.3)
     assert 0 < int((pruned[2].mask == 0).sum()) < 30
-    rounds = verification.normal_form(pruned, (1, 3, 3))
-    assert rounds.hidden[0].units == int((pruned[2].mask == 0).sum())
-    np.testing.assert_allclose(rounds(x.double().flatten(1).numpy()), pruned(x).detach().numpy(), atol=1e-5)
+    form = verification.normal_form(pruned, (1, 3, 3))
+    assert form.hidden[0].units == int((pruned[2].mask == 0).sum())
+    np.testing.assert_allclose(form(x.double().flatten(1).numpy()), pruned(x).detach().numpy(), atol=1e-5)
     low, high = stability.interval_bounds(pruned, x[:4], 0.1)[-1]
     for _ in range(50):
         logits = pruned((x[:4] + 0.1 * (2 * torch.rand(4, 1, 3, 3) - 1)).clamp(0, 1))

@@ -25,7 +25,7 @@ def test_the_edge_of_a_linear_network_is_its_margin_over_its_l1_norm():
     net = linear([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0]], [0.0, 0.0])
     x = torch.tensor([0.5, 0.3, 0.6])
     distance = (2 * 0.5 - 0.3 + 0.3) / 3.5
-    found = rounding.edge(net, x, 0, 1.0, tolerance=1e-6)
+    found = rounding.bracket_distance(net, x, 0, 1.0, tolerance=1e-6)
     assert found.proved < distance <= found.broken + 1e-7
     assert found.broken - found.proved <= 1e-6
     assert (found.witness - x).abs().max() <= found.broken + 1e-7
@@ -39,7 +39,7 @@ def test_both_ends_of_an_edge_hold(seed):
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     x = torch.rand(3)
     y = int(net(x[None]).argmax())
-    found = rounding.edge(net, x, y, 0.5, tolerance=1e-3)
+    found = rounding.bracket_distance(net, x, y, 0.5, tolerance=1e-3)
     samples = (x + found.proved * (2 * torch.rand(2000, 3) - 1)).clamp(0, 1)
     assert (net(samples).argmax(1) == y).all()
     if found.witness is not None:
@@ -52,11 +52,11 @@ def test_both_ends_of_an_edge_hold(seed):
 
 def test_an_input_that_is_wrong_already_has_no_proved_budget():
     net = linear([[1.0], [0.0]], [-0.5, 0.0])
-    found = rounding.edge(net, torch.tensor([0.2]), 0, 0.5)
+    found = rounding.bracket_distance(net, torch.tensor([0.2]), 0, 0.5)
     assert (found.proved, found.broken) == (0.0, 0.0)
     for high, tolerance in ((0.0, 1e-3), (float("inf"), 1e-3), (0.5, 0.0)):
         with pytest.raises(ValueError, match="above 0"):
-            rounding.edge(net, torch.tensor([0.2]), 0, high, tolerance=tolerance)
+            rounding.bracket_distance(net, torch.tensor([0.2]), 0, high, tolerance=tolerance)
 
 
 def test_budgets_that_are_not_decided_stay_open(monkeypatch):
@@ -70,7 +70,7 @@ def test_budgets_that_are_not_decided_stay_open(monkeypatch):
         return verification.Verdict("counterexample", "pgd", -1.0, 0.0, (), (x + eps).float())
 
     monkeypatch.setattr(rounding, "verify", verify)
-    found = rounding.edge(nn.Identity(), torch.tensor([0.1]), 0, 0.8, tolerance=1e-3)
+    found = rounding.bracket_distance(nn.Identity(), torch.tensor([0.1]), 0, 0.8, tolerance=1e-3)
     assert 0.199 <= found.proved < 0.2
     assert found.broken == pytest.approx(0.8)
 
@@ -83,12 +83,12 @@ def test_inside_is_inside_exactly(seed, eps):
     x = torch.rand(20, generator=g)
     x[:2] = torch.tensor([0.0, 1.0])
     x_adv = x + 0.5 * torch.randn(20, generator=g)
-    found = rounding.inside(x_adv, x, eps)
+    found = rounding.into_ball(x_adv, x, eps)
     assert found.dtype == torch.float32
     for a, b in zip(found.tolist(), x.tolist(), strict=True):
         assert abs(Fraction(a) - Fraction(b)) <= Fraction(eps) + Fraction(2) ** -53
         assert 0 <= a <= 1
-    near = rounding.inside(x, x, eps)
+    near = rounding.into_ball(x, x, eps)
     assert torch.equal(near, x)
 
 
@@ -117,13 +117,13 @@ def test_a_network_that_is_proved_and_wrong():
         net[2].weight.copy_(torch.tensor([[1.0], [0.0]]))
         net[2].bias.copy_(torch.tensor([-big, 0.5]))
     x = torch.tensor([0.9])
-    at = rounding.edge(net, x, 0, 0.5, tolerance=1e-3)
+    at = rounding.bracket_distance(net, x, 0, 0.5, tolerance=1e-3)
     assert 0.399 < at.proved < 0.4 < at.broken + 1e-6
-    found = rounding.fooled(net, x, 0, at, generator=torch.Generator().manual_seed(0))
+    found = rounding.float32_counterexample(net, x, 0, at, generator=torch.Generator().manual_seed(0))
     assert found is not None
     assert (found - x).abs().max() <= at.proved
     margins = rounding.float32_margins(net, found[None], torch.tensor([0]))
     assert margins["exact"] > 0 > margins["one at a time"]
     sound = linear([[1.0], [0.0]], [0.0, 0.5])
-    at = rounding.edge(sound, x, 0, 0.5, tolerance=1e-3)
-    assert rounding.fooled(sound, x, 0, at, generator=torch.Generator().manual_seed(0)) is None
+    at = rounding.bracket_distance(sound, x, 0, 0.5, tolerance=1e-3)
+    assert rounding.float32_counterexample(sound, x, 0, at, generator=torch.Generator().manual_seed(0)) is None

@@ -77,8 +77,8 @@ def problem_of(seed):
     low, high = (x.double().flatten() - eps).clamp(0, 1), (x.double().flatten() + eps).clamp(0, 1)
     margins = reduced.class_margins(y, 3)
     problem = reduced.reduce(verification.normal_form(net, (1, 2, 2)), low.numpy(), high.numpy(), *margins)
-    values = functools.partial(verifier._least, copy.deepcopy(net).double(), *map(torch.from_numpy, margins))
-    replay = functools.partial(verifier._replayed, values, x, low, high)
+    values = functools.partial(verifier.least_margin, copy.deepcopy(net).double(), *map(torch.from_numpy, margins))
+    replay = functools.partial(verifier.first_counterexample, values, x, low, high)
     return problem, replay, least_margin(net, x, y, eps)
 
 
@@ -112,12 +112,27 @@ def test_branch_and_bound_finds_the_minimum_itself(seed):
     assert not proved(truth + 1e-6)
 
 
+@pytest.mark.parametrize("method", ["crown", "improved"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reduced_problem_is_the_network_on_its_box(seed, method):
+    net, x, y, eps = tiny(seed)
+    box = (x.double().flatten() - eps).clamp(0, 1), (x.double().flatten() + eps).clamp(0, 1)
+    form, (rows, const) = verification.normal_form(net, (1, 2, 2)), reduced.class_margins(y, 3)
+    problem = reduced.reduce(form, *(corner.numpy() for corner in box), rows, const, method)
+    points = box[0] + (box[1] - box[0]) * torch.rand(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    values = points
+    for stage in problem.stages:
+        values = torch.cat([values, (values @ stage.rows.T + stage.const).relu()], 1)
+    expected = form(points.numpy()) @ rows.T + const
+    np.testing.assert_allclose((values @ problem.rows.T + problem.const).numpy(), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(50, 56))
 def test_leaves_give_the_minimum_between_them(seed):
     """Over all signs and margins the least bound is the true minimum; signs that no input has give infinity."""
     problem, _, truth = problem_of(seed)
     bounds = [
-        search._leaf(problem, k, torch.tensor(signs, dtype=torch.int8))
+        search.solve_leaf(problem, k, torch.tensor(signs, dtype=torch.int8))
         for k in range(len(problem.const))
         for signs in itertools.product([-1, 1], repeat=problem.units)
     ]
@@ -203,9 +218,9 @@ def test_the_normal_form_is_the_network(net, shape):
             m.running_mean.normal_()
             m.running_var.uniform_(0.5, 2)
             m.weight.data.normal_()
-    rounds = verification.normal_form(net.eval(), shape)
+    form = verification.normal_form(net.eval(), shape)
     x = torch.rand(6, *shape, dtype=torch.float64)
-    ours = rounds(x.flatten(1).numpy())
+    ours = form(x.flatten(1).numpy())
     np.testing.assert_allclose(ours, net.double()(x).detach().numpy(), atol=1e-12)
     net.float()
 
@@ -419,7 +434,7 @@ def test_threads_and_no_grad_change_nothing():
 
     with ThreadPoolExecutor(5) as pool:
         other = pool.submit(busy)
-        verifier._prepared.clear()
+        verifier.prepared_networks.clear()
         found = [f.result().status for f in [pool.submit(verification.verify, *case, 0.15) for case in cases]]
         stop.set()
         assert other.result() == "done"
@@ -440,16 +455,16 @@ def test_a_layer_that_is_used_twice_counts_twice():
 
 def test_a_solver_that_counts_seconds_of_the_wall_gets_as_many_as_make_the_cpu_seconds(monkeypatch):
     wall, cpu = time.perf_counter(), time.process_time()
-    busy = verifier._Budget(cpu + 50, (wall - 30, cpu - 10), 1e-6, 5, "highs")
+    busy = verifier.Budget(cpu + 50, (wall - 30, cpu - 10), 1e-6, 5, "highs")
     assert busy.slowness == pytest.approx(3, rel=0.05)
-    assert verifier._Budget(cpu + 50, (wall - 1, cpu - 10), 1e-6, 5, "highs").slowness == 1, "threads of a process"
+    assert verifier.Budget(cpu + 50, (wall - 1, cpu - 10), 1e-6, 5, "highs").slowness == 1, "threads of a process"
     asked = []
     monkeypatch.setattr(
         verifier, "mixed_integer", lambda *a, seconds, **_: asked.append(seconds) or search.Found("unknown", -1.0)
     )
     monkeypatch.setattr(verifier, "branch_and_bound", lambda *a, **_: search.Found("unknown", -1.0))
     problem = type("Problem", (), {"units": 5})()
-    verifier._search(problem, torch.tensor([-1.0]), {0: torch.zeros(5)}, None, busy)
+    verifier.search_margins(problem, torch.tensor([-1.0]), {0: torch.zeros(5)}, None, busy)
     left = busy.deadline - time.process_time()
     assert asked[0] == pytest.approx(left * busy.slowness, rel=0.05)
 
@@ -475,8 +490,8 @@ def test_the_hardest_margin_gets_all_the_time_that_it_needs(monkeypatch, units):
     monkeypatch.setattr(verifier.time, "perf_counter", lambda: clock[0])
     problem = type("Problem", (), {"units": units})()
     slopes = {k: torch.zeros(units) for k in range(4)}
-    limits = verifier._Budget(40.0, (0.0, 0.0), 1e-6, 5, "highs")
-    status, stage, bound, _ = verifier._search(problem, torch.tensor([-1.0, 2.0, -3.0, -2.0]), slopes, None, limits)
+    limits = verifier.Budget(40.0, (0.0, 0.0), 1e-6, 5, "highs")
+    status, stage, bound, _ = verifier.search_margins(problem, torch.tensor([-1.0, 2.0, -3.0, -2.0]), slopes, None, limits)
     assert (status, stage, asked) == ("robust", "mixed-integer", [2, 3, 0])
     assert bound > 0
     assert clock[0] < limits.deadline

@@ -91,8 +91,8 @@ def test_a_network_read_is_the_one_in_the_file(tmp_path, parts):
     x = np.random.default_rng(0).random((1, 1, 6, 6)).astype(np.float32)
     (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
     np.testing.assert_allclose(net(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
-    rounds = verification.normal_form(net, shape)
-    np.testing.assert_allclose(rounds(x.reshape(1, -1)), expected, rtol=1e-4, atol=1e-5)
+    form = verification.normal_form(net, shape)
+    np.testing.assert_allclose(form(x.reshape(1, -1)), expected, rtol=1e-4, atol=1e-5)
     y = int(expected.argmax())
     assert verification.verify(net, torch.from_numpy(x[0]), y, 0.0).status == "robust"
     assert verification.verify(net, torch.from_numpy(x[0]), y, 1e-4).status in ("robust", "counterexample")

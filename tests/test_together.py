@@ -41,6 +41,12 @@ def test_no_squeezed_image_of_the_ball_leaves_its_box(name, eps):
     assert not torch.equal(low, high) or eps == 0
 
 
+def test_the_bit_that_proofs_know_is_the_squeezers():
+    near = torch.tensor(0.5).nextafter(torch.tensor([0.0, 0.5, 1.0]))
+    x = torch.cat([near, torch.linspace(0, 1, 1001), torch.arange(256) / 255])
+    assert torch.equal(x.round(), squeezing.SQUEEZERS["1-bit"](x))
+
+
 def test_non_local_means_do_leave_it():
     """Why the chapter leaves them out: they are not monotone."""
     torch.manual_seed(0)
@@ -170,7 +176,7 @@ def test_a_slice_keeps_the_chain(key):
     row = ROWS["mnist"][key]
     ends, _ = ladder.attacked(row, 6, ladder.TRIAL)
     known = ladder.proved(row, 6, ladder.TRIAL)
-    assert tuple(ends) == ladder.LADDER
+    assert tuple(ends) == ladder.ATTACKS
     worst = torch.stack(list(ends.values())).all(0)
     assert not (~worst & (known >= ladder.PROVED)).any()
     assert all(not (stands & ~ends["clean"]).any() for stands in ends.values())
@@ -220,9 +226,9 @@ def test_tables_have_a_row_for_each_defence_and_pair():
         assert [label for label, _ in table.rows] == [row.label for row in ROWS[dataset].values()]
         assert SETTINGS[dataset].label in table.corner
         assert len(comparison.pair_table(dataset).rows) == len(comparison.PAIRS)
-    for told, (_, cells) in zip(comparison.CLAIMS_OF_PAPERS, comparison.claims_table().rows, strict=True):
-        assert cells[0][0] == results.get(told.there).show()
-        assert cells[1][0] == results.get(told.harder).show()
+    for paper, (_, cells) in zip(comparison.CLAIMS_OF_PAPERS, comparison.claims_table().rows, strict=True):
+        assert cells[0][0] == results.get(paper.there).show()
+        assert cells[1][0] == results.get(paper.harder).show()
     for key in CURVES:
         budgets = results.get(f"all_against_all.budgets_{key}").series["eps"]
         assert budgets == sorted(budgets)

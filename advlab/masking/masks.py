@@ -11,7 +11,16 @@ from torch import Generator, Tensor, nn
 
 from ..models import Mask
 
-#: Kinds of masks, as :func:`draw_mask` describes them.
+#: Kinds of masks, with p the share of zeros:
+#:
+#: - ``element``: exactly round(p h w) zeros in each channel, independent across channels: the paper's text, section 2;
+#: - ``tensor``: exactly round(p c h w) zeros in the whole tensor, channels as it comes: the authors' code;
+#: - ``shared``: one map with round(p h w) zeros for all channels, the paper's "same mask";
+#: - ``channel``: exactly round(p c) channels are zero, the others are whole;
+#: - ``periodic``: each channel repeats a tile of ``period`` q by q, cut off at the border. The tiles have round(p q q c)
+#:   zeros in all, and each the number p q q rounded down or up, so that the share is p for every period. q = 1 is
+#:   ``channel``; with q = h = w it is ``element`` where p h w is a whole number;
+#: - ``block``: as ``element`` in blocks of ``block`` by ``block`` values, cut off at the border.
 KINDS = ("element", "tensor", "shared", "channel", "periodic", "block")
 
 
@@ -24,47 +33,43 @@ def draw_mask(
     block: int | None = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Which values of a feature map of ``shape`` (c, h, w) are kept: a bool tensor (c, h, w), uniform given its counts.
+    """Which values of a feature map are kept, uniform given its counts.
 
-    ``drop`` in [0, 1] is the share of zeros, p below. Kinds:
-
-    - ``element``: exactly round(p h w) zeros in each channel, independent across channels: the paper's text, section 2;
-    - ``tensor``: exactly round(p c h w) zeros in the whole tensor, channels as it comes: the authors' code;
-    - ``shared``: one map with round(p h w) zeros for all channels, the paper's "same mask";
-    - ``channel``: exactly round(p c) channels are zero, the others are whole;
-    - ``periodic``: each channel repeats a tile of ``period`` q by q, cut off at the border. The tiles have round(p q q c)
-      zeros in all, and each the number p q q rounded down or up, so that the share is p for every period. q = 1 is
-      ``channel``; with q = h = w it is ``element`` where p h w is a whole number;
-    - ``block``: as ``element`` in blocks of ``block`` by ``block`` values, cut off at the border.
-
-    Raises ValueError for a shape that is not (c, h, w), a share outside [0, 1], an unknown kind, and a period or block that
-    is missing, not wanted, or does not fit.
-
+    Parameters
+    ----------
+    shape : (c, h, w)
+    drop : float in [0, 1], the share of zeros
+    kind : one of :data:`KINDS`
+    period, block : int from 1 to max(h, w), where the kind needs one
+    generator : what to draw from; torch's global generator by default
+    Returns
+    -------
+    Tensor (c, h, w), bool
+    Raises
+    ------
+    ValueError
+        another shape, share or kind, and a period or block that is missing, not wanted, or does not fit
+    Guarantee
+    ---------
+    The counts, exactly. No guarantee of robustness: see :class:`RandomMask`.
+    References
+    ----------
+    Luo et al. (2018), section 2, for "element", "tensor" and "shared"
+    Examples
+    --------
     >>> masks = {kind: draw_mask((4, 8, 8), 0.25, kind=kind) for kind in ("element", "channel")}
     >>> {kind: sorted((~kept).sum((1, 2)).tolist()) for kind, kept in masks.items()}  # zeros in each channel
     {'element': [16, 16, 16, 16], 'channel': [0, 0, 0, 64]}
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
-    if not 0 <= drop <= 1:
-        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    _check_mask(shape, drop, kind, period, block)
     channels, height, width = shape
-    for name, size in (("period", period), ("block", block)):
-        wanted = kind == ("periodic" if name == "period" else "block")
-        if wanted and (size is None or not 1 <= size <= max(height, width)):
-            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {max(height, width)}")
-        if not wanted and size is not None:
-            raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
     if kind == "channel":
         return _exactly(1, channels, [round(drop * channels)], generator).view(-1, 1, 1).repeat(1, height, width)
     if kind == "tensor":
         return _exactly(1, math.prod(shape), [round(drop * math.prod(shape))], generator).view(*shape)
     if kind == "shared":
-        return (
-            _exactly(1, height * width, [round(drop * height * width)], generator).view(1, height, width).repeat(channels, 1, 1)
-        )
+        shared = _exactly(1, height * width, [round(drop * height * width)], generator)
+        return shared.view(1, height, width).repeat(channels, 1, 1)
     if period is not None:
         total, cells = round(drop * period**2 * channels), period**2
         fuller = _exactly(1, channels, [channels - total % channels], generator)[0]  # these have one zero more
@@ -73,10 +78,25 @@ def draw_mask(
         return tiles.view(channels, period, period).repeat(times)[:, :height, :width].clone()
     size = block or 1
     rows, columns = -(-height // size), -(-width // size)
-    cells = _exactly(channels, rows * columns, [round(drop * rows * columns)] * channels, generator).view(
-        channels, rows, columns
-    )
-    return cells.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :height, :width].clone()
+    cells = _exactly(channels, rows * columns, [round(drop * rows * columns)] * channels, generator)
+    cells = cells.view(channels, rows, columns).repeat_interleave(size, 1).repeat_interleave(size, 2)
+    return cells[:, :height, :width].clone()
+
+
+def _check_mask(shape: Sequence[int], drop: float, kind: str, period: int | None, block: int | None) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
+    if not 0 <= drop <= 1:
+        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    largest = max(shape[1:])
+    for name, size in (("period", period), ("block", block)):
+        wanted = kind == ("periodic" if name == "period" else "block")
+        if wanted and (size is None or not 1 <= size <= largest):
+            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {largest}")
+        if not wanted and size is not None:
+            raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
 
 
 def _exactly(rows: int, cells: int, zeros: Sequence[int], generator: Generator | None) -> Tensor:
@@ -91,14 +111,26 @@ def _exactly(rows: int, cells: int, zeros: Sequence[int], generator: Generator |
 class RandomMask(Mask):
     """A mask drawn once and fixed, for training and test alike: (n, c, h, w) -> the same shape, masked values 0.
 
-    Random Mask of Luo et al. (2018), section 2: after batch norm and before the ReLU, without rescaling what is left. It is
-    not dropout: a network with it computes one function. Arguments are those of :func:`draw_mask`. The mask is drawn from
-    ``seed``, which ``generator`` chooses, or torch's global generator; both are buffers, so that saving, loading and moving a
-    network keep them.
+    It stands after batch norm and before the ReLU, and what is left is not rescaled. It is not dropout: a network with it
+    computes one function. Mask and ``seed`` are buffers, so that saving, loading and moving a network keep them.
 
-    Known limitation: the network is differentiable and deterministic, so that an attacker who has it needs nothing but plain
-    gradients; and adversarial examples of a network with another mask transfer. Raises what :func:`draw_mask` raises.
-
+    Parameters
+    ----------
+    shape, drop, kind, period, block : as in :func:`draw_mask`
+    generator : chooses the ``seed`` that the mask is drawn from; torch's global generator by default
+    Raises
+    ------
+    ValueError
+        as :func:`draw_mask`
+    Guarantee
+    ---------
+    No guarantee. Known limitation: the network is differentiable and deterministic, so that an attacker who has it needs
+    nothing but plain gradients; and adversarial examples of a network with another mask transfer.
+    References
+    ----------
+    Luo et al. (2018), section 2
+    Examples
+    --------
     >>> mask = RandomMask((2, 4, 4), 0.25)
     >>> mask(torch.ones(1, 2, 4, 4)).sum((2, 3)).tolist()  # 4 of 16 values are 0 in each channel, and none is rescaled
     [[12.0, 12.0]]
@@ -106,7 +138,7 @@ class RandomMask(Mask):
 
     seed: Tensor
 
-    def __init__(
+    def __init__(  # the parameters of draw_mask, which the layer keeps
         self,
         shape: Sequence[int],
         drop: float,

@@ -31,11 +31,28 @@ def insert_masks(
 ) -> nn.Module:
     """A copy of ``net`` in which each of ``layers`` is followed by a :class:`RandomMask` of its output's shape.
 
-    ``layers`` are names as :meth:`torch.nn.Module.named_modules` gives them; in the copy, the layer is ``NAME.0`` and its mask
-    ``NAME.1``. ``shape`` is that of one input of the network. ``drop`` is one share, or one for each name. Masks are drawn in
-    the order of the layers in the network. Raises ValueError for a name that the network does not have or does not call
-    exactly once, an output that is not (n, c, h, w), and what :func:`draw_mask` refuses.
-
+    Parameters
+    ----------
+    net : nn.Module; in the copy, the layer is ``NAME.0`` and its mask ``NAME.1``
+    drop : float in [0, 1], or one for each name
+    layers : names of :meth:`torch.nn.Module.named_modules`; masks are drawn in the order of the network
+    shape : of one input of the network
+    kind, period, block, generator : as in :func:`draw_mask`
+    Returns
+    -------
+    nn.Module, with weights of its own
+    Raises
+    ------
+    ValueError
+        a name that the network lacks or does not call once, an output that is not (n, c, h, w); as :func:`draw_mask`
+    Guarantee
+    ---------
+    No guarantee. Known limitation: that of :class:`RandomMask`.
+    References
+    ----------
+    Luo et al. (2018), section 2
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2704, 10))
     >>> masked = insert_masks(net, 0.25, layers=["0"], shape=(1, 28, 28))
     >>> round((masked[0](torch.rand(1, 1, 28, 28)) == 0).float().mean().item(), 4)
@@ -143,16 +160,33 @@ def masked_resnet(
     block: int | None = None,
     generator: Generator | None = None,
 ) -> nn.Module:
-    """:func:`advlab.models.resnet` with masks after batch norm, before ReLU. (n, 3, 32, 32) -> logits (n, 10).
+    """:func:`advlab.models.resnet` with masks after batch norm, before ReLU.
 
-    Luo et al. (2018): every batch norm of the chosen stages is followed by a mask, also that of a shortcut that has a
-    convolution; a shortcut without one is not masked, so that a masked position can be above 0 after the sum. With
-    bottlenecks (depth 50), only 3 x 3 convolutions are. ``stages`` are numbers, 0 for the stem, or ``"shallow"`` (0, 1, 2: the
-    paper's defence) or ``"deep"`` (3, 4). ``drop`` is one share for all, or one for each stage, such as ``{0: 0.3, 4: 0.7}``,
-    whose keys are then the stages. The rest is as in :func:`draw_mask`.
+    Every batch norm of the chosen stages is followed by a mask, also that of a shortcut that has a convolution; a shortcut
+    without one is not masked, so that a masked position can be above 0 after the sum. With bottlenecks (depth 50), only 3 x 3
+    convolutions are.
 
-    Known limitation: that of :class:`RandomMask`. Raises ValueError for unknown stages, depths and shares.
-
+    Parameters
+    ----------
+    depth, width : int, of :func:`advlab.models.resnet`
+    drop : float in [0, 1], or one for each stage, such as ``{0: 0.3, 4: 0.7}``, whose keys are then the stages
+    stages : numbers, 0 for the stem; or "shallow" (0, 1, 2: the paper's defence) or "deep" (3, 4)
+    kind, period, block, generator : as in :func:`draw_mask`
+    Returns
+    -------
+    nn.Module, (n, 3, 32, 32) -> logits (n, 10)
+    Raises
+    ------
+    ValueError
+        unknown stages, depths and shares; as :func:`draw_mask`
+    Guarantee
+    ---------
+    No guarantee. Known limitation: that of :class:`RandomMask`.
+    References
+    ----------
+    Luo et al. (2018), section 3
+    Examples
+    --------
     >>> net = masked_resnet(18, 4)
     >>> len([layer for layer in net.modules() if isinstance(layer, RandomMask)])  # as in the paper: 1 + 4 + 5
     10

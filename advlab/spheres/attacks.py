@@ -14,15 +14,30 @@ Margin = Callable[[Tensor, Tensor], Tensor]
 
 
 def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0.01, steps: int = 1000) -> Tensor:
-    """The paper's attack (its section 3): the first error that gradient ascent meets on the sphere of each point.
+    """The paper's attack: the first error that gradient ascent meets on the sphere of each point.
 
-    ``x`` (n, d), ``y`` (n,) labels 0 and 1. Each step goes ``step_size`` along the normalised gradient of the loss and
-    back to the sphere of radius ``|x|``. Returns (n, d): the first misclassified iterate, ``x`` itself where it is wrong
-    already, and the last iterate where none was met: ask the model which is which.
+    Each step goes along the normalised gradient of the loss and back to the sphere of radius ``|x|``.
 
-    No guarantee: the distance of a first error is only an upper bound of that of the nearest, and an attack that
-    meets none proves nothing. Raises TypeError or ValueError for what the model cannot take.
-
+    Parameters
+    ----------
+    model : (n, d) -> (n,) logits, positive for the outer sphere; in eval mode
+    x, y : (n, d) floats, none zero, and (n,) labels 0 and 1
+    step_size, steps : float above 0, in the units of ``x``, and int from 0 up
+    Returns
+    -------
+    Tensor (n, d), the first misclassified iterate; ``x`` itself where it is wrong already; the last iterate where none was met
+    Raises
+    ------
+    TypeError, ValueError
+        points, labels or a model that do not fit, or steps out of range
+    Guarantee
+    ---------
+    No guarantee: the distance of a first error is an upper bound of that of the nearest, and meeting none proves nothing.
+    References
+    ----------
+    Gilmer et al. (2018), section 3
+    Examples
+    --------
     >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
     >>> x_adv = manifold_pgd(lambda z: z[:, 1] - 0.5, x, y, step_size=0.1, steps=20)  # class 1 above height 0.5
     >>> round(x_adv.norm().item(), 4), x_adv[0, 1].item() > 0.5
@@ -53,17 +68,31 @@ def nearest_error(
     steps: int = 1000,
     refinements: int = 25,
 ) -> tuple[Tensor, Tensor]:
-    """An error near each point, on its own sphere: ``(distance (n,), error (n, d))``, chords in the units of ``x``.
+    """An error near each point, on its own sphere.
 
-    :func:`manifold_pgd` finds a first error. The error is then drawn along the great circle to where the network
-    changes its mind, and turned round ``x``, towards the gradient there, for as long as that brings it nearer: to a local
-    minimum of the distance. ``starts`` (m, d) are known errors, such as the survivors of
-    :func:`rare_event_log10`: points for which the attack found nothing begin at the closest of them.
+    A first error of :func:`manifold_pgd` is drawn along the great circle to where the network changes its mind, and turned
+    round ``x``, towards the gradient there, for as long as that brings it nearer: to a local minimum of the distance.
 
-    Guarantee: what is returned is an error of the model (as it computes), so its distance is an upper bound of that of
-    the nearest. Nothing else. Distance 0 where ``x`` is wrong itself, NaN where nothing was found.
-    Raises as :func:`manifold_pgd`, and ValueError for starts of another shape.
-
+    Parameters
+    ----------
+    model, x, y, step_size, steps : as in :func:`manifold_pgd`
+    starts : Tensor (m, d), known errors; points for which the attack met nothing begin at the closest of them
+    refinements : int, turns at the most
+    Returns
+    -------
+    distance (n,), a chord in the units of ``x``, and error (n, d); 0 and ``x`` where ``x`` is wrong itself, NaN if none was met
+    Raises
+    ------
+    TypeError, ValueError
+        as :func:`manifold_pgd`, and starts of another shape
+    Guarantee
+    ---------
+    What is returned is an error of the model as it computes, so that its distance bounds that of the nearest from above.
+    References
+    ----------
+    Gilmer et al. (2018), section 3, for the first error
+    Examples
+    --------
     >>> x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
     >>> distance, error = nearest_error(lambda z: z[:, 1] - 0.5, x, y)  # class 1 above height 0.5, which is 30 degrees up
     >>> round(distance.item(), 3), round(2 * torch.tensor(15.0).deg2rad().sin().item(), 3)
@@ -77,18 +106,18 @@ def nearest_error(
         already = margin(x, y) > 0
     best = manifold_pgd(model, x, y, step_size=step_size, steps=steps)
     with torch.no_grad():
-        found = margin(best, y) > 0
-        if starts is not None and len(starts) and not found.all():
-            lost = (~found).nonzero().squeeze(1)
+        wrong = margin(best, y) > 0
+        if starts is not None and len(starts) and not wrong.all():
+            lost = (~wrong).nonzero().squeeze(1)
             from_starts = torch.nn.functional.normalize(starts, dim=1)
             nearest = (x[lost] @ from_starts.T).argmax(1)
             best[lost] = from_starts[nearest] * radius[lost]
-            found = margin(best, y) > 0
-    todo = (found & ~already).nonzero().squeeze(1)
+            wrong = margin(best, y) > 0
+    todo = (wrong & ~already).nonzero().squeeze(1)
     best[todo] = _refined(margin, x[todo], y[todo], best[todo], refinements)
-    distance = torch.where(found, (best - x).norm(dim=1), torch.nan)
+    distance = torch.where(wrong, (best - x).norm(dim=1), torch.nan)
     distance = torch.where(already, 0.0, distance)
-    return distance, torch.where(found[:, None], torch.where(already[:, None], x, best), torch.nan)
+    return distance, torch.where(wrong[:, None], torch.where(already[:, None], x, best), torch.nan)
 
 
 def _refined(margin: Margin, x: Tensor, y: Tensor, error: Tensor, refinements: int) -> Tensor:

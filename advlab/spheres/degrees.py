@@ -18,8 +18,8 @@ class DegreeShares:
     ``mean_degree`` is ``k_eff``, the mean of k (k + d - 2) / (d - 1) over the variance: 1 for degree 1 alone, about 2 for
     degree 2 alone. ``ratio`` is ``1 / sqrt(k_eff)``. ``errors`` holds the standard errors of the five, by name.
 
-    >>> found = degree_shares(lambda x: x[:, 0] ** 2, 20, n=4000, generator=torch.Generator().manual_seed(0))
-    >>> abs(found.degree_2 - 1) < 0.2, abs(found.ratio - 0.5**0.5) < 0.1  # a quadratic function is of degree 2
+    >>> shares = degree_shares(lambda x: x[:, 0] ** 2, 20, n=4000, generator=torch.Generator().manual_seed(0))
+    >>> abs(shares.degree_2 - 1) < 0.2, abs(shares.ratio - 0.5**0.5) < 0.1  # a quadratic function is of degree 2
     (True, True)
     """
 
@@ -55,17 +55,26 @@ def degree_shares(
     No guarantee: estimates, whose standard errors come from the folds; the ratio rests on margins that are nearly normal.
     Raises ValueError for d below 3, fewer than 3 folds, or fewer than 20 points a fold.
 
-    >>> found = degree_shares(lambda x: x[:, 0], 20, n=4000, generator=torch.Generator().manual_seed(0))
-    >>> round(found.mean_degree, 1), abs(found.degree_1 - 1) < 0.2  # a linear function is of degree 1
+    >>> shares = degree_shares(lambda x: x[:, 0], 20, n=4000, generator=torch.Generator().manual_seed(0))
+    >>> round(shares.mean_degree, 1), abs(shares.degree_1 - 1) < 0.2  # a linear function is of degree 1
     (1.0, True)
     """
     if d < 3 or folds < 3 or n < 20 * folds:
         raise ValueError(f"d is {d}, folds {folds} and n {n}: need d from 3, 3 folds, and 20 points for each of them")
-    each = n // folds
+    powers = _powers(f, d, radius, n // folds, [sample_sphere(n // folds, d, generator=generator) for _ in range(folds)])
+    shares = _shares(powers)
+    others = torch.stack([_shares(powers[:, torch.arange(folds) != i]) for i in range(folds)])
+    errors = ((others - others.mean(0)).square().sum(0) * (folds - 1) / folds).sqrt()  # the jackknife over the folds
+    names = ("degree_1", "degree_2", "odd_from_3", "even_from_4", "mean_degree")
+    return DegreeShares(*shares.tolist(), errors=dict(zip(names, errors.tolist(), strict=True)))
+
+
+def _powers(f: Callable[[Tensor], Tensor], d: int, radius: float, each: int, points: list[Tensor]) -> Tensor:
+    """For each fold of points (each, d): the variance in all, of degree 1, of degree 2, odd, and times k_eff, (5, folds)."""
+    folds = len(points)
     even_power, odd_power, gradients = [], [], []
     first = torch.zeros(folds, d, dtype=torch.float64)
     second = torch.zeros(folds, d, d, dtype=torch.float64)
-    points = [sample_sphere(each, d, generator=generator) for _ in range(folds)]
     with torch.no_grad():
         pairs = [(f(radius * x).double(), f(-radius * x).double()) for x in points]
     mean = torch.cat([p + q for p, q in pairs]).mean() / 2
@@ -81,26 +90,16 @@ def degree_shares(
         tangent = g - (g * at).sum(1, keepdim=True) * at
         gradients.append(tangent.detach().double().square().sum(1).mean())
     # degree 1 is x.a with a = d E[f x], of variance |a|^2 / d; degree 2 is x.Mx with M = d (d + 2) / 2 E[f (x x^T - I / d)],
-    # of variance 2 |M|^2 / (d (d + 2)) (traces cancel)
-    powers = torch.stack(
-        [
-            torch.stack(even_power) + torch.stack(odd_power),
-            d * _products(first),
-            d * (d + 2) / 2 * _products(second.flatten(1)),
-            torch.stack(odd_power),
-            torch.stack(gradients) / (d - 1),
-        ]
-    )
+    # of variance 2 |M|^2 / (d (d + 2)) (traces cancel); E|grad f|^2 / (d - 1) is sum of k (k + d - 2) / (d - 1) Var_k
+    one, two = d * _products(first), d * (d + 2) / 2 * _products(second.flatten(1))
+    even, odd = torch.stack(even_power), torch.stack(odd_power)
+    return torch.stack([even + odd, one, two, odd, torch.stack(gradients) / (d - 1)])
 
-    def shares(p: Tensor) -> Tensor:
-        variance, one, two, odd, gradient = p.mean(1)
-        return torch.stack([one, two, odd - one, variance - odd - two, gradient]) / variance
 
-    found = shares(powers)
-    others = torch.stack([shares(powers[:, torch.arange(folds) != i]) for i in range(folds)])
-    errors = ((others - others.mean(0)).square().sum(0) * (folds - 1) / folds).sqrt()
-    names = ("degree_1", "degree_2", "odd_from_3", "even_from_4", "mean_degree")
-    return DegreeShares(*found.tolist(), errors=dict(zip(names, errors.tolist(), strict=True)))
+def _shares(powers: Tensor) -> Tensor:
+    """The five numbers of :class:`DegreeShares` from the mean of :func:`_powers` over folds."""
+    variance, one, two, odd, gradient = powers.mean(1)
+    return torch.stack([one, two, odd - one, variance - odd - two, gradient]) / variance
 
 
 def _products(parts: Tensor) -> Tensor:

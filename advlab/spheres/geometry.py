@@ -19,12 +19,30 @@ _LOG_HALF = -math.log(2)
 
 
 def log_cap_measure(angle: float, d: int) -> float:
-    """Natural log of the share of the sphere in d dimensions that a cap of the polar ``angle`` in [0, pi] covers.
+    """Natural log of the share of the sphere in d dimensions that a cap covers.
 
     Half the regularised incomplete beta function I(sin(angle)^2; (d - 1) / 2, 1 / 2) up to the equator, one minus that of
-    the opposite cap beyond it. -inf at 0, 0.0 at pi. Guarantee: none formal; relative error below 1e-10 against 30 digits
-    in tests, from d = 2 to 150,528 and from 0 down to -5000 and below. Raises ValueError for d < 2 or another angle.
+    the opposite cap beyond it.
 
+    Parameters
+    ----------
+    angle : float, polar angle of the cap in radians, from 0 to pi
+    d : int, dimensions, from 2 up
+    Returns
+    -------
+    float, at most 0; -inf for the angle 0, 0.0 for pi
+    Raises
+    ------
+    ValueError
+        d below 2, or another angle
+    Guarantee
+    ---------
+    None formal; relative error below 1e-10 against 30 digits in tests, from d = 2 to 150,528 and from 0 to below -5000.
+    References
+    ----------
+    Gilmer et al. (2018), section 5
+    Examples
+    --------
     >>> round(math.exp(log_cap_measure(math.pi / 3, 3)), 12)  # Archimedes: (1 - cos) / 2
     0.25
     >>> round(log_cap_measure(0.3, 500), 6)
@@ -75,13 +93,29 @@ def mean_distance_to_cap(angle: float, d: int, metric: str = "chord") -> float:
 
 
 def optimal_distance(log_measure: float, d: int, metric: str = "chord") -> float:
-    """The largest mean distance to an error set of that log measure on the unit sphere (Theorem 5.1, exact).
+    """The largest mean distance from a uniform point of the unit sphere to an error set of that measure.
 
-    Guarantee: no set of that measure, of any shape, has a larger mean distance from a uniform point, because a cap
-    minimises the measure of every neighbourhood (Levy's isoperimetric inequality); the cap attains it. The paper's
-    statement is the asymptotic form :func:`gaussian_distance`. Raises as :func:`cap_angle` and
-    :func:`mean_distance_to_cap` do.
-
+    Parameters
+    ----------
+    log_measure : float, natural log of the set's share of the sphere, at most 0
+    d : int, dimensions, from 2 up
+    metric : "chord", straight through space, or "geodesic", along the sphere in radians
+    Returns
+    -------
+    float, on the unit sphere; a chord scales with the radius
+    Raises
+    ------
+    ValueError
+        d below 2, a log measure above 0 or without an angle in float64 (see :func:`cap_angle`), another metric
+    Guarantee
+    ---------
+    No set of that measure, of any shape, has a larger mean distance: a cap minimises the measure of every neighbourhood
+    (Levy's isoperimetric inequality), and attains it. Floating point as in :func:`mean_distance_to_cap`.
+    References
+    ----------
+    Gilmer et al. (2018), Theorem 5.1, whose asymptotic form is :func:`gaussian_distance`
+    Examples
+    --------
     >>> round(optimal_distance(math.log(1e-6), 500), 4)
     0.2116
     """

@@ -26,8 +26,8 @@ ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost h
 class RareEvent(NamedTuple):
     """What :func:`rare_event_log10` estimates. ``standard_error`` is in decades; ``survivors`` are points of the event.
 
-    >>> found = rare_event_log10(lambda x: x[:, 0] - 2, 50, floor=-30)  # no coordinate of the unit sphere is above 1
-    >>> found.log10, len(found.survivors)  # a search that ended, no proof
+    >>> never = rare_event_log10(lambda x: x[:, 0] - 2, 50, floor=-30)  # no coordinate of the unit sphere is above 1
+    >>> never.log10, len(never.survivors)  # a search that ended, no proof
     (-inf, 0)
     """
 
@@ -53,6 +53,7 @@ class Splitting:
     survivors: Tensor
 
 
+# Nine parameters: those of splitting, one run, and the number of runs.
 def rare_event_log10(
     score: Score,
     d: int,
@@ -65,17 +66,33 @@ def rare_event_log10(
     runs: int = 4,
     floor: float = -300.0,
 ) -> RareEvent:
-    """log10 of P(score(x) > 0) for x uniform on the sphere of that radius in d dimensions, from ``runs`` independent runs.
+    """log10 of P(score(x) > 0) for x uniform on a sphere, by multilevel splitting.
 
-    ``score`` maps (n, d) float32 to (n,). Probabilities of the runs are averaged, not their logarithms, since each
-    is nearly unbiased. The standard error, in decades, is the larger of the jackknife's over the runs and the least
-    that this many particles can have. ``survivors`` (m, d) are points with a positive score, at most ``particles`` a
-    run. A probability below ``10 ** floor`` gives -inf and no survivors: a search that ended, never a proof.
-
-    No guarantee: an estimate. A part of the event that no particle ever comes near is missed without a sign, and
-    particles that move too little make the runs agree less than independent ones would.
-    Raises ValueError as :func:`splitting` does, and for fewer than 2 runs.
-
+    Parameters
+    ----------
+    score : (n, d) float32 -> (n,) numbers, none NaN
+    d, radius : int and float, dimensions and radius of the sphere
+    generator : what to draw from; torch's global generator by default
+    particles, moves : int, points of a run (from 10 up), and steps of each between two levels (from 1 up)
+    quantile : float in (0, 1), the share of particles above each level
+    runs : int, independent runs, from 2 up; their probabilities are averaged, since each is nearly unbiased
+    floor : float, log10 below which a run ends
+    Returns
+    -------
+    RareEvent, whose ``standard_error`` is in decades, the larger of the jackknife's over the runs and the least that this many
+    particles can have, and whose ``survivors`` (m, d) have a positive score. -inf and no survivors below ``10 ** floor``.
+    Raises
+    ------
+    ValueError
+        numbers out of range, or a score of another shape or NaN
+    Guarantee
+    ---------
+    No guarantee: an estimate. A part of the event that no particle comes near is missed without a sign; -inf is no proof.
+    References
+    ----------
+    Au and Beck (2001); Cérou and Guyader (2007)
+    Examples
+    --------
     >>> cap = rare_event_log10(lambda x: x[:, 0] - 0.5, 50, generator=torch.Generator().manual_seed(0))
     >>> abs(cap.log10 + 3.75) < 4 * cap.standard_error
     True
@@ -83,22 +100,26 @@ def rare_event_log10(
     if runs < 2:
         raise ValueError(f"runs is {runs}; the standard error needs at least 2 independent runs")
     options = {"generator": generator, "particles": particles, "moves": moves, "quantile": quantile, "floor": floor}
-    found = [splitting(score, d, radius, **options) for _ in range(runs)]
-    logs = torch.tensor([run.log for run in found], dtype=torch.float64)
+    done = [splitting(score, d, radius, **options) for _ in range(runs)]
+    logs = torch.tensor([run.log for run in done], dtype=torch.float64)
     total = torch.logsumexp(logs, 0) - math.log(runs)
-    evaluations, survivors = sum(run.evaluations for run in found), torch.cat([run.survivors for run in found])
+    evaluations, survivors = sum(run.evaluations for run in done), torch.cat([run.survivors for run in done])
     if total == -math.inf:
         return RareEvent(-math.inf, math.nan, evaluations, survivors)
+    error = _standard_error(logs, float(total), quantile, particles)
+    return RareEvent(float(total) / math.log(10), error / math.log(10), evaluations, survivors)
+
+
+def _standard_error(logs: Tensor, total: float, quantile: float, particles: int) -> float:
+    """Of the log of the mean of runs (runs,): the jackknife's, or what so many particles cannot go below."""
+    runs = len(logs)
     others = torch.stack([torch.logsumexp(torch.cat([logs[:i], logs[i + 1 :]]), 0) - math.log(runs - 1) for i in range(runs)])
-    others = others.clamp(min=float(total) - 700)  # a run without success, beside one that had it
+    others = others.clamp(min=total - 700)  # a run without success, beside one that had it
     jackknife = (others - others.mean()).square().sum().mul((runs - 1) / runs).sqrt()
     # each level multiplies by a binomial share: var log p is about the sum of (1 - share) / (share particles)
-    steps = float(-total) / -math.log(quantile)
-    least = math.sqrt(
-        ((1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))) / (particles * runs)
-    )
-    error = max(float(jackknife), least) / math.log(10)
-    return RareEvent(float(total) / math.log(10), error, evaluations, survivors)
+    steps = -total / -math.log(quantile)
+    variance = (1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))
+    return max(float(jackknife), math.sqrt(variance / (particles * runs)))
 
 
 @torch.no_grad()
@@ -115,6 +136,10 @@ def splitting(
 ) -> Splitting:
     """One run of adaptive multilevel splitting; see :func:`rare_event_log10`. Its levels and scores can be drawn.
 
+    P(score > 0) = P(score > l1) P(score > l2 | score > l1) ...: each level multiplies by the share of particles above it. The
+    plain version counts, ``(score(sample_sphere(n, d)) > 0).double().mean()``, at some 100 / P points;
+    ``test_it_agrees_with_plain_sampling_on_an_outer_sphere`` compares.
+
     Raises ValueError for particles below 10, moves below 1, a quantile outside (0, 1), a score of another shape or NaN.
 
     >>> run = splitting(lambda x: x[:, 0] - 0.4, 50, generator=torch.Generator().manual_seed(0))
@@ -122,16 +147,14 @@ def splitting(
     (True, True)
     """
     if particles < 10 or moves < 1 or not 0 < quantile < 1:
-        raise ValueError(
-            f"particles is {particles}, moves {moves} and quantile {quantile}: need at least 10 particles, 1 move, and "
-            "a quantile between 0 and 1"
-        )
+        given = f"particles is {particles}, moves {moves} and quantile {quantile}"
+        raise ValueError(f"{given}: need at least 10 particles, 1 move, and a quantile between 0 and 1")
 
     def measured(points: Tensor) -> Tensor:
-        found = score(points)
-        if found.shape != points.shape[:1] or found.isnan().any():
-            raise ValueError(f"score gave {tuple(found.shape)} for {tuple(points.shape)}: it must give (n,) numbers, none NaN")
-        return found.double()
+        values = score(points)
+        if values.shape != points.shape[:1] or values.isnan().any():
+            raise ValueError(f"score gave {tuple(values.shape)} for {tuple(points.shape)}: it must give (n,) numbers, none NaN")
+        return values.double()
 
     x = sample_sphere(particles, d, radius, generator=generator)
     scores = measured(x)
@@ -150,9 +173,9 @@ def splitting(
             proposed = torch.randn(x.shape, generator=generator).mul_(step * radius / d**0.5)
             proposed.add_(x, alpha=(1 - step**2) ** 0.5)
             proposed.mul_(radius / proposed.norm(dim=1, keepdim=True))
-            found = measured(proposed)
-            stays = found > level
-            x, scores = torch.where(stays[:, None], proposed, x), torch.where(stays, found, scores)
+            proposed_scores = measured(proposed)
+            stays = proposed_scores > level
+            x, scores = torch.where(stays[:, None], proposed, x), torch.where(stays, proposed_scores, scores)
             step = min(0.95, step * math.exp(0.3 * (float(stays.double().mean()) - ACCEPTED)))
             evaluations += particles
         trace.append(scores)

@@ -7,10 +7,28 @@ from torch import Tensor
 
 
 def sample_sphere(n: int, d: int, radius: float = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
-    """``n`` independent uniform points on the sphere of that ``radius`` in ``d`` dimensions, (n, d) float32.
+    """Independent uniform points on a sphere: normal vectors divided by their length.
 
-    A normal vector divided by its length. Raises ValueError for n below 0, d below 2, or a radius that is not positive.
-
+    Parameters
+    ----------
+    n, d : int, points from 0 up, and dimensions from 2 up
+    radius : float, above 0
+    generator : what to draw from; torch's global generator by default
+    Returns
+    -------
+    Tensor (n, d), float32
+    Raises
+    ------
+    ValueError
+        n below 0, d below 2, or a radius that is not positive
+    Guarantee
+    ---------
+    The distribution is exactly uniform, up to float32.
+    References
+    ----------
+    Gilmer et al. (2018), section 2
+    Examples
+    --------
     >>> sample_sphere(3, 500).norm(dim=1).allclose(torch.ones(3))
     True
     """
@@ -23,11 +41,28 @@ def sample_sphere(n: int, d: int, radius: float = 1.0, *, generator: torch.Gener
 def concentric_spheres(
     n: int, d: int, outer_radius: float = 1.3, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``n`` labelled points: a fair coin chooses the sphere of radius 1 (label 0) or ``outer_radius`` (label 1).
+    """Labelled points: a fair coin chooses the sphere of radius 1 (label 0) or of ``outer_radius`` (label 1).
 
-    Returns x (n, d) float32 and y (n,) int64. Raises ValueError as :func:`sample_sphere` does, and for an outer radius
-    that is not above 1.
-
+    Parameters
+    ----------
+    n, d : int, points from 0 up, and dimensions from 2 up
+    outer_radius : float, above 1
+    generator : what to draw from; torch's global generator by default
+    Returns
+    -------
+    x (n, d) float32 and y (n,) int64
+    Raises
+    ------
+    ValueError
+        as :func:`sample_sphere`, and for an outer radius that is not above 1
+    Guarantee
+    ---------
+    As :func:`sample_sphere`, on each of the two.
+    References
+    ----------
+    Gilmer et al. (2018), section 2
+    Examples
+    --------
     >>> x, y = concentric_spheres(4, 500, generator=torch.Generator().manual_seed(0))
     >>> [round(r, 4) for r in x.norm(dim=1).tolist()] == [1.3 if label else 1.0 for label in y.tolist()]
     True

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypedDict, Unpack, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -115,6 +115,15 @@ def _check(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor | None) -> No
         checks.classifier_inputs(model, x, targets, labels="targets")
 
 
+class Search(TypedDict, total=False):
+    """Options of :func:`advlab.attacks.minimal_l2`, with its defaults but for 5 ``search_steps``."""
+
+    search_steps: int
+    steps: int
+    learning_rate: float
+    initial_c: float
+
+
 def evade_l2(
     model: nn.Module,
     squeezers: Mapping[str, Squeezer],
@@ -123,18 +132,34 @@ def evade_l2(
     y: Tensor,
     *,
     eps: float = math.inf,
-    search_steps: int = 5,
-    steps: int = 100,
-    learning_rate: float = 0.03,
-    initial_c: float = 1.0,
     targets: Tensor | None = None,
+    **search: Unpack[Search],
 ) -> Tensor:
     """The nearest images in L2 that are wrong and score at most ``threshold``: :func:`advlab.attacks.minimal_l2` on all views.
 
-    ``squeezers`` by name, with gradients (:func:`with_gradient`). Images (n, c, h, w) in [0, 1] and labels (n,); ``targets``
-    (n,) are labels to reach. Returns ``x`` where none within ``eps`` was found. Round to 8 bits and ask the detector before
-    believing it. No guarantee. Raises as the attacks do.
-
+    Parameters
+    ----------
+    model, squeezers : a classifier of (n, c, h, w), in eval mode, and squeezers by name with gradients (:func:`with_gradient`)
+    threshold : float above 0, the detector's
+    x, y : images in [0, 1] and labels (n,)
+    eps : float, L2, from 0 up
+    targets : labels to reach (n,); by default any wrong one
+    search_steps, steps, learning_rate, initial_c : as in ``minimal_l2``; 5 search steps by default
+    Returns
+    -------
+    Tensor like ``x``; ``x`` itself where none within ``eps`` was found. Round to 8 bits and ask the detector again.
+    Raises
+    ------
+    TypeError, ValueError
+        as the attacks do
+    Guarantee
+    ---------
+    No guarantee: an upper bound found by search.
+    References
+    ----------
+    He et al. (2017); Carlini and Wagner (2017)
+    Examples
+    --------
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_l2(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
@@ -143,18 +168,11 @@ def evade_l2(
     """
     _check(model, x, y, targets)
     criterion = _Evasion(model, squeezers, threshold, y, targets)
-    return minimal_l2(
-        criterion,
-        x,
-        accept=criterion.accept,
-        eps=eps,
-        search_steps=search_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        initial_c=initial_c,
-    )
+    return minimal_l2(criterion, x, accept=criterion.accept, eps=eps, **{"search_steps": 5, **search})
 
 
+# Twelve parameters, by name: the detector in its parts, so that any mapping of squeezers will do, and what pgd takes.
+# Half of its lines are documentation.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def evade_linf(
@@ -174,10 +192,27 @@ def evade_linf(
 ) -> Tensor:
     """Images within ``eps`` (linf) that are wrong and score at most ``threshold``, by projected gradient descent on all views.
 
-    Steps along the sign of the gradient, of ``step_size`` (default 4 eps / steps, falling to 0); the first run begins at
-    ``start`` or ``x``, the others at random points. An image that evades is finished. Others come back as they were last.
-    The rest is as in :func:`evade_l2`. No guarantee.
-
+    Parameters
+    ----------
+    model, squeezers, threshold, x, y, targets : as in :func:`evade_l2`
+    eps : float, linf, from 0 up
+    steps, step_size : int from 1 up, and the first length, which falls to 0; by default 4 eps / steps
+    restarts, start : int from 1 up; the first run begins at ``start`` or ``x``, the others at random points of ``generator``
+    Returns
+    -------
+    Tensor like ``x``: images that evade, as soon as they do; others as they were last
+    Raises
+    ------
+    TypeError, ValueError
+        as the attacks do, and steps or restarts below 1
+    Guarantee
+    ---------
+    No guarantee: an upper bound of the detector's robustness, found by search.
+    References
+    ----------
+    He et al. (2017); Athalye et al. (2018)
+    Examples
+    --------
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_linf(net, squeezers, 0.5, x, y, eps=0.2)
@@ -190,35 +225,50 @@ def evade_linf(
         raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
     result = x.detach().clone()
     todo = torch.arange(len(x))
+    ask = functools.partial(_Evasion, model, squeezers, threshold)
+    length = 4 * eps / steps if step_size is None else step_size
     for restart in range(restarts):
         if not len(todo) or eps == 0:
             break
         base = x[todo].detach()
-        low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
         at = base if start is None else start[todo].detach()
         if restart:
             at = base + eps * (2 * torch.rand(base.shape, generator=generator).to(base) - 1)
-        at = at.clamp(low, high)
-        index = torch.arange(len(todo))
-        labels, goals = y[todo], None if targets is None else targets[todo]
-        evaded = torch.zeros(len(todo), dtype=torch.bool)
-        for step in range(steps + 1):
-            at = at.requires_grad_()
-            criterion = _Evasion(model, squeezers, threshold, labels, goals)
-            value = criterion(at)
-            done = criterion.evades
-            result[todo[index]] = at.detach()
-            evaded[index[done]] = True
-            if step == steps or done.all():
-                break
-            (gradient,) = torch.autograd.grad(value.sum(), at)
-            length = (4 * eps / steps if step_size is None else step_size) * (1 - step / steps)
-            moved = (at.detach() - length * gradient.sign()).clamp(low, high)
-            stay = ~done
-            at, low, high, index, labels = moved[stay], low[stay], high[stay], index[stay], labels[stay]
-            goals = None if goals is None else goals[stay]
+        goals = None if targets is None else targets[todo]
+        result[todo], evaded = _descent(ask, base, at, y[todo], goals, eps=eps, steps=steps, length=length)
         todo = todo[~evaded]
     return result
+
+
+def _descent(
+    ask: Callable[..., _Evasion],
+    base: Tensor,
+    at: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    *,
+    eps: float,
+    steps: int,
+    length: float,
+) -> tuple[Tensor, Tensor]:
+    """One run from ``at`` in the ball around ``base`` (n, ...): where each image ended, and whether it evades, (n,)."""
+    low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
+    at, index = at.clamp(low, high), torch.arange(len(base))
+    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool)
+    for step in range(steps + 1):
+        at = at.requires_grad_()
+        criterion = ask(y, targets)
+        value = criterion(at)
+        ends[index] = at.detach()
+        evaded[index[criterion.evades]] = True
+        if step == steps or criterion.evades.all():
+            break
+        (gradient,) = torch.autograd.grad(value.sum(), at)
+        moved = (at.detach() - length * (1 - step / steps) * gradient.sign()).clamp(low, high)
+        stay = ~criterion.evades
+        at, low, high, index, y = moved[stay], low[stay], high[stay], index[stay], y[stay]
+        targets = None if targets is None else targets[stay]
+    return ends, evaded
 
 
 def paper_adaptive(
@@ -228,11 +278,8 @@ def paper_adaptive(
     x: Tensor,
     y: Tensor,
     *,
-    search_steps: int = 5,
-    steps: int = 100,
-    learning_rate: float = 0.03,
-    initial_c: float = 1.0,
     targets: Tensor | None = None,
+    **search: Unpack[Search],
 ) -> Tensor:
     """The paper's adaptive attack (section V-D, after He et al. 2017): the L2 attack with the detector's score as a penalty.
 
@@ -259,8 +306,5 @@ def paper_adaptive(
         x,
         penalty=lambda p: last["excess"].relu(),
         accept=lambda p: (last["gap"] < 0) & (last["excess"] <= 0),
-        search_steps=search_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        initial_c=initial_c,
+        **{"search_steps": 5, **search},
     )

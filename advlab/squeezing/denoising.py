@@ -30,6 +30,25 @@ def mirror(length: int, before: int, after: int, device: torch.device, *, repeat
 # ---------------------------------------------------------------------------------------------- the filter
 
 
+def denoise_plainly(planes: Tensor, search: int, patch: int, strength: float) -> Tensor:
+    """The plain version of :func:`denoise`, every pair of pixels twice; ``test_the_fast_means_are_the_plain_ones`` compares."""
+    _, _, h, w = planes.shape
+    reach, (table, shift) = search // 2, _weights(search, patch, strength, len(planes))
+    patches = _padded(planes.long(), reach + patch // 2).unfold(2, patch, 1).unfold(3, patch, 1)  # (c, n, .., .., patch, patch)
+    windows = patches.unfold(2, search, 1).unfold(3, search, 1)  # (c, n, h, w, patch, patch, search, search)
+    own = patches[:, :, reach : reach + h, reach : reach + w, ..., None, None]
+    index = ((windows - own).square().sum((0, 4, 5)) >> shift).clamp(max=len(table) - 1)
+    weight = table[index].long()  # (n, h, w, search, search)
+    total, weights = (weight * windows[:, :, :, :, patch // 2, patch // 2]).sum((4, 5)), weight.sum((3, 4))
+    return (total + weights // 2) // weights
+
+
+def _padded(x: Tensor, border: int) -> Tensor:
+    """(a, b, h, w), mirrored all round."""
+    rows, columns = (mirror(length, border, border, x.device, repeat_edge=False) for length in x.shape[2:])
+    return x.index_select(2, rows).index_select(3, columns)
+
+
 def denoise(planes: Tensor, search: int, patch: int, strength: float) -> Tensor:
     """Non-local means of (c, n, h, w) integers in 0..255, whose c channels share their weights; the result is the same.
 
@@ -38,14 +57,12 @@ def denoise(planes: Tensor, search: int, patch: int, strength: float) -> Tensor:
     """
     c, _, h, w = planes.shape
     border = search // 2 + patch // 2
-    rows, columns = (mirror(length, border, border, planes.device, repeat_edge=False) for length in (h, w))
     out = torch.empty_like(planes)
-    step = max(1, _CHUNK // (4 * c * len(rows) * len(columns)))
+    step = max(1, _CHUNK // (4 * c * (h + 2 * border) * (w + 2 * border)))
     table, shift = _weights(search, patch, strength, c)
     table = table.to(planes.device)
     for part, target in zip(planes.split(step, 1), out.split(step, 1), strict=True):
-        padded = part.index_select(2, rows).index_select(3, columns)  # (c, m, H, W)
-        padded = padded.permute(0, 2, 3, 1).to(torch.int32).contiguous()  # images innermost
+        padded = _padded(part, border).permute(0, 2, 3, 1).to(torch.int32).contiguous()  # images innermost
         target.copy_(_weighted_mean(padded, h, w, search // 2, patch, table, shift).permute(0, 3, 1, 2))
     return out
 
@@ -66,7 +83,10 @@ def _weights(search: int, patch: int, strength: float, channels: int) -> tuple[T
 
 
 def _weighted_mean(padded: Tensor, h: int, w: int, reach: int, patch: int, table: Tensor, shift: int) -> Tensor:
-    """The filter on (c, H, W, m), padded all round, to (c, h, w, m). A pair of pixels is compared once and serves both."""
+    """The filter on (c, H, W, m), padded all round, to (c, h, w, m). A pair of pixels is compared once and serves both.
+
+    d(p, q) = d(q, p), so that a weight is added to p with the value of q and to q with that of p; half of the offsets suffice.
+    """
     around = patch // 2
     border = reach + around
     total = padded[:, border : border + h, border : border + w] * table[0]
@@ -145,8 +165,7 @@ def _smooth_row(x: Tensor, dy: int, search: int, patch: int, strength: float) ->
     """Sums over the neighbours of one row of the search window: weight times value (n, c, h, w), and weight (n, 1, h, w)."""
     _, c, h, w = x.shape
     reach, around = search // 2, patch // 2
-    rows, columns = (mirror(length, reach + around, reach + around, x.device, repeat_edge=False) for length in (h, w))
-    padded = x.index_select(2, rows).index_select(3, columns)
+    padded = _padded(x, reach + around)
     here, strip = padded[:, :, reach : reach + h + 2 * around], padded[:, :, dy : dy + h + 2 * around]
     here = here[..., reach : reach + w + 2 * around]
     total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])

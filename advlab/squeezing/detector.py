@@ -36,12 +36,30 @@ class Roc(NamedTuple):
 
 
 def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeezers) -> Tensor:
-    """The greatest L1 distance between softmax(model(x)) and softmax(model(squeezed x)), (n,) in [0, 2] (equation 7).
+    """How much squeezing changes the answer: the greatest L1 distance between softmax(model(x)) and softmax(model(squeezed x)).
 
     Differentiable in ``x`` wherever the squeezers are: it is what an adaptive attack has to keep below the threshold.
-    Makes 1 + k forward passes and no other check than on shapes: raises ValueError for an unknown name, a squeezer that
-    changes the shape, or a model that gives no logits (n, classes).
 
+    Parameters
+    ----------
+    model : (n, ...) -> logits (n, classes)
+    x : Tensor (n, ...), in [0, 1]; checked for shapes alone
+    squeezers : functions by name, or a list of functions and of names in :data:`SQUEEZERS`
+    Returns
+    -------
+    Tensor (n,), in [0, 2]
+    Raises
+    ------
+    TypeError, ValueError
+        what is no squeezer, an unknown name, a squeezer that changes the shape, a model without logits
+    Guarantee
+    ---------
+    The score as defined, in the model's dtype. No guarantee about attacks: see :class:`SqueezingDetector`.
+    References
+    ----------
+    Xu et al. (2018), equation 7
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False)).eval()
     >>> _ = net[1].weight.data.copy_(100 * torch.eye(2))
     >>> scores = joint_score(net, torch.tensor([[[[0.4, 0.3]]], [[[0.6, 0.3]]]]), ["1-bit"])
@@ -53,25 +71,18 @@ def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeeze
 
 def _by_name(squeezers: Squeezers) -> dict[str, Squeezer]:
     """Squeezers by name, in their order. A function in a list is called by its place."""
-    if isinstance(squeezers, Mapping):
-        found = dict(squeezers)
-    else:
+    if not isinstance(squeezers, Mapping):
         if isinstance(squeezers, str) or callable(squeezers):
             raise TypeError(f"squeezers is {squeezers!r}; it must be a list or a mapping: [{squeezers!r}]")
-        found: dict[str, Squeezer] = {}
-        for i, squeezer in enumerate(squeezers):
-            if isinstance(squeezer, str):
-                if squeezer not in SQUEEZERS:
-                    raise ValueError(f"there is no squeezer {squeezer!r}: take a function, or one of {', '.join(SQUEEZERS)}")
-                found[squeezer] = SQUEEZERS[squeezer]
-            else:
-                found[f"squeezer {i}"] = squeezer
-    if not found:
+        if unknown := [name for name in squeezers if isinstance(name, str) and name not in SQUEEZERS]:
+            raise ValueError(f"there is no squeezer {unknown[0]!r}: take a function, or one of {', '.join(SQUEEZERS)}")
+        squeezers = dict((s, SQUEEZERS[s]) if isinstance(s, str) else (f"squeezer {i}", s) for i, s in enumerate(squeezers))
+    if not squeezers:
         raise ValueError("squeezers is empty: give at least one, such as '1-bit'")
-    for name, squeezer in found.items():
+    for name, squeezer in squeezers.items():
         if not callable(squeezer):
             raise TypeError(f"the squeezer {name!r} is {type(squeezer).__name__}; it must be a function of a batch of images")
-    return found
+    return dict(squeezers)
 
 
 def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str, Squeezer]) -> Tensor:
@@ -96,23 +107,29 @@ def _softmax(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 class SqueezingDetector(BaseEstimator):
-    """Flags an input as adversarial where squeezing it changes the network's answer much (section V-A).
+    """Flags an input as adversarial where squeezing it changes the network's answer much.
 
-    The score of an input is the greatest L1 distance, over the squeezers, between the network's softmax output for it and
-    for the squeezed input (equations 6 and 7); above a threshold it is flagged. The threshold comes from clean inputs alone.
+    The score of an input is :func:`joint_score`; above a threshold, which comes from clean inputs alone, it is flagged.
 
-    Parameters: ``model`` maps (n, ...) in [0, 1] to logits (n, classes) and is in eval mode; ``squeezers`` are functions by
-    name, or a list of functions and of names in :data:`SQUEEZERS`, such as ``JOINT["mnist"]``; ``false_positive_rate`` in
-    (0, 1) is the share of clean inputs that may be flagged; no more than ``batch_size`` inputs are worked on at a time.
-    Scores are computed in the model's dtype. A network's answers can differ in the last bit from one batch size to another.
+    Parameters
+    ----------
+    model : (n, ...) in [0, 1] -> logits (n, classes), in eval mode; its dtype is that of the scores
+    squeezers : functions by name, or a list of functions and of names in :data:`SQUEEZERS`, such as ``JOINT["mnist"]``
+    false_positive_rate : float in (0, 1), the share of clean inputs that may be flagged
+    batch_size : int, inputs worked on at a time, from 1 up; answers can differ in the last bit from one to another
+    Guarantee
+    ---------
+    Of the inputs given to :meth:`fit`, at most floor(n false_positive_rate) score above the threshold. On fresh clean inputs
+    from the same source the rate is near that, and not above it for certain.
 
-    Guarantee: of the inputs given to :meth:`fit`, at most floor(n false_positive_rate) score above the threshold. On fresh
-    clean inputs from the same source the rate is near that, and not above it for certain.
-
-    Limitation: it holds no secret. An attacker who knows the squeezers puts :func:`joint_score`, or the margin on every
+    Known limitation: it holds no secret. An attacker who knows the squeezers puts :func:`joint_score`, or the margin on every
     squeezed input, into the loss, and finds adversarial inputs that pass (He et al. 2017); more confident adversarial inputs
     pass even without that. Never read a detection rate on attacks that ignore the detector as one on attacks that do not.
-
+    References
+    ----------
+    Xu et al. (2018), section V-A, equations 6 and 7
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     >>> detector = SqueezingDetector(net, ["1-bit", "median 2x2"]).fit(torch.rand(100, 1, 4, 4))
     >>> detector.predict(torch.rand(5, 1, 4, 4)).shape
@@ -129,10 +146,19 @@ class SqueezingDetector(BaseEstimator):
         self.batch_size = batch_size
 
     def fit(self, x_clean: Tensor, y: None = None) -> SqueezingDetector:
-        """Set ``threshold_`` from clean inputs (n, ...): the ceil(n (1 - false_positive_rate))-th smallest of their scores.
+        """Set ``threshold_`` from clean inputs: the ceil(n (1 - false_positive_rate))-th smallest of their scores.
 
-        ``y`` is ignored, as scikit-learn has it. Raises ValueError for no inputs or a rate outside (0, 1), and whatever
-        :meth:`squeezer_scores` raises.
+        Parameters
+        ----------
+        x_clean : Tensor (n, ...), in [0, 1], some hundreds or more
+        y : ignored, as scikit-learn has it
+        Returns
+        -------
+        self, with ``threshold_`` and ``squeezer_names_``
+        Raises
+        ------
+        TypeError, ValueError
+            no inputs, a rate outside (0, 1), and as :meth:`squeezer_scores`
         """
         rate = self.false_positive_rate
         if not 0 < rate < 1:
@@ -145,10 +171,18 @@ class SqueezingDetector(BaseEstimator):
         return self
 
     def squeezer_scores(self, x: Tensor) -> Tensor:
-        """The L1 distance for each input (n, ...) and each squeezer (equation 6), (n, k) in [0, 2].
+        """The L1 distance for each input and each squeezer. Needs no :meth:`fit`.
 
-        Needs no :meth:`fit`. Raises TypeError or ValueError for bad inputs, a model in training mode, an unknown squeezer
-        or one that changes the shape, and ValueError where a score is not a number.
+        Parameters
+        ----------
+        x : Tensor (n, ...), in [0, 1]
+        Returns
+        -------
+        Tensor (n, k), in [0, 2], equation 6
+        Raises
+        ------
+        TypeError, ValueError
+            bad inputs, a model in training mode, a squeezer that is unknown or changes the shape, a score of NaN
         """
         squeezers = _by_name(self.squeezers)
         if self.batch_size < 1:
@@ -167,25 +201,52 @@ class SqueezingDetector(BaseEstimator):
         return scores
 
     def score_samples(self, x: Tensor) -> Tensor:
-        """The greatest distance over the squeezers for each input (n, ...) (equation 7), (n,) in [0, 2]; high is suspect.
+        """The greatest distance over the squeezers; high is suspect. Needs no :meth:`fit`.
 
-        Needs no :meth:`fit`. Raises as :meth:`squeezer_scores`.
+        Parameters
+        ----------
+        x : Tensor (n, ...), in [0, 1]
+        Returns
+        -------
+        Tensor (n,), in [0, 2], equation 7
+        Raises
+        ------
+        TypeError, ValueError
+            as :meth:`squeezer_scores`
         """
         return self.squeezer_scores(x).amax(1)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Which of the inputs (n, ...) are flagged as adversarial, (n,) bool: those whose score exceeds ``threshold_``.
+        """Which inputs are flagged as adversarial: those whose score exceeds ``threshold_``.
 
-        Raises sklearn's NotFittedError before :meth:`fit`, and as :meth:`squeezer_scores`.
+        Parameters
+        ----------
+        x : Tensor (n, ...), in [0, 1]
+        Returns
+        -------
+        Tensor (n,), bool
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            before :meth:`fit`; as :meth:`squeezer_scores`
         """
         if not hasattr(self, "threshold_"):
             raise NotFittedError("this SqueezingDetector has no threshold yet: call fit(x_clean) with clean inputs first")
         return self.score_samples(x) > self.threshold_
 
     def roc(self, x_clean: Tensor, x_adv: Tensor) -> Roc:
-        """What every threshold would do on clean and adversarial inputs, (n, ...) and (m, ...), and the area under that curve.
+        """What every threshold would do on clean and adversarial inputs, and the area under that curve. Needs no :meth:`fit`.
 
-        Needs no :meth:`fit`. Raises ValueError if either is empty, and as :meth:`squeezer_scores`.
+        Parameters
+        ----------
+        x_clean, x_adv : Tensors (n, ...) and (m, ...), in [0, 1]
+        Returns
+        -------
+        Roc
+        Raises
+        ------
+        TypeError, ValueError
+            either is empty, and as :meth:`squeezer_scores`
         """
         if not len(x_clean) or not len(x_adv):
             raise ValueError(f"x_clean has {len(x_clean)} inputs and x_adv {len(x_adv)}; a ROC curve needs some of each")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
-from ..verification.affine import Array, Rounds, normal_form
+from ..verification.affine import NormalForm, normal_form
+from ..verification.layers import Array
 from ..verification.reduced import bounded, interval
 
 Bounds = list[tuple[Tensor, Tensor]]
@@ -42,18 +43,32 @@ def box(x: Tensor, eps: float, lower: float = 0.0, upper: float = 1.0) -> tuple[
 def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive") -> Bounds:
     """Bounds on the inputs of every ReLU layer and on the logits, for all inputs within ``eps`` of ``x`` and in [0, 1].
 
-    ``x`` is (n, ...). Returns one pair (lower, upper) for each ReLU layer and one for the logits, (n, ...) each: of the
-    layer's shape for "naive", flattened for the others.
-
     "naive" is interval arithmetic on an ``nn.Sequential`` of linear layers, convolutions, ReLU, flatten and
-    :class:`advlab.models.Normalize`: each linear map is applied to centre and radius, in the dtype of ``x``. It can be
-    differentiated by the weights. "improved" passes units that are always on through linearly, as the paper does; "crown"
-    bounds units by linear functions (Zhang et al. 2018). Both go through :func:`normal_form`, one input at a time, in
-    float64, without gradients.
+    :class:`advlab.models.Normalize`, differentiable by the weights. "improved" passes units that are always on through
+    linearly, as the paper does; "crown" bounds units by linear functions; both without gradients.
 
-    Guarantee: no input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" is never looser
-    than "naive", nor is "crown". Raises TypeError for an unknown layer, ValueError for another method or a negative eps.
-
+    Parameters
+    ----------
+    net : ``nn.Sequential`` for "naive", otherwise what :func:`normal_form` takes
+    x : Tensor (n, ...), in [0, 1]
+    eps : float, linf, from 0 up
+    method : "naive", in the dtype of ``x``; "improved" or "crown", in float64
+    Returns
+    -------
+    Pairs (lower, upper), one for each ReLU layer and one for the logits, (n, ...) each; flattened but for "naive"
+    Raises
+    ------
+    TypeError, ValueError
+        an unknown layer; another method, a negative eps
+    Guarantee
+    ---------
+    No input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" and "crown" are never looser
+    than "naive".
+    References
+    ----------
+    Xiao et al. (2019), appendix B; Zhang et al. (2018) for "crown"
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
     >>> for p, weight in zip(net.parameters(), ([[1.0, 1.0], [1.0, -1.0]], [[1.0, -1.0]]), strict=True):
     ...     _ = p.data.copy_(torch.tensor(weight))
@@ -65,12 +80,12 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
     low, high = box(x if method == "naive" else x.double(), eps)
     if method != "naive":
-        rounds = normal_form(net, tuple(x.shape[1:]))
+        form = normal_form(net, tuple(x.shape[1:]))
         ends = (t.flatten(1).numpy() for t in (low, high))
-        each = [bounded(rounds, a, b, method).bounds for a, b in zip(*ends, strict=True)]
+        each = [bounded(form, a, b, method).bounds for a, b in zip(*ends, strict=True)]
         return [
             tuple(torch.from_numpy(np.stack([bounds[k][side] for bounds in each])) for side in (0, 1))  # type: ignore[misc]
-            for k in range(len(rounds.hidden) + 1)
+            for k in range(len(form.hidden) + 1)
         ]
     found: Bounds = []
     for layer in layers(net):
@@ -148,37 +163,53 @@ class UnitCounts:
 
 
 def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") -> UnitCounts:
-    """Stable, unstable and constant units of each ReLU layer by the bounds of ``method``, mean over inputs ``x`` (n, ...).
+    """Stable, unstable and constant units of each ReLU layer, mean over inputs.
 
-    Raises what :func:`interval_bounds` raises, and ValueError for no inputs.
-
+    Parameters
+    ----------
+    net, x, eps, method : as in :func:`interval_bounds`; of any ``net`` that :func:`normal_form` takes, one input at least
+    Returns
+    -------
+    UnitCounts
+    Raises
+    ------
+    TypeError, ValueError
+        as :func:`interval_bounds` and :func:`normal_form`, and for no inputs
+    Guarantee
+    ---------
+    A unit counted as stable is stable in the whole ball, up to rounding in float64; one counted as unstable may be stable.
+    References
+    ----------
+    Xiao et al. (2019), section 3.3
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
     >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [1.0], [0.0]]))
     >>> _ = net[0].bias.data.copy_(torch.tensor([-0.5, 1.0, 1.0]))
-    >>> found = count_units(net, torch.tensor([[0.5]]), 0.1)  # one on both sides of 0, one above it, one that reads nothing
-    >>> found.unstable, found.active, found.constant
+    >>> counts = count_units(net, torch.tensor([[0.5]]), 0.1)  # one on both sides of 0, one above it, one that reads nothing
+    >>> counts.unstable, counts.active, counts.constant
     ((1.0,), (1.0,), (1,))
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
     if not len(x):
         raise ValueError("there are no inputs to count units on")
-    rounds = normal_form(net, tuple(x.shape[1:]))
+    form = normal_form(net, tuple(x.shape[1:]))
     ends = [t.flatten(1).numpy() for t in box(x.double(), eps)]
-    dead = constant_units(rounds)
-    totals = np.zeros((3, len(rounds.hidden)))
+    dead = constant_units(form)
+    totals = np.zeros((3, len(form.hidden)))
     if method == "naive":
         sources = {0: (ends[0].T, ends[1].T)}
-        for k, layer in enumerate(rounds.hidden, 1):
+        for k, layer in enumerate(form.hidden, 1):
             low, high = interval(layer, sources)
             totals[:, k - 1] = _states(low.T, high.T, dead[k - 1])
             sources[k] = (np.maximum(low, 0), np.maximum(high, 0))
     else:
         for a, b in zip(*ends, strict=True):
-            for k, (low, high) in enumerate(bounded(rounds, a, b, method).bounds[:-1]):
+            for k, (low, high) in enumerate(bounded(form, a, b, method).bounds[:-1]):
                 totals[:, k] += np.array(_states(low[None], high[None], dead[k])) / len(x)
     means = [tuple(row.tolist()) for row in totals]
-    return UnitCounts(method, tuple(r.units for r in rounds.hidden), tuple(int(d.sum()) for d in dead), *means)
+    return UnitCounts(method, tuple(r.units for r in form.hidden), tuple(int(d.sum()) for d in dead), *means)
 
 
 def _states(low: Array, high: Array, dead: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -189,12 +220,12 @@ def _states(low: Array, high: Array, dead: NDArray[np.bool_]) -> tuple[float, fl
     return tuple(float(part.sum(1).mean()) for part in (both, on, off))  # type: ignore[return-value]
 
 
-def constant_units(rounds: Rounds) -> list[NDArray[np.bool_]]:
+def constant_units(form: NormalForm) -> list[NDArray[np.bool_]]:
     """The units of each layer that no input reaches through weights that are not zero."""
-    live = {0: np.ones(rounds.inputs, bool)}
-    for k, layer in enumerate(rounds.hidden, 1):
+    live = {0: np.ones(form.inputs, bool)}
+    for k, layer in enumerate(form.hidden, 1):
         reached = np.zeros(layer.units)
         for source, matrix in layer.magnitudes.items():
             reached += matrix @ live[source].astype(float)
         live[k] = reached > 0
-    return [~live[k] for k in range(1, len(rounds.hidden) + 1)]
+    return [~live[k] for k in range(1, len(form.hidden) + 1)]

@@ -15,14 +15,29 @@ REDUCTIONS = ("sum", "mean")
 
 
 def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
-    """The ReLU stability loss, the sum of -tanh(1 + l u) over the hidden units (section 3.3.1), mean over the batch.
+    """The ReLU stability loss: the sum of -tanh(1 + l u) over the hidden units, mean over the batch.
 
-    ``bounds`` are those of :func:`interval_bounds`; the last pair, of the logits, does not count. A unit gives -1 when it
-    is far from unstable, about -0.76 when a bound is 0, and up to 1. ``reduction="sum"`` is the paper's formula.
-    "mean" is what the authors' code does with naive bounds: for convolutions it takes the mean over positions and the sum
-    over channels. Weights do not carry over from one to the other. Returns a scalar.
-    Raises ValueError for another reduction.
+    A unit gives -1 when it is far from unstable, about -0.76 when a bound is 0, and up to 1.
 
+    Parameters
+    ----------
+    bounds : pairs (lower, upper) of :func:`interval_bounds`; the last, of the logits, does not count
+    reduction : "sum", the paper's formula, or "mean", over the positions of a convolution, as in the authors' code
+    Returns
+    -------
+    Scalar tensor, differentiable; weights do not carry over from one reduction to the other
+    Raises
+    ------
+    ValueError
+        another reduction
+    Guarantee
+    ---------
+    No guarantee: it makes units stable more often, and proves nothing.
+    References
+    ----------
+    Xiao et al. (2019), section 3.3.1
+    Examples
+    --------
     >>> bounds = [(-2.0, 2.0), (0.0, 2.0), (2.0, 3.0)]  # unstable, on the edge, stable
     >>> units = [(torch.tensor([[low]]), torch.tensor([[high]])) for low, high in bounds]
     >>> [round(rs_loss([unit, unit]).item(), 3) for unit in units]  # the second stands for the logits
@@ -41,10 +56,25 @@ def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
 def sparsity_loss(net: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
     """The L1 norm of all weights but the output layer's, each kernel as often as it is applied; biases do not count.
 
-    That is the L1 norm of the network written out as dense matrices (section 3.2). ``shape`` is that of one input; by
-    default (c, s, s), with the s for which the first linear layer fits. Returns a scalar.
-    Raises ValueError if no such s fits, TypeError for an unknown layer.
-
+    Parameters
+    ----------
+    net : ``nn.Sequential`` of the layers of :func:`interval_bounds`
+    shape : of one input; by default (c, s, s), with the s for which the first linear layer fits
+    Returns
+    -------
+    Scalar tensor, differentiable
+    Raises
+    ------
+    TypeError, ValueError
+        an unknown layer; no such s fits
+    Guarantee
+    ---------
+    The L1 norm of the network written out as dense matrices. No guarantee about stability.
+    References
+    ----------
+    Xiao et al. (2019), section 3.2
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
     >>> _ = [p.data.fill_(1) for p in net.parameters()]
     >>> sparsity_loss(net).item()  # a kernel of four ones, at four places; the output layer does not count

@@ -12,10 +12,27 @@ from .bounds import layers
 
 
 def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
-    """A copy of ``net`` without the weights below ``threshold`` in size, in all layers but the last; biases stay (section 3.2).
+    """A copy of ``net`` without small weights, in all layers but the last; biases stay.
 
-    Raises ValueError for a negative threshold.
-
+    Parameters
+    ----------
+    net : ``nn.Sequential``
+    threshold : float from 0 up; weights below it in size become 0
+    Returns
+    -------
+    nn.Module, a copy
+    Raises
+    ------
+    TypeError, ValueError
+        a network that is no ``nn.Sequential``, a negative threshold
+    Guarantee
+    ---------
+    No guarantee: it is another function. Measure its accuracy anew.
+    References
+    ----------
+    Xiao et al. (2019), section 3.2
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[0.0005, 0.5]]))
     >>> prune_small_weights(net)[0].weight.tolist()
@@ -32,13 +49,29 @@ def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
 
 
 def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size: int = 500) -> nn.Module:
-    """A copy of ``net`` in which ReLUs that hardly ever switch are replaced by what they nearly always do (section 3.2).
+    """A copy of ``net`` in which ReLUs that hardly ever switch are replaced by what they nearly always do.
 
-    Counted on inputs ``x`` (n, ...), for which the paper takes the attacked training set: a unit with a positive input for
-    at most ``fraction`` of them becomes zero, one with a positive input for at least 1 - ``fraction`` becomes the identity.
-    The layers of the copy are :class:`MaskedReLU`. It is another function: measure its accuracy anew.
-    Raises ValueError for a fraction outside of [0, 0.5) or no inputs.
-
+    Parameters
+    ----------
+    net : ``nn.Sequential``
+    x : Tensor (n, ...) to count on, for which the paper takes the attacked training set
+    fraction : float in [0, 0.5): a unit on for at most that share becomes zero, for at least 1 minus it the identity
+    batch_size : int, inputs at a time
+    Returns
+    -------
+    nn.Sequential, whose ReLU layers are :class:`MaskedReLU`
+    Raises
+    ------
+    TypeError, ValueError
+        a network that is no ``nn.Sequential``, a fraction out of range, no inputs
+    Guarantee
+    ---------
+    No guarantee: it is another function. Measure its accuracy anew.
+    References
+    ----------
+    Xiao et al. (2019), section 3.2
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
     >>> _ = net[0].weight.data.fill_(1), net[0].bias.data.copy_(torch.tensor([1.0, -0.5, -2.0]))
     >>> prune_relus(net, torch.linspace(0, 1, 100)[:, None])[1]

@@ -1,10 +1,13 @@
 """Exact verification of ReLU networks: a proof, a counterexample, or "unknown", for images, data sets and files."""
 
+from ..store import StoreError
+from ..work import worker_pool
 from .affine import normal_form
 from .certificates import needed_lead, reachable, verify_one_bit, verify_squeezed
-from .dataset import Store, StoreError, Verdicts, verify_dataset, worker_pool
+from .dataset import Store, Verdicts, verify_dataset
+from .onnx_files import read_onnx
 from .verifier import Verdict, network_hash, verify, verify_property
-from .vnnlib import read_onnx, read_vnnlib, verify_files
+from .vnnlib import read_vnnlib, verify_files
 
 __all__ = [
     "Store",

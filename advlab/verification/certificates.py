@@ -7,41 +7,57 @@ a proof for the network on that box is one for squeezing before the network; wit
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..squeezing.squeezers import Squeezer, reduce_bit_depth
 from .reduced import class_margins
 from .verifier import Verdict, verify_property
+
+#: A function of a batch of images that keeps its shape.
+Squeezer = Callable[[Tensor], Tensor]
 
 
 def reachable(squeezer: Squeezer, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """A box that holds the squeezed images of all float32 images within ``eps`` (linf) of ``x`` (n, ...) and in [0, 1].
 
-    Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ends of the ball are moved
+    Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ball's corners are moved
     outwards by one float32 each. Raises ValueError for a negative eps.
     """
     checks.budget(eps)
-    ends = []
+    corners = []
     for sign, far in ((-1, -math.inf), (1, math.inf)):
-        end = (x.double() + sign * eps).clamp(0, 1).float()
-        ends.append(squeezer(torch.nextafter(end, torch.full_like(end, far)).clamp(0, 1)))
-    return ends[0], ends[1]
+        corner = (x.double() + sign * eps).clamp(0, 1).float()
+        corners.append(squeezer(torch.nextafter(corner, torch.full_like(corner, far)).clamp(0, 1)))
+    return corners[0], corners[1]
 
 
 def needed_lead(threshold: float, classes: int = 10) -> float:
     """The margin between logits, at the squeezed image, from which on no accepted image is wrong.
 
     An image that the joint detector accepts has g(x') within ``threshold`` of g(s(x')) in L1, so that no probability differs by
-    more than half of it. Where the true class has more than (1 + threshold) / 2 at s(x'), it has more than 1/2 at x'. A lead
-    of log((classes - 1) (1 + threshold) / (1 - threshold)) over each other class is enough for that.
-    Guarantee: that. Infinite for a threshold of 1 or more. Raises ValueError for a negative one.
+    more than half of it. Where the true class has more than (1 + threshold) / 2 at s(x'), it has more than 1/2 at x'.
 
+    Parameters
+    ----------
+    threshold : float from 0 up, the detector's
+    classes : int, from 2 up
+    Returns
+    -------
+    float, log((classes - 1) (1 + threshold) / (1 - threshold)); infinite for a threshold of 1 or more
+    Raises
+    ------
+    ValueError
+        a negative threshold
+    Guarantee
+    ---------
+    A lead of more than that over each other class is enough.
+    Examples
+    --------
     >>> round(needed_lead(0.0), 3), needed_lead(1.0)
     (2.197, inf)
     """
@@ -63,11 +79,25 @@ def verify_squeezed(
 ) -> Verdict:
     """Does ``net`` give class ``y`` a lead of more than ``lead`` on the whole box that :func:`reachable` gives for ``x``?
 
-    ``x`` is one image without a batch dimension. Guarantee: "robust" means that net(squeezer(x')) answers ``y`` with that lead
-    for every x' of the ball. The reverse is not true: the box has points that no squeezed image reaches, so that a
-    "counterexample" here is none. Raises as :func:`advlab.verification.verify_property` does.
+    Parameters
+    ----------
+    net : nn.Module, as in :func:`advlab.verification.verify`
+    squeezer : a monotone function of a batch of images
+    x : Tensor, one image without a batch dimension, in [0, 1]
+    y, eps, lead : int label, float from 0 up (linf), and float in logits, such as :func:`needed_lead`
+    time_limit, last_stage : as in :func:`advlab.verification.verify`
+    Returns
+    -------
+    Verdict, whose "counterexample" is none of the network: the box has points that no squeezed image reaches
+    Raises
+    ------
+    ValueError, TypeError
+        as :func:`advlab.verification.verify_property`
+    Guarantee
+    ---------
+    "robust": net(squeezer(x')) answers ``y`` with that lead for every x' of the ball.
     """
-    low, high = (end[0] for end in reachable(squeezer, x[None], eps))
+    low, high = (corner[0] for corner in reachable(squeezer, x[None], eps))
     rows, const = class_margins(int(y), 10)
     given = torch.from_numpy(rows), torch.from_numpy(const - lead)
     return verify_property(net, low, high, *given, time_limit=time_limit, last_stage=last_stage)
@@ -76,16 +106,34 @@ def verify_squeezed(
 def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit: float = 10.0) -> Verdict:
     """Is every image within ``eps`` (linf) of ``x``, in one bit, classified as ``y``? A search over the undecided pixels.
 
-    ``x`` is one image without a batch dimension. Each pixel of the ball is 0, 1, or free to be either. A box of free pixels is
-    done when the verifier's bounds prove it; else it is halved at the pixel that matters most, until none is free.
-    Guarantee: "robust" as in :func:`advlab.verification.verify`; "counterexample" comes with a ``witness`` in the ball that
-    the network, in float64, misclassifies after one bit; "unknown" where ``time_limit`` (CPU seconds) ran out, or the only
-    errors are at ends that rounding put just outside of the ball.
+    Each pixel of the ball is 0, 1, or free to be either. A box of free pixels is done when the verifier's bounds prove it; else
+    it is halved at the pixel that matters most, until none is free.
+
+    Parameters
+    ----------
+    net, y, eps : as in :func:`advlab.verification.verify`
+    x : Tensor, one image without a batch dimension, in [0, 1]
+    time_limit : float, CPU seconds
+    Returns
+    -------
+    Verdict
+    Raises
+    ------
+    ValueError, TypeError
+        as :func:`advlab.verification.verify_property`
+    Guarantee
+    ---------
+    "robust" as in :func:`advlab.verification.verify`; "counterexample" comes with a ``witness`` in the ball that the network,
+    in float64, misclassifies after one bit; "unknown" where the time ran out, or the only errors are at ends that rounding put
+    just outside of the ball.
+    References
+    ----------
+    Ours; the bit is that of Xu et al. (2018), section III-A
     """
     start = time.process_time()
     rows, const = (torch.from_numpy(part) for part in class_margins(int(y), 10))
     exact = copy.deepcopy(net).double()
-    low, high = (end[0] for end in reachable(_one_bit, x[None], eps))
+    low, high = (corner[0] for corner in reachable(torch.round, x[None], eps))
     todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
     while todo:
         if time.process_time() - start > time_limit:
@@ -100,21 +148,20 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
         if not free.any():
             worst, missed = min(worst, value), missed or value <= 0
             continue
-        found = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
-        if found.status == "robust":
-            worst = min(worst, found.bound)
+        verdict = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
+        if verdict.status == "robust":
+            worst = min(worst, verdict.bound)
             continue
         pixel = int(torch.where(free, slope.flatten().abs(), -1.0).argmax())
         for value in (0.0, 1.0):
             box = low.clone(), high.clone()
-            for end in box:
-                end.view(-1)[pixel] = value
+            for corner in box:
+                corner.view(-1)[pixel] = value
             todo.append(box)
     stage = "crown" if boxes == 1 else "branch and bound"
     return Verdict("unknown" if missed else "robust", stage, worst, time.process_time() - start)
 
 
-_one_bit = functools.partial(reduce_bit_depth, bits=1)
 _JUST_ONE = float(torch.nextafter(torch.tensor(0.5), torch.tensor(1.0)))  #: the least float32 that one bit makes 1
 
 

@@ -16,7 +16,8 @@ from scipy import sparse
 from torch import Tensor
 
 from ..attacks.steps import _Adam
-from .affine import Array, Index, Round, Rounds
+from .affine import AffineLayer, NormalForm
+from .layers import Array, Index
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Problem:
         return sum(stage.units for stage in self.stages)
 
 
-def interval(layer: Round, sources: dict[int, tuple[Array, Array]]) -> tuple[Array, Array]:
+def interval(layer: AffineLayer, sources: dict[int, tuple[Array, Array]]) -> tuple[Array, Array]:
     """Interval bounds of a layer's inputs from bounds (lower, upper) of its sources, each (units,) or (units, n)."""
     some = next(iter(sources.values()))[0]
     centre = layer.bias if some.ndim == 1 else layer.bias[:, None]
@@ -78,7 +79,7 @@ class Bounded:
     const: Tensor = field(repr=False)  #: (classes,)
 
 
-def bounded(net: Rounds, low: Array, high: Array, method: str = "crown") -> Bounded:
+def bounded(net: NormalForm, low: Array, high: Array, method: str = "crown") -> Bounded:
     """Bounds layer by layer: stable units are substituted exactly, the rest is relaxed by ``method``.
 
     "improved" takes an unstable unit's output for any value from 0 to its upper bound (Xiao et al. 2019, appendix B, where
@@ -98,7 +99,7 @@ def bounded(net: Rounds, low: Array, high: Array, method: str = "crown") -> Boun
         open_ = (lower < 0) & (upper > 0)
         rows = np.arange(layer.units) if last or method == "improved" else np.flatnonzero(open_)
         matrix, const = _expressed(net, layer, rows, on, chosen)
-        ends = _ends(stages, box, matrix, const, method)
+        ends = _affine_bounds(stages, box, matrix, const, method)
         lower[rows], upper[rows] = np.maximum(lower[rows], ends[0].numpy()), np.minimum(upper[rows], ends[1].numpy())
         bounds.append((lower, upper))
         if last:
@@ -112,9 +113,10 @@ def bounded(net: Rounds, low: Array, high: Array, method: str = "crown") -> Boun
     raise AssertionError("the logits come last")
 
 
-def reduce(net: Rounds, low: Array, high: Array, rows: Array, const: Array, method: str = "crown") -> Problem:
+def reduce(net: NormalForm, low: Array, high: Array, rows: Array, const: Array, method: str = "crown") -> Problem:
     """The problem of margins rows @ logits + const, (m, classes) and (m,), on a box (inputs,).
 
+    The plain version is ``net(x) @ rows.T + const``; ``test_a_reduced_problem_is_the_network_on_its_box`` compares the two.
     Units are tightened by ``method``, one of :func:`bounded`. Guarantee: on the box the margins are those of the network, up
     to rounding in float64.
     """
@@ -129,7 +131,9 @@ def class_margins(label: int, classes: int) -> tuple[Array, Array]:
     return rows, np.zeros(classes - 1)
 
 
-def _ends(stages: list[Stage], box: tuple[Tensor, Tensor], rows: Tensor, const: Tensor, method: str) -> tuple[Tensor, Tensor]:
+def _affine_bounds(
+    stages: list[Stage], box: tuple[Tensor, Tensor], rows: Tensor, const: Tensor, method: str
+) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds (n,) of affine functions (n, variables)."""
     if method == "crown" and stages:
         return crown(stages, box, rows, const), -crown(stages, box, -rows, -const)
@@ -139,7 +143,9 @@ def _ends(stages: list[Stage], box: tuple[Tensor, Tensor], rows: Tensor, const: 
     return middle - spread, middle + spread
 
 
-def _expressed(net: Rounds, layer: Round, rows: Index, on: dict[int, Index], chosen: dict[int, Index]) -> tuple[Tensor, Tensor]:
+def _expressed(
+    net: NormalForm, layer: AffineLayer, rows: Index, on: dict[int, Index], chosen: dict[int, Index]
+) -> tuple[Tensor, Tensor]:
     """Some rows of a layer, dense, over the inputs and the unstable units: stable units that are on are substituted."""
     pending: dict[int, Any] = {source: matrix[rows] for source, matrix in layer.matrices.items()}
     const = layer.bias[rows].copy()
@@ -212,11 +218,13 @@ def relaxed(
         uses.append(use)
         chord = stage.high / (stage.high - stage.low)
         below = (stage.high > -stage.low).to(use) if slopes is None else slopes[j]
+        # use a is least on the lower line a = slope z where use >= 0, and on the chord a = u (z - l) / (u - l) where use < 0:
+        # use a >= onto z + shift. With z = stage.rows v + stage.const the layer is gone; v has the variables before it.
         negative = use.clamp_max(0)
         onto = use.clamp_min(0) * below + negative * chord
         shift = negative * (-stage.low * chord)
         if splits is not None and multipliers is not None:
-            side = splits[j]
+            side = splits[j]  # a is z or 0 exactly; side z >= 0 lets -side multiplier z be added to a lower bound
             onto = torch.where(side == 0, onto, torch.where(side > 0, use, 0.0)) - side * multipliers[j]
             shift = torch.where(side == 0, shift, 0.0)
         const = const + shift.sum(1) + onto @ stage.const
@@ -225,6 +233,11 @@ def relaxed(
     return Relaxed(const + rows @ centre - rows.abs() @ radius, rows, uses[::-1])
 
 
+def _chosen(better: Tensor, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+    return [torch.where(better[:, None], a, b) for a, b in zip(new, old, strict=True)]
+
+
+# Nine parameters: those of relaxed, which it calls, and when to stop.
 def optimised(
     stages: tuple[Stage, ...],
     box: tuple[Tensor, Tensor],
@@ -235,7 +248,6 @@ def optimised(
     multipliers: list[Tensor] | None = None,
     *,
     steps: int = 20,
-    rate: float = 0.2,
     enough: float = 0.0,
 ) -> tuple[Relaxed, list[Tensor], list[Tensor]]:
     """:func:`relaxed` with slopes and multipliers raised by Adam; stops when all bounds exceed ``enough``.
@@ -244,7 +256,7 @@ def optimised(
     """
     free = [s.clone() for s in (*slopes, *(multipliers or []))]
     count = len(slopes)
-    movers = [_Adam(t, rate if k < count else rate / 2) for k, t in enumerate(free)]
+    movers = [_Adam(t, 0.2 if k < count else 0.1) for k, t in enumerate(free)]
     best: Relaxed | None = None
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in range(steps):
@@ -257,18 +269,9 @@ def optimised(
             best, kept = now, state
         else:
             better = now.bound > best.bound
-            best = Relaxed(
-                torch.where(better, now.bound, best.bound),
-                torch.where(better[:, None], now.inputs, best.inputs),
-                [torch.where(better[:, None], a, b) for a, b in zip(now.uses, best.uses, strict=True)],
-            )
-            kept = cast(
-                Any,
-                tuple(
-                    [torch.where(better[:, None], a, b) for a, b in zip(new, old, strict=True)]
-                    for new, old in zip(state, kept, strict=True)
-                ),
-            )
+            bound = torch.where(better, now.bound, best.bound)
+            (inputs,), uses = _chosen(better, [now.inputs], [best.inputs]), _chosen(better, now.uses, best.uses)
+            best, kept = Relaxed(bound, inputs, uses), (_chosen(better, state[0], kept[0]), _chosen(better, state[1], kept[1]))
         open_ = best.bound <= enough
         if not free or not open_.any() or step == steps - 1:
             break

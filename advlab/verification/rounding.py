@@ -17,7 +17,7 @@ from .verifier import verify
 
 
 @dataclass(frozen=True)
-class Edge:
+class Bracket:
     """The distance to the nearest misclassified input, in linf, between two budgets that the verifier has decided."""
 
     proved: float  #: a budget at which the input is proved robust; 0 where none was found
@@ -25,9 +25,9 @@ class Edge:
     witness: Tensor | None = field(repr=False)  #: for ``broken``
 
 
-def edge(
+def bracket_distance(
     net: nn.Module, x: Tensor, y: int, high: float, *, tolerance: float = 1e-3, margin: float = 1e-6, time_limit: float = 60.0
-) -> Edge:
+) -> Bracket:
     """The exact distance of ``x`` to misclassification, in linf, bracketed by halving budgets up to ``high``.
 
     The bracket ends are ``tolerance`` apart, or further where budgets between them are not decided within ``time_limit``
@@ -38,16 +38,16 @@ def edge(
         raise ValueError(f"tolerance is {tolerance} and high {high}; both must be above 0 and finite")
     proved, broken, undecided, witness, budget = 0.0, math.inf, math.inf, None, 0.0
     while True:
-        found = verify(net, x, y, budget, margin=margin, time_limit=time_limit)
-        if found.status == "robust":
+        verdict = verify(net, x, y, budget, margin=margin, time_limit=time_limit)
+        if verdict.status == "robust":
             proved = budget
-        elif found.witness is None:
+        elif verdict.witness is None:
             undecided = budget
         else:
-            broken, witness = min(budget, float((found.witness.double() - x.double()).abs().max())), found.witness
+            broken, witness = min(budget, float((verdict.witness.double() - x.double()).abs().max())), verdict.witness
         ceiling = min(broken, undecided)
         if proved >= high or ceiling - proved <= tolerance or ceiling == 0:
-            return Edge(proved, broken, witness)
+            return Bracket(proved, broken, witness)
         budget = high if ceiling == math.inf else (proved + ceiling) / 2
 
 
@@ -79,7 +79,7 @@ def _lead(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, y[:, None])[:, 0] - rest
 
 
-def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
+def into_ball(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
     """``x_adv`` moved into the linf ball of radius ``eps`` around ``x``, and rounded to float32 such that it stays inside.
 
     Guarantee: 0 <= result <= 1, and abs(result - x) <= eps up to one rounding of x - eps in float64, for ``x`` in float32
@@ -92,25 +92,25 @@ def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
     return torch.where(outside, torch.nextafter(near, x.float()), near)
 
 
-def fooled(
-    net: nn.Module, x: Tensor, y: int, found: Edge, *, tries: int = 200, rounds: int = 20, generator: torch.Generator
+def float32_counterexample(
+    net: nn.Module, x: Tensor, y: int, bracket: Bracket, *, tries: int = 200, rounds: int = 20, generator: torch.Generator
 ) -> Tensor | None:
-    """An input within the budget that is *proved* safe, ``found.proved``, which the network misclassifies in float32.
+    """An input within the budget that is *proved* safe, ``bracket.proved``, which the network misclassifies in float32.
 
     Climbs from the witness just beyond, moved inside: each round changes ``tries`` copies by single roundings of random pixels,
     and goes on from the copy whose margin is least in float32. None where no copy is misclassified on its own in any of
     :data:`WAYS`, or there is no witness. No guarantee: a search.
     """
-    if found.witness is None or found.proved <= 0:
+    if bracket.witness is None or bracket.proved <= 0:
         return None
-    best = inside(found.witness, x, found.proved)
+    best = into_ball(bracket.witness, x, bracket.proved)
     for _ in range(rounds):
         draws = torch.randint(-1, 2, (tries, *x.shape), generator=generator)
         draws[0] = 0
         draws *= torch.rand(draws.shape, generator=generator) < torch.rand(tries, *[1] * x.ndim, generator=generator)
         steps = torch.where(draws > 0, torch.inf, -torch.inf)
         moved = torch.where(draws == 0, best, torch.nextafter(best.expand_as(steps), steps))
-        copies = inside(moved, x, found.proved)
+        copies = into_ball(moved, x, bracket.proved)
         margins = float32_margins(net, copies, torch.full((tries,), y))
         least = torch.stack([margins[way] for way in WAYS[:-1]]).amin(0)
         at = int((least.double() + 1e-3 * margins["exact"]).argmin())  # float32 has ties

@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
 
-from .affine import Array
+from .layers import Array
 from .reduced import Problem, Relaxed, Stage, optimised
 
 #: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
@@ -61,22 +61,25 @@ def branch_and_bound(
     """
     if slopes is None:
         slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
+    # z >= 0 and z <= 0 cover a node's inputs, so that the least bound of all leaves bounds the margin on the box. The heap
+    # gives the node with the least bound first: without that one there is no proof.
     blank = torch.zeros(problem.units, dtype=torch.int8)
     heap: list[_Node] = []
     count, closed = 0, float("inf")  # closed: the least bound of the leaves that are done
     fresh = [(blank, slopes, torch.zeros(problem.units).double())]
     while fresh:
         splits, starts, weights = (torch.stack(parts) for parts in zip(*fresh, strict=True))
-        made, found, kept = _bounded(problem, index, splits, starts, weights, enough, first=count == 0)
+        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, first=count == 0)
         count += len(fresh)
-        if (witness := check(_minimisers(problem, made))) is not None:
+        corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
+        if (witness := check(corners)) is not None:
             return Found("counterexample", float(made.bound.min()), witness, count)
         units = _costliest(problem, made, splits, found)
         for i, bound in enumerate(made.bound.tolist()):
             if bound > enough:
                 closed = min(closed, bound)
             elif units[i] < 0:
-                bound, point = _leaf(problem, index, splits[i])
+                bound, point = solve_leaf(problem, index, splits[i])
                 if point is not None and (witness := check(point[None])) is not None:
                     return Found("counterexample", bound, witness, count)
                 if bound <= enough:
@@ -96,7 +99,7 @@ def branch_and_bound(
     return Found("robust", closed, None, count)
 
 
-def _bounded(
+def _node_bounds(
     problem: Problem, index: int, splits: Tensor, slopes: Tensor, multipliers: Tensor, enough: float, *, first: bool
 ) -> tuple[Relaxed, Tensor, Tensor]:
     """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them."""
@@ -114,17 +117,13 @@ def _by_stage(stages: tuple[Stage, ...], t: Tensor) -> list[Tensor]:
     return list(t.split([stage.units for stage in stages], 1))
 
 
-def _minimisers(problem: Problem, made: Relaxed) -> Tensor:
-    """Where the linear bounds are least: corners of the box, (n, inputs)."""
-    return torch.where(made.inputs > 0, problem.low, problem.high)
-
-
 def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
     """For each node the unit whose relaxation lowers the bound most, or -1 where every sign is assumed, (n,)."""
     if not problem.units:
         return torch.full((len(splits),), -1)
     costs = []
     for stage, use, slope in zip(problem.stages, made.uses, _by_stage(problem.stages, slopes), strict=True):
+        # how far the lines lie from the ReLU: the chord at most -l u / (u - l), at z = 0; slope z at most at l or at u
         over = (-use).clamp_min(0) * (-stage.low * stage.high / (stage.high - stage.low))
         under = use.clamp_min(0) * torch.maximum(-slope * stage.low, (1 - slope) * stage.high)
         costs.append(over + under)
@@ -133,33 +132,34 @@ def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) 
     return torch.where(most.values < 0, -1, most.indices)
 
 
-def _leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
+def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
     """A lower bound of the margin where all signs are assumed, tight but for rounding, and where it is reached.
 
     Infinity where no input has these signs. Both are checked in float64 by the linear program's own multipliers: any
     multipliers >= 0 of the inequalities give a bound, so that a solver's tolerance cannot make a wrong proof.
     """
     (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
-    ends = torch.stack([problem.low, problem.high], 1).numpy()
+    box = torch.stack([problem.low, problem.high], 1).numpy()
 
     def least(cost: Array, marginals: Array) -> float:
+        # where matrix @ x <= limit, cost @ x >= cost @ x + weights @ (matrix @ x - limit), least at a corner of the box
         weights = np.maximum(-marginals, 0)
         slope = cost + weights @ matrix
-        return float(np.where(slope > 0, slope * ends[:, 0], slope * ends[:, 1]).sum() - weights @ limit)
+        return float(np.where(slope > 0, slope * box[:, 0], slope * box[:, 1]).sum() - weights @ limit)
 
-    solved = linprog(objective, matrix, limit, bounds=ends, method="highs")
+    solved = linprog(objective, matrix, limit, bounds=box, method="highs")
     if solved.status == 0:
-        point = torch.from_numpy(np.clip(solved.x, ends[:, 0], ends[:, 1]))
+        point = torch.from_numpy(np.clip(solved.x, box[:, 0], box[:, 1]))
         return least(objective, solved.ineqlin.marginals) + shift, point
     # by how much must the inequalities be loosened? More than 0 proves that there is no such input
     loosened = linprog(
-        np.append(np.zeros(len(ends)), 1.0),
+        np.append(np.zeros(len(box)), 1.0),
         np.column_stack([matrix, -np.ones(len(matrix))]),
         limit,
-        bounds=[*map(tuple, ends), (0, None)],
+        bounds=[*map(tuple, box), (0, None)],
         method="highs",
     )
-    if loosened.status == 0 and least(np.zeros(len(ends)), loosened.ineqlin.marginals) > 1e-9:
+    if loosened.status == 0 and least(np.zeros(len(box)), loosened.ineqlin.marginals) > 1e-9:
         return float("inf"), None
     return -float("inf"), None
 
@@ -257,17 +257,10 @@ _Answer = tuple[bool, Array | None, str]
 
 def _highs(program: _Program, seconds: float) -> _Answer:
     solver = highspy.Highs()
-    for name, value in (
-        ("output_flag", False),
-        ("threads", 1),
-        ("time_limit", seconds),
-        ("presolve", "off"),
-        ("primal_feasibility_tolerance", 1e-9),
-        ("mip_feasibility_tolerance", 1e-9),
-        ("objective_target", -1e-9),
-    ):
-        if solver.setOptionValue(name, value) == highspy.HighsStatus.kError:
-            return False, None, ""
+    options: dict[str, Any] = {"output_flag": False, "threads": 1, "time_limit": seconds, "presolve": "off"}
+    options |= {"primal_feasibility_tolerance": 1e-9, "mip_feasibility_tolerance": 1e-9, "objective_target": -1e-9}
+    if any(solver.setOptionValue(name, value) == highspy.HighsStatus.kError for name, value in options.items()):
+        return False, None, ""
     model = highspy.HighsLp()
     model.num_row_, model.num_col_ = program.matrix.shape
     model.col_cost_, model.offset_ = program.cost, program.offset
@@ -328,7 +321,10 @@ def _gurobi(program: _Program, seconds: float) -> _Answer:
 
 
 def _big_m(problem: Problem) -> tuple[Array, Array, Array]:
-    """The rows of all unstable units: a >= z, a <= z - l (1 - s), a <= u s; as least <= matrix @ variables <= most."""
+    """The rows of all unstable units: a >= z, a <= z - l (1 - s), a <= u s; as least <= matrix @ variables <= most.
+
+    With the sign s = 1 and a >= 0 they say z <= a <= z, and a <= u is no limit; with s = 0 they say a = 0 and z <= 0.
+    """
     inputs, units = len(problem.low), problem.units
     blocks, least, most = [], [], []
     done = 0

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import Array, Rounds, normal_form, traced
+from .affine import NormalForm, normal_form, what_is_read
+from .layers import Array
 from .reduced import Problem, class_margins, crown, optimised, reduce
 from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
-
-
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -48,11 +47,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Prepared:
-    rounds: Rounds
+    form: NormalForm
     double: nn.Module
 
 
-_prepared: OrderedDict[str, _Prepared] = OrderedDict()
+prepared_networks: OrderedDict[str, _Prepared] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -66,37 +65,20 @@ def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
     >>> network_hash(nn.Sequential(net).eval(), (2,)) == network_hash(written_otherwise, (2,))
     True
     """
-    return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).rounds.sha256}".encode()).hexdigest()
-
-
-def _what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
-    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in traced(net).nodes]
-    digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
-    for name, layer in net.named_modules():
-        settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
-        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-        digest.update(repr((name, kind, sorted(settings.items()))).encode())
-    for name, value in (*net.named_parameters(), *net.named_buffers()):
-        digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).form.sha256}".encode()).hexdigest()
 
 
 def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     """The normal form, checked against the network itself, and kept for the last networks seen."""
-    key = _what_is_read(net, shape)
+    key = what_is_read(net, shape)
     with _lock:
-        return _kept(key, net, shape)
-
-
-def _kept(key: str, net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
-    if key not in _prepared:
-        made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
-        _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
-        _prepared[key] = made
-        while len(_prepared) > 4:
-            _prepared.popitem(last=False)
-    return _prepared[key]
+        if key not in prepared_networks:
+            made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
+            _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
+            prepared_networks[key] = made
+            while len(prepared_networks) > 4:
+                prepared_networks.popitem(last=False)
+        return prepared_networks[key]
 
 
 def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) -> None:
@@ -104,7 +86,7 @@ def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) 
     x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = prepared.double(x.to(device)).cpu().numpy()
-    if not np.allclose(prepared.rounds(x.flatten(1).numpy()), expected, rtol=1e-6, atol=1e-6):
+    if not np.allclose(prepared.form(x.flatten(1).numpy()), expected, rtol=1e-6, atol=1e-6):
         raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")
 
 
@@ -119,23 +101,38 @@ def verify(
     last_stage: str = STAGES[-1],
     solver: Solver = "highs",
 ) -> Verdict:
-    """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``? ``x`` is one input, no batch dimension.
+    """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``?
 
-    ``net`` is in eval mode, of the layers that :func:`normal_form` takes. The stages, each only if those before did not
-    decide: the prediction; CROWN bounds on the problem that is left when stable units are eliminated; PGD; optimised slopes;
-    branch and bound; a mixed-integer program with ``solver``, which is "highs" or, where gurobipy is installed, "gurobi".
-    ``last_stage`` stops earlier. ``time_limit`` is in CPU seconds.
+    The stages, each only if those before did not decide: the prediction; CROWN bounds on the problem that is left when stable
+    units are eliminated; PGD; optimised slopes; branch and bound; a mixed-integer program.
 
-    Guarantee: "robust" means that a lower bound of all margins, computed in float64, exceeds ``margin`` (logits), which is
-    far above its rounding; "counterexample" comes with a ``witness`` in the ball, in the dtype of ``x``, that the network
-    misclassifies when it is run in float64; all else is "unknown". A misclassified ``x`` is its own witness. "robust" by the
-    last stage rests on the solver's word that no input has a margin up to ``margin``, at a tolerance of 1e-9. Where Gurobi's
-    licence does not allow for the problem, a RuntimeWarning says so and the verdict is "unknown", at the stage before.
-    The proof is of the network in real arithmetic. Run in float32 its logits may differ in the sixth digit, so that an input
-    whose margin is smaller than that can go either way (Jia and Rinard 2021); raise ``margin`` to rule that out.
-    Raises ValueError for a bad input, label, eps, stage or solver, TypeError for a network without a normal form, and
-    ImportError for a solver that is not installed.
-
+    Parameters
+    ----------
+    net : nn.Module in eval mode, of the layers that :func:`normal_form` takes
+    x : Tensor, one input without a batch dimension, in [0, 1]
+    y, eps : int label, and float from 0 up
+    time_limit : float above 0, in CPU seconds
+    margin : float above 0, in logits; raise it to rule out float32's rounding
+    last_stage : one of ``STAGES``, to stop earlier
+    solver : "highs" or, where gurobipy is installed, "gurobi"
+    Returns
+    -------
+    Verdict
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        a bad argument, a network without a normal form, a solver that is not installed
+    Guarantee
+    ---------
+    "robust": a lower bound of all margins, computed in float64, exceeds ``margin``, which is far above its rounding; by the
+    last stage it rests on the solver's word, at a tolerance of 1e-9. "counterexample": ``witness`` lies in the ball, in the
+    dtype of ``x``, and is misclassified in float64; a misclassified ``x`` is its own. All else is "unknown", with a
+    RuntimeWarning where Gurobi's licence does not allow for the problem. The proof is of the network in real arithmetic.
+    References
+    ----------
+    Tjeng et al. (2019); Zhang et al. (2018); Wang et al. (2021); Jia and Rinard (2021) for what float32 does
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).eval()
     >>> _ = [nn.init.eye_(p) for p in net.parameters()]  # its logits are the two inputs, which meet at eps = 0.25
     >>> [verify(net, torch.tensor([0.75, 0.25]), 0, eps).status for eps in (0.24, 0.26)]
@@ -145,23 +142,25 @@ def verify(
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
-    classes = prepared.rounds.logits.units
+    classes = prepared.form.logits.units
     if not 0 <= int(y) < classes:
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
     centre = x.detach().double().flatten().cpu()
     box = (centre - eps).clamp(0, 1), (centre + eps).clamp(0, 1)
-    label = torch.tensor([int(y)], device=x.device)
-    generator = torch.Generator(x.device).manual_seed(0)
-
-    def attack() -> Tensor:
-        dtype = next((p.dtype for p in net.parameters()), x.dtype)
-        found = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
-        return found.double().flatten(1).cpu()
-
-    budget = _Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
+    attack = functools.partial(_attack, net, x, int(y), eps)
+    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
     return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
 
 
+def _attack(net: nn.Module, x: Tensor, y: int, eps: float) -> Tensor:
+    """What PGD finds, (1, inputs) in float64."""
+    dtype, generator = next((p.dtype for p in net.parameters()), x.dtype), torch.Generator(x.device).manual_seed(0)
+    label = torch.tensor([y], device=x.device)
+    x_adv = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
+    return x_adv.double().flatten(1).cpu()
+
+
+# Nine parameters: the network, the question in its four parts, and the limits of verify.
 def verify_property(
     net: nn.Module,
     low: Tensor,
@@ -174,11 +173,25 @@ def verify_property(
     last_stage: str = STAGES[-1],
     solver: Solver = "highs",
 ) -> Verdict:
-    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``? Both have one input's shape.
+    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``?
 
-    ``rows`` is (m, classes), ``const`` (m,); the box may lie anywhere. Stages, guarantee and errors are those of
-    :func:`verify`, without PGD: "robust" means that the property holds. The middle of the box stands for the prediction.
-
+    Parameters
+    ----------
+    net, time_limit, margin, last_stage, solver : as in :func:`verify`
+    low, high : Tensors of one input's shape, low <= high; the box may lie anywhere
+    rows, const : Tensors (m, classes) and (m,)
+    Returns
+    -------
+    Verdict, "robust" where the property holds
+    Raises
+    ------
+    ValueError, TypeError, ImportError
+        as :func:`verify`, and for a box or rows that do not fit
+    Guarantee
+    ---------
+    That of :func:`verify`, without PGD; the middle of the box stands for the prediction.
+    Examples
+    --------
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
     >>> for p, weight in zip(net.parameters(), ([[1.0], [-1.0]], [[1.0, 1.0]]), strict=True):  # it computes |x|
     ...     _ = p.data.copy_(torch.tensor(weight))
@@ -191,16 +204,16 @@ def verify_property(
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
     _check_limits(time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(low.shape))
-    if rows.shape != (len(const), prepared.rounds.logits.units):
-        raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.rounds.logits.units})")
-    ends = low.double().flatten(), high.double().flatten()
+    if rows.shape != (len(const), prepared.form.logits.units):
+        raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.form.logits.units})")
+    box = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = _Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, middle, ends, (rows.double().numpy(), const.double().numpy()), None, start, budget)
+    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
+    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, start, budget)
 
 
 @dataclass(frozen=True)
-class _Budget:
+class Budget:
     deadline: float  #: in time.process_time()
     began: tuple[float, float]  #: time.perf_counter(), time.process_time()
     margin: float
@@ -224,27 +237,27 @@ def _decide(
     margins: tuple[Array, Array],
     attack: Callable[[], Tensor] | None,
     start: float,
-    budget: _Budget,
+    budget: Budget,
 ) -> Verdict:
     """The stages, one after the other, for any margins on any box around ``x``."""
-    values = functools.partial(_least, prepared.double, torch.from_numpy(margins[0]), torch.from_numpy(margins[1]))
+    values = functools.partial(least_margin, prepared.double, torch.from_numpy(margins[0]), torch.from_numpy(margins[1]))
     unstable: tuple[int, ...] = ()
     if values(x[None].double()).item() < 0:
         outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
     elif budget.stop < STAGES.index("crown"):
         outcome = ("unknown", "prediction", -math.inf, None)
     else:
-        problem = reduce(prepared.rounds, box[0].numpy(), box[1].numpy(), *margins)
+        problem = reduce(prepared.form, box[0].numpy(), box[1].numpy(), *margins)
         unstable = tuple(stage.units for stage in problem.stages)
         with torch.enable_grad():  # slopes are optimised, whatever the caller's mode
-            outcome = _bounds(problem, functools.partial(_replayed, values, x, *box), attack, budget)
+            outcome = try_bounds(problem, functools.partial(first_counterexample, values, x, *box), attack, budget)
     status, stage, bound, witness = outcome
     if witness is not None:
         bound = values(witness[None].double()).item()
     return Verdict(status, stage, bound, time.process_time() - start, unstable, witness)
 
 
-def _bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: _Budget) -> _Outcome:
+def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: Budget) -> _Outcome:
     """CROWN, the attack, optimised slopes, and then the search."""
     box, margin, stop = (problem.low, problem.high), budget.margin, budget.stop
     bounds = crown(problem.stages, box, problem.rows, problem.const)
@@ -263,10 +276,10 @@ def _bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None,
         return "robust", "alpha-crown", float(bounds.min()), None
     if stop < STAGES.index("branch and bound"):
         return "unknown", "alpha-crown", float(bounds.min()), None
-    return _search(problem, bounds, dict(zip(open_.tolist(), torch.cat(slopes, 1), strict=True)), check, budget)
+    return search_margins(problem, bounds, dict(zip(open_.tolist(), torch.cat(slopes, 1), strict=True)), check, budget)
 
 
-def _search(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: _Budget) -> _Outcome:
+def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
     """Branch and bound for each margin that is open, the least first; then the solver for those that ran out of time."""
     margin, complete = budget.margin, budget.stop >= STAGES.index("mixed-integer")
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
@@ -316,13 +329,15 @@ def _check_limits(time_limit: float, margin: float, last_stage: str, solver: str
     check_solver(solver)
 
 
-def _least(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:
+def least_margin(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:
     """The least of the margins at each of ``x`` (n, ...), (n,), in float64."""
     with torch.no_grad():
         return (net(x).cpu() @ rows.T + const).amin(1)
 
 
-def _replayed(values: Callable[[Tensor], Tensor], x: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor | None:
+def first_counterexample(
+    values: Callable[[Tensor], Tensor], x: Tensor, low: Tensor, high: Tensor, points: Tensor
+) -> Tensor | None:
     """The first of ``points`` (n, inputs) that is a counterexample once it is rounded to the dtype of ``x`` inside the box."""
     rounded = points.clamp(low, high).to(x.dtype)
     if x.dtype != torch.float64:

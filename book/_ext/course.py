@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
-from manifest import ROOT, WORDS_A_MINUTE, depends_on, grid
+from manifest import ROOT, depends_on, grid, reading
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -20,13 +20,6 @@ from labbook import exercises
 
 def notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-def reading(env: BuildEnvironment, stem: str) -> int:
-    path = ROOT / "notebooks" / f"{stem}.ipynb"
-    env.note_dependency(str(path))
-    cells = nbformat.read(path, 4).cells
-    return max(1, round(sum(len(c.source.split()) for c in cells if c.cell_type == "markdown") / WORDS_A_MINUTE))
 
 
 def solving(chapter: str, level: str | None = None) -> int:

@@ -137,16 +137,20 @@ class ExecutionTimes(SphinxDirective):
         return [grid(("notebook", "to run all cells", "machine", "measured", "by"), rows, classes=["fixed"])]
 
 
+def reading(env: BuildEnvironment, stem: str) -> int:
+    """Minutes to read a notebook, at 180 words a minute."""
+    path = ROOT / "notebooks" / f"{stem}.ipynb"
+    env.note_dependency(str(path))
+    cells = nbformat.read(path, 4).cells
+    return max(1, round(sum(len(c.source.split()) for c in cells if c.cell_type == "markdown") / WORDS_A_MINUTE))
+
+
 class Reading(SphinxRole):
-    """Minutes to read a chapter (at 180 words a minute) and seconds to run it (as measured)."""
+    """Minutes to read a chapter, and seconds to run it (as measured)."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        path = ROOT / "notebooks" / f"{self.text}.ipynb"
-        self.env.note_dependency(str(path))
-        notebook = nbformat.read(path, 4)
-        words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
         seconds = json.loads(depends_on(self.env, "execution_times.json").read_text())[self.text]["seconds"]
-        return [nodes.Text(f"{max(1, round(words / WORDS_A_MINUTE))} minutes to read, {seconds} seconds to run")], []
+        return [nodes.Text(f"{reading(self.env, self.text)} minutes to read, {seconds} seconds to run")], []
 
 
 def setup(app: Sphinx) -> dict:

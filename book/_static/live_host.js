@@ -5,7 +5,7 @@
   const STATE = "application/vnd.jupyter.widget-state+json", VIEW = "application/vnd.jupyter.widget-view+json";
 
   class Model {
-    constructor(state) { this.state = { ...state }; this.listeners = {}; this.changed = false; }
+    constructor(state, widget_manager) { Object.assign(this, { state: { ...state }, widget_manager, listeners: {}, changed: false }); }
     get(name) { return this.state[name]; }
     set(name, value) {
       if (this.state[name] === value) return;
@@ -62,15 +62,12 @@
   async function main() {
     const tag = document.querySelector(`script[type="${STATE}"]`);
     if (!tag) return;
-    const all = JSON.parse(tag.textContent).state, models = {}, modules = {}, styles = new Set();
+    const all = JSON.parse(tag.textContent).state, models = {}, modules = {};
+    const manager = { get_model: async (id) => (models[id] ??= new Model(all[id].state, manager)) }; // what figures share, too
     for (const view of document.querySelectorAll(`script[type="${VIEW}"]`)) {
       const id = JSON.parse(view.textContent).model_id, record = all[id];
       if (record?.model_module !== "anywidget") { view.before(needsKernel(all, id)); continue; }
-      if (record.state._css && !styles.has(record.state._css)) {
-        styles.add(record.state._css);
-        document.head.append(Object.assign(document.createElement("style"), { textContent: record.state._css }));
-      }
-      view.before(await live(record, (models[id] ??= new Model(record.state)), modules));
+      view.before(await live(record, await manager.get_model(id), modules));
     }
   }
 

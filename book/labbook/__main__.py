@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    import contextlib
+    from advlab import work
 
     from . import reproduce, results
 
@@ -61,15 +61,10 @@ def _reproduce(args: argparse.Namespace) -> int:
         for line in reproduce.about_gpu(wanted, full_scale):
             print(line)
     outcomes: list[reproduce.Outcome] = []
-    with contextlib.ExitStack() as stack:
-        lanes = []
-        if args.scheduler:
-            lanes = stack.enter_context(reproduce.cluster(args.scheduler))
-        elif args.workers > 1:
-            lanes = stack.enter_context(reproduce.processes(args.workers))
+    with work.workers(args.workers, args.scheduler) as lanes:
         if args.n is None:
             name = "-".join(["reproduce", args.claim or args.chapter or "all", args.tier, *["stale"] * args.stale])
-            journal = results.folder() / f".{name}.jsonl"
+            journal = results.folder() / f".{name}.sqlite"
             if journal.exists():
                 print(f"going on from a run that was broken off (to begin anew, delete {journal})")
             found = reproduce.run(wanted, lanes, journal=journal, stale=args.stale)

@@ -116,17 +116,19 @@ class Outcome:
 
     id: str
     status: str  #: "solved", "wrong" or "not yet"
-    says: str
+    message: str
 
     def __bool__(self) -> bool:
         return self.status == "solved"
 
     def __repr__(self) -> str:
-        return f"{self.status}: {self.says}"
+        return f"{self.status}: {self.message}"
 
     def _repr_html_(self) -> str:
         kind, sign = {"solved": ("solved", "✓"), "wrong": ("wrong", "✗"), "not yet": ("open", "○")}[self.status]
-        said = f'<span aria-hidden="true">{sign}</span> <strong>{self.status.capitalize()}.</strong> {html.escape(self.says)}'
+        said = (
+            f'<span aria-hidden="true">{sign}</span> <strong>{self.status.capitalize()}.</strong> {html.escape(self.message)}'
+        )
         return f'<div class="advlab-check {kind}" style="border-left: 0.3em solid; padding: 0.3em 0.8em">{said}</div>'
 
 
@@ -219,10 +221,10 @@ def close(found: Any, expected: Any, what: str, *, tolerance: float = 1e-5, hint
         raise Wrong(f"{what} is {mine[k]:.6g}{at}; it should be {right[k]:.6g}. {hint}".strip())
 
 
-def require(condition: object, says: str) -> None:
-    """Raise :class:`Wrong` with ``says`` unless the condition holds.
+def require(condition: object, message: str) -> None:
+    """Raise :class:`Wrong` with ``message`` unless the condition holds.
 
     >>> require(3 > 2, "Three is above two.")  # nothing is said where it holds
     """
     if not condition:
-        raise Wrong(says)
+        raise Wrong(message)

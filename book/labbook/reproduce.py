@@ -7,17 +7,12 @@ module keeps go to one worker, which computes it once.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import inspect
-import json
+import itertools
 import math
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,12 +20,15 @@ from typing import Any
 
 import torch
 
+from advlab.store import Records
+from advlab.work import spread
+
 from . import results
 from .digest import reached
 from .entries import Entry
 from .results import Claim
 
-Lane = Callable[[], Executor]  #: Starts a worker that does one thing at a time; called again after the worker died.
+KIND = "measured claim"  #: of the journal's records
 
 
 @dataclass(frozen=True)
@@ -40,145 +38,41 @@ class Failure:
     why: str
 
 
-# ---------------------------------------------------------------------------------------------- workers
+# ---------------------------------------------------------------------------------------------- measuring
 
 
-@contextlib.contextmanager
-def processes(workers: int) -> Iterator[list[Lane]]:
-    """``workers`` processes, started afresh (spawn), each with one thread. None outlives its parent, killed or not."""
-    context = multiprocessing.get_context("spawn")
-    lines: list[Any] = []  # ends of pipes
-    pools: list[ProcessPoolExecutor] = []
+def measured(
+    wanted: Sequence[Claim], lanes: Sequence[Executor] = (), n: int | None = None
+) -> Iterator[tuple[Claim, Entry | Failure]]:
+    """Measure claims over ``lanes`` (see :func:`advlab.work.workers`), or here if there are none; as they come.
 
-    def start() -> Executor:
-        theirs, ours = context.Pipe(duplex=False)
-        lines.append(ours)
-        pools.append(ProcessPoolExecutor(1, mp_context=context, initializer=_end_with, initargs=(theirs,)))
-        return pools[-1]
-
-    try:
-        yield [start] * workers
-    except BaseException:
-        for line in lines:  # whoever computes stops at once
-            line.close()
-        raise
-    finally:
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with(line: Any) -> None:
-    """End this process when the other end of ``line`` is closed, by the parent or by its death."""
-
-    def listen() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            line.recv()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent acts on it
-    threading.Thread(target=listen, daemon=True).start()
-
-
-@contextlib.contextmanager
-def cluster(address: str) -> Iterator[list[Lane]]:
-    """The workers that the Dask scheduler at ``address``, "tcp://...", has now; each needs this version of advlab.
-
-    Raises RuntimeError where Dask is not installed or the scheduler has no workers, OSError where it is not reached.
+    ``n`` shortens each for a trial. Over lanes, dear claims come first. A claim that raises is a Failure, and so is one whose
+    process dies twice, the second time with no other at its side, and an entry of a worker with other code.
     """
-    try:
-        from distributed import Client
-    except ImportError as e:
-        raise RuntimeError("a scheduler needs Dask: pip install 'advlab[cluster]'") from e
-    with Client(address) as client:
-        workers: Any = client.nthreads()  # by address
-        if not workers:
-            raise RuntimeError(f"the scheduler {address} has no workers: start some, then run this again")
-        yield [lambda w=w: client.get_executor(workers=[w], allow_other_workers=True) for w in workers]
+    kind = "one process"
+    groups = [[c] for c in wanted]
+    if lanes:
+        kind = "process pool" if isinstance(lanes[0], ProcessPoolExecutor) else "Dask cluster"
+        groups = by_cost(together(wanted))
+    tasks = [[(c.measure.__module__, c.id, n, kind) for c in group] for group in groups]
+    by_id = {c.id: c for c in wanted}
+    with contextlib.closing(spread(measure, tasks, lanes)) as found:
+        for (_, id, *_), result in itertools.chain.from_iterable(found):
+            yield by_id[id], _checked(by_id[id], result)
 
 
-def _work(module: str, id: str, n: int | None, executor: str) -> Entry | Failure:
+def measure(module: str, id: str, n: int | None, executor: str) -> Entry | Failure:
     """Measure the claim ``id`` of ``module`` in this process."""
     try:
-        torch.set_num_threads(1)
         import_module(module)
         return results.measure(results.CLAIMS[id], n, executor=executor)
     except Exception as e:  # as words: not every exception can be sent
         return Failure(f"{type(e).__name__}: {e}")
 
 
-# ---------------------------------------------------------------------------------------------- measuring
-
-
-def measured(
-    wanted: Sequence[Claim], lanes: Sequence[Lane] = (), n: int | None = None
-) -> Iterator[tuple[Claim, Entry | Failure]]:
-    """Measure claims over ``lanes`` (see :func:`processes` and :func:`cluster`), or here if there are none; as they come.
-
-    ``n`` shortens each for a trial. Dear claims come first. A claim that raises is a Failure, and one whose process dies is
-    tried once more, with no other at its side; Dask tries again itself. An entry of a worker with other code is a Failure.
-    """
-    if lanes:
-        yield from _spread(wanted, lanes, n)
-        return
-    for c in wanted:
-        try:
-            yield c, results.measure(c, n)
-        except Exception as e:
-            yield c, Failure(f"{type(e).__name__}: {e}")
-
-
-def _spread(wanted: Sequence[Claim], lanes: Sequence[Lane], n: int | None) -> Iterator[tuple[Claim, Entry | Failure]]:
-    groups = collections.deque(by_cost(together(wanted)))
-    own: list[collections.deque[Claim]] = [collections.deque() for _ in lanes]
-    executors: list[Executor | None] = [None] * len(lanes)
-    out: dict[Future, tuple[int, Claim]] = {}
-    again: list[Claim] = []
-
-    def submit(k: int, c: Claim) -> None:
-        for _ in range(2):  # a worker may have died while it had nothing to do
-            executor = executors[k] = executors[k] or lanes[k]()
-            kind = "process pool" if isinstance(executor, ProcessPoolExecutor) else "Dask cluster"
-            try:
-                out[executor.submit(_work, c.measure.__module__, c.id, n, kind)] = k, c
-                return
-            except BrokenExecutor:
-                executors[k] = None
-        raise RuntimeError(f"no worker starts for {c.id}")
-
-    def next_for(k: int) -> None:
-        if not own[k] and groups:
-            own[k].extend(groups.popleft())
-        if own[k]:
-            submit(k, own[k].popleft())
-
-    def received(last: bool) -> Iterator[tuple[int, Claim, Entry | Failure]]:
-        for future in wait(out, return_when=FIRST_COMPLETED).done:
-            k, c = out.pop(future)
-            try:
-                yield k, c, _checked(c, future.result())
-            except BrokenExecutor:
-                executors[k] = None
-                if last:
-                    yield k, c, Failure("its worker died, twice")
-                else:
-                    again.append(c)
-                    next_for(k)
-            except Exception as e:  # of the cluster
-                yield k, c, Failure(f"{type(e).__name__}: {e}")
-
-    for k in range(len(lanes)):
-        next_for(k)
-    while out:
-        for k, c, found in received(last=False):
-            next_for(k)
-            yield c, found
-    for c in again:
-        submit(0, c)
-        for _, _, found in received(last=True):
-            yield c, found
-
-
-def _checked(c: Claim, found: Entry | Failure) -> Entry | Failure:
+def _checked(c: Claim, found: Entry | Exception | Failure) -> Entry | Failure:
+    if isinstance(found, Exception):
+        return Failure(f"its worker died, twice ({found!r})")
     if isinstance(found, Entry) and (found.code, found.inputs) != (results.claim_version(c), results.inputs(c)):
         return Failure("the worker has another version of advlab, or other networks, than this machine")
     return found
@@ -244,13 +138,13 @@ def agreement(new: Entry, old: Entry | None) -> str:
     return "close" if new.show() == old.show() or (inside and known) else "differs"
 
 
-def run(wanted: Sequence[Claim], lanes: Sequence[Lane] = (), *, journal: Path, stale: bool = False) -> Iterator[Outcome]:
+def run(wanted: Sequence[Claim], lanes: Sequence[Executor] = (), *, journal: Path, stale: bool = False) -> Iterator[Outcome]:
     """Measure claims and write the manifest, entry by entry; ``stale`` leaves out those whose entries are current.
 
     What ``journal`` holds of an earlier call, as long as code and inputs are still the same, is not measured again, and
     comes first. At the end the journal goes, unless something failed: then the next call tries that again.
     """
-    written = read(journal)
+    kept, written = Records(journal, KIND), read(journal)
     done = {id: pair for id, pair in written.items() if results.stale(pair[0]) is None}
     results.save(results.reworded(new) for new, _ in done.values())  # killed between journal and manifest
     todo = [c for c in wanted if c.id not in done]
@@ -266,7 +160,7 @@ def run(wanted: Sequence[Claim], lanes: Sequence[Lane] = (), *, journal: Path, s
     for c, found in measured(todo, lanes):
         old = written[c.id][1] if c.id in written else results.load(c.chapter).get(c.id)
         if isinstance(found, Entry):
-            _append(journal, found, old)
+            kept.extend({c.id: {"new": results.to_json(found), "old": old and results.to_json(old)}})
             results.save([found])
         failed |= isinstance(found, Failure)
         yield Outcome(c, found, old)
@@ -275,33 +169,12 @@ def run(wanted: Sequence[Claim], lanes: Sequence[Lane] = (), *, journal: Path, s
 
 
 def read(journal: Path) -> dict[str, tuple[Entry, Entry | None]]:
-    """Claim id -> (entry, the manifest's entry before the run). A last line that a kill cut off is dropped.
-
-    Raises ValueError for another line that is not of a journal.
-    """
-    if not journal.exists():
-        return {}
-    whole, _, rest = journal.read_bytes().rpartition(b"\n")
-    if rest:
-        with journal.open("r+b") as f:
-            f.truncate(len(whole) + 1 if whole else 0)
-    found: dict[str, tuple[Entry, Entry | None]] = {}
+    """Claim id -> (entry, the manifest's entry before the run). Raises ValueError or StoreError for a file that is none."""
     try:
-        for text in whole.splitlines():
-            new, old = json.loads(text)
-            entry = results.from_json(new)
-            found[entry.id] = (entry, None if old is None else results.from_json(old))
-    except (ValueError, TypeError, AttributeError, KeyError) as e:
+        pairs = {id: (pair["new"], pair["old"]) for id, pair in Records(journal, KIND).items()}
+        return {id: (results.from_json(new), old and results.from_json(old)) for id, (new, old) in pairs.items()}
+    except (TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"{journal} is no journal of this version ({e!r}); without it, the run begins anew") from e
-    return found
-
-
-def _append(journal: Path, new: Entry, old: Entry | None) -> None:
-    text = json.dumps([None if e is None else results.to_json(e) for e in (new, old)])
-    with journal.open("ab") as f:
-        f.write(text.encode() + b"\n")
-        f.flush()
-        os.fsync(f.fileno())
 
 
 def line(o: Outcome, compare: bool = True) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .entries import Entry
@@ -39,11 +40,7 @@ class Table:
         return [row(e) for e in self.entries]
 
     def __repr__(self) -> str:
-        lines = [cells[:-1] for cells in [self.head, *self.rows()]]  # notes are too long for a line
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in lines
-        )
+        return _aligned([cells[:-1] for cells in [self.head, *self.rows()]])  # notes are too long for a line
 
     def _repr_html_(self) -> str:
         def row(cells: tuple[str, ...], tag: str) -> str:
@@ -59,12 +56,32 @@ class Table:
         )
 
 
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
 def _marked_up(text: str) -> str:
     """The text in HTML, its powers of ten raised."""
     return re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(text))
 
 
 Cell = tuple[str, str, str]  #: ours, the interval, the paper's
+
+
+def cell(entry: Entry) -> Cell:
+    """An entry as a cell; empty where there is no interval, or no number of a paper.
+
+    >>> from labbook.results import get
+    >>> cell(get("start_here.noise"))[2]  # no paper has this number
+    ''
+    """
+    return (
+        entry.show(),
+        "" if entry.interval is None else entry.show("interval"),
+        "" if entry.paper is None else entry.show("paper"),
+    )
 
 
 @dataclass(frozen=True)
@@ -83,8 +100,7 @@ class Grid:
     def __repr__(self) -> str:
         lines = [(self.corner, *self.columns)]
         lines += [(name, *(f"{ours} ({theirs})" if theirs else ours for ours, _, theirs in cells)) for name, cells in self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return _aligned(lines)
 
     def _repr_html_(self) -> str:
         def shown(cell: Cell) -> str:

@@ -13,18 +13,19 @@ from advlab.spheres.quadratic import eigenbasis, nearest_error_quadratic
 from advlab.spheres.sampling import sample_sphere
 
 from ..results import Measurement, claim
-from .measuring import OUTER, D, _generator, _mean
+from ..stats import mean_over_seeds
+from .measuring import OUTER, D, generator_of
 
 
 def _attacked(attack: Callable[[nn.Module, Tensor, Tensor], Tensor], n: int) -> Measurement:
     """The mean distance that an attack finds over the mean exact distance, inner sphere, 100k network."""
     net = zoo.load("sphere_quadratic_100k")
-    x = sample_sphere(n, D, generator=_generator(1))
+    x = sample_sphere(n, D, generator=generator_of(1))
     spectrum, axes = eigenbasis(net)  # pyright: ignore[reportArgumentType]
     exact, _ = nearest_error_quadratic(x.double() @ axes, spectrum, OUTER)
     found = attack(net, x, torch.zeros(n, dtype=torch.int64)).double()
     each = found / exact
-    mean = _mean(each)
+    mean = mean_over_seeds(each)
     return Measurement(
         float(found.mean() / exact.mean()), n, mean.interval, series={"exact": exact.tolist(), "found": found.tolist()}
     )

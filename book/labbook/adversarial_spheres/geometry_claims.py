@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -11,7 +12,8 @@ from advlab.spheres.quadratic import ignored_log_error, inputs_needed
 from advlab.spheres.sampling import sample_sphere
 
 from ..results import Measurement, claim
-from .measuring import OUTER, UNCONFIRMED, V1, V3, D, _generator, _log10, _mean
+from ..stats import mean_over_seeds
+from .measuring import OUTER, UNCONFIRMED, V1, V3, D, generator_of, log10_error
 
 
 @claim(
@@ -25,12 +27,11 @@ from .measuring import OUTER, UNCONFIRMED, V1, V3, D, _generator, _log10, _mean
 )
 def nearest_pair(n: int = 10_000) -> Measurement:
     def nearest(seed: int) -> float:
-        x = sample_sphere(n, D, generator=_generator(seed))
+        x = sample_sphere(n, D, generator=generator_of(seed))
         cosines = torch.stack([(part @ x.T).topk(2).values[:, 1].max() for part in x.split(1000)])
         return math.sqrt(2 - 2 * float(cosines.max()))
 
-    found = _mean(torch.tensor([nearest(seed) for seed in range(5)]))
-    return Measurement(found.value, n, found.interval)
+    return replace(mean_over_seeds(torch.tensor([nearest(seed) for seed in range(5)])), n=n)
 
 
 def _cap(d: int, paper: float, digits: int, note: str) -> None:
@@ -85,7 +86,7 @@ def ignored_exact(n: int = 3000) -> Measurement:
     note="The normal law sees the mean and the spread of the spectrum, the tail hangs on its largest value.",
 )
 def one_bad_alpha(n: int = D) -> Measurement:
-    return Measurement(_log10([3.0] + [0.77] * (n - 1)))
+    return Measurement(log10_error([3.0] + [0.77] * (n - 1)))
 
 
 @claim(
@@ -94,4 +95,4 @@ def one_bad_alpha(n: int = D) -> Measurement:
     unit="log10",
 )
 def one_bad_alpha_clt(n: int = D) -> Measurement:
-    return Measurement(_log10([3.0] + [0.77] * (n - 1), method="clt"))
+    return Measurement(log10_error([3.0] + [0.77] * (n - 1), method="clt"))

@@ -7,10 +7,11 @@ import functools
 import torch
 from torch import Tensor
 
-from advlab import data, evaluate
+from advlab import data
 
 from ..results import Measurement, claim
-from .measuring import UNCONFIRMED, V1, _mean
+from ..stats import mean_over_seeds, share_of
+from .measuring import UNCONFIRMED, V1
 
 
 @functools.cache
@@ -25,19 +26,19 @@ def _half_space(sign: int, name: str, title: str, paper: float | None) -> None:
     def half_space(n: int = 60_000) -> Measurement:
         x, axis = _digits(max(n, 1000))
         along = sign * (x @ axis)
-        return _mean((along.quantile(0.99) - along).clamp(min=0))
+        return mean_over_seeds((along.quantile(0.99) - along).clamp(min=0))
 
     def expanded(n: int = 60_000) -> Measurement:
         x, axis = _digits(max(n, 1000))
         along = sign * (x @ axis)
         k = int((along > along.quantile(0.99) - 1.58).sum())
-        return Measurement(k / len(x), len(x), evaluate.clopper_pearson(k, len(x)))
+        return share_of(k, len(x))
 
     claim(
         f"adversarial_spheres.mnist_{name}",
         f"MNIST: mean distance to the 1 % of digits with {title} on the first principal axis",
         paper=paper,
-        where=f"{V1}, section 6 ({UNCONFIRMED})" if paper else None,
+        where=f"{V1}, section 6 ({UNCONFIRMED})",
         unit="",
         digits=2,
         note="A half-space as error set. Training digits, pixels in [0, 1].",

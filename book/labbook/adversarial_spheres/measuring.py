@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
 from advlab.spheres.quadratic import quadratic_log_error
@@ -18,6 +18,7 @@ from advlab.spheres.sampling import concentric_spheres
 from advlab.training import binary_cross_entropy, fit_online
 
 from ..results import Measurement
+from ..stats import mean_over_seeds
 
 D, OUTER = 500, 1.3
 RADIUS = {"inner": 1.0, "outer": OUTER}
@@ -25,27 +26,19 @@ V1, V3 = "Gilmer et al. (2018), version 1", "Gilmer et al. (2018), version 3"
 UNCONFIRMED = "as remembered by others; not confirmed"
 
 
-def _generator(seed: int) -> torch.Generator:
+def generator_of(seed: int) -> torch.Generator:
     """A stream apart from those that networks start from: points from the seed of a weight matrix are its own rows."""
     return torch.Generator().manual_seed(770_000 + seed)
 
 
-def _mean(values: Tensor) -> Measurement:
-    """The mean of independent values (n,) and its 95 % interval by Student's law."""
-    values = values.double()
-    n = len(values)
-    half = float(student.ppf(0.975, n - 1)) * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
-    return Measurement(float(values.mean()), n, (float(values.mean()) - half, float(values.mean()) + half))
-
-
-def _log10(*arguments: object, **options: object) -> float:
+def log10_error(*arguments: object, **options: object) -> float:
     return quadratic_log_error(*arguments, **options) / math.log(10)  # pyright: ignore[reportArgumentType]
 
 
 Rows = dict[str, list[float]]
 
 
-def _columns(rows: list[dict[str, float]]) -> Rows:
+def series_of(rows: list[dict[str, float]]) -> Rows:
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
 
 
@@ -53,24 +46,24 @@ def _draw(n: int) -> tuple[Tensor, Tensor]:
     return concentric_spheres(n, D, OUTER)
 
 
-def _train(net: nn.Module, samples: int, rate: float, seed: int, batch_size: int = 250) -> list[float]:
+def train(net: nn.Module, samples: int, rate: float, seed: int, batch_size: int = 250) -> list[float]:
     adam = functools.partial(torch.optim.Adam, lr=rate, fused=True)
     options = {"loss": binary_cross_entropy, "optimizer": adam, "seed": seed, "progress": False}
     return fit_online(net, _draw, samples=max(samples, batch_size), batch_size=batch_size, **options)
 
 
-def _fresh(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+def fresh(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build()
 
 
-def _ratio(rows: Rows, keep: Callable[[int], bool] = lambda i: True) -> Measurement:
+def ratio_over_seeds(rows: Rows, keep: Callable[[int], bool] = lambda i: True) -> Measurement:
     """The mean ratio over seeds (each seed's mean first), with its interval over the seeds."""
     by_seed: dict[float, list[float]] = {}
     for i, seed in enumerate(rows.get("seed", [])):
         if keep(i):
             by_seed.setdefault(seed, []).append(rows["ratio"][i])
     means = [sum(values) / len(values) for values in by_seed.values()]
-    found = _mean(torch.tensor(means)) if means else Measurement(math.nan)
-    return Measurement(found.value, sum(map(len, by_seed.values())), found.interval, series=rows)
+    found = mean_over_seeds(torch.tensor(means)) if means else Measurement(math.nan)
+    return replace(found, n=sum(map(len, by_seed.values())), series=rows)

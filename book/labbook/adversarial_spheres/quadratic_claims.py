@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from advlab.spheres.quadratic import SPHERES, alphas, nearest_error_quadratic, q
 from advlab.spheres.sampling import sample_sphere
 
 from ..results import Measurement, claim
+from ..stats import mean_over_seeds
 from .measuring import (
     OUTER,
     RADIUS,
@@ -27,17 +29,16 @@ from .measuring import (
     V3,
     D,
     Rows,
-    _columns,
-    _fresh,
-    _generator,
-    _log10,
-    _mean,
-    _ratio,
-    _train,
+    fresh,
+    generator_of,
+    log10_error,
+    ratio_over_seeds,
+    series_of,
+    train,
 )
 
 
-def _bad(spectrum: Tensor) -> int:
+def bad_alphas(spectrum: Tensor) -> int:
     return int(((spectrum > 1) | (spectrum < OUTER**-2)).sum())
 
 
@@ -48,7 +49,7 @@ def _shipped(name: str) -> Tensor:
 def _bad_claim(short: str, name: str, title: str, paper: float | None, where: str | None, note: str) -> None:
     def bad(n: int = D) -> Measurement:
         spectrum = _shipped(name)
-        return Measurement(_bad(spectrum), n=len(spectrum), series={"alpha": spectrum.tolist()})
+        return Measurement(bad_alphas(spectrum), n=len(spectrum), series={"alpha": spectrum.tolist()})
 
     claim(
         f"adversarial_spheres.{short}_bad",
@@ -64,13 +65,13 @@ def _bad_claim(short: str, name: str, title: str, paper: float | None, where: st
 
 def _error_claim(short: str, name: str, title: str, sphere: str, method: str, paper: float | None, note: str) -> None:
     def error(n: int = D) -> Measurement:
-        return Measurement(_log10(_shipped(name), sphere=sphere, method=method))
+        return Measurement(log10_error(_shipped(name), sphere=sphere, method=method))
 
     claim(
         f"adversarial_spheres.{short}_{method}_{sphere}",
         f"Error rate, {sphere} sphere, {title}, {'exact' if method == 'exact' else 'normal law'}",
         paper=paper,
-        where=f"{V1}, Figure 3" if paper is not None else None,
+        where=f"{V1}, Figure 3",
         unit="log10",
         digits=2,
         note=note,
@@ -103,7 +104,7 @@ def _row(spectrum: Tensor, **others: float) -> Iterator[dict[str, float]]:
     for index, sphere in enumerate(SPHERES):
         log = quadratic_log_error(spectrum, OUTER, sphere)
         if math.log(0.5) > log > -math.inf:
-            x = sample_sphere(1000, len(spectrum), RADIUS[sphere], generator=_generator(1000))
+            x = sample_sphere(1000, len(spectrum), RADIUS[sphere], generator=generator_of(1000))
             distance = float(nearest_error_quadratic(x, spectrum, OUTER)[0].mean()) / RADIUS[sphere]
             ratio = distance / optimal_distance(log, len(spectrum))
             yield {**others, "outer": index, "log10_error": log / math.log(10), "distance": distance, "ratio": ratio}
@@ -125,10 +126,10 @@ def _untrained(n: int) -> Rows:
     rows = []
     for seed in range(3):
         for width in [w for w in (100, 175, 250, 350, 500, 700, 1000, 1400, 2000, 4000) if w <= n]:
-            weight = torch.randn(width, D, generator=_generator(seed), dtype=torch.float64)
+            weight = torch.randn(width, D, generator=generator_of(seed), dtype=torch.float64)
             spectrum = _tuned(weight)
-            rows += list(_row(spectrum, width=width, seed=seed, bad=_bad(spectrum)))
-    return _columns(rows)
+            rows += list(_row(spectrum, width=width, seed=seed, bad=bad_alphas(spectrum)))
+    return series_of(rows)
 
 
 @claim(
@@ -142,8 +143,7 @@ def untrained(n: int = 4000) -> Measurement:
     rows = _untrained(max(n, 1000))
     wanted = [rows["log10_error"][i] for i, width in enumerate(rows["width"]) if width == 1000]
     worse = torch.tensor(wanted).view(-1, 2).amax(1)
-    found = _mean(worse)
-    return Measurement(found.value, found.n, found.interval, series=rows)
+    return replace(mean_over_seeds(worse), series=rows)
 
 
 @functools.cache
@@ -151,15 +151,15 @@ def _online(n: int) -> Rows:
     """Quadratic networks along their training, three seeds: a row for each sphere after 0, 1, 2, 4, ... steps of n / 4."""
     rows = []
     for seed in range(3):
-        net = _fresh(models.sphere_quadratic, seed)
+        net = fresh(models.sphere_quadratic, seed)
         seen = 0
         for part in (0, 1, 1, 2, 4, 8):
             if part:
-                _train(net, part * n * 250, 1e-4, seed=seed * 1000 + seen)
+                train(net, part * n * 250, 1e-4, seed=seed * 1000 + seen)
                 seen += part * n * 250
             spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
-            rows += list(_row(spectrum, samples=seen, seed=seed, bad=_bad(spectrum)))
-    return _columns(rows)
+            rows += list(_row(spectrum, samples=seen, seed=seed, bad=bad_alphas(spectrum)))
+    return series_of(rows)
 
 
 @claim(
@@ -171,7 +171,7 @@ def _online(n: int) -> Rows:
     tier="laptop",
 )
 def ratio_quadratic(n: int = 200) -> Measurement:
-    return _ratio(_online(n))
+    return ratio_over_seeds(_online(n))
 
 
 @claim(
@@ -182,7 +182,7 @@ def ratio_quadratic(n: int = 200) -> Measurement:
     note="Widths of 100 to 4,000; three seeds, both spheres.",
 )
 def ratio_untrained(n: int = 4000) -> Measurement:
-    return _ratio(_untrained(max(n, 1000)))
+    return ratio_over_seeds(_untrained(max(n, 1000)))
 
 
 def _band(exponent: int, low: float, high: float) -> None:

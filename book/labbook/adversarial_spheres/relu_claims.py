@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +19,18 @@ from advlab.spheres.rare_events import RareEvent, rare_event_log10
 from advlab.spheres.sampling import sample_sphere
 
 from ..results import Measurement, claim
+from ..stats import mean_over_seeds
 from .measuring import (
     RADIUS,
     UNCONFIRMED,
     V1,
     D,
     Rows,
-    _columns,
-    _fresh,
-    _generator,
-    _mean,
-    _ratio,
-    _train,
+    fresh,
+    generator_of,
+    ratio_over_seeds,
+    series_of,
+    train,
 )
 
 
@@ -42,7 +43,7 @@ def _wrong(net: nn.Module, sphere: str) -> Callable[[Tensor], Tensor]:
 def _rare(sphere: str, particles: int) -> RareEvent:
     net = zoo.load("sphere_relu")
     return rare_event_log10(
-        _wrong(net, sphere), D, RADIUS[sphere], generator=_generator(0), particles=particles, runs=8, floor=-60.0
+        _wrong(net, sphere), D, RADIUS[sphere], generator=generator_of(0), particles=particles, runs=8, floor=-60.0
     )
 
 
@@ -69,7 +70,7 @@ _rare_claim("outer")
 
 def _sampled(sphere: str) -> None:
     def sampled(n: int = 10_000_000) -> Measurement:
-        net, generator, errors = zoo.load("sphere_relu"), _generator(0), 0
+        net, generator, errors = zoo.load("sphere_relu"), generator_of(0), 0
         with torch.no_grad():
             for start in range(0, n, 2000):
                 x = sample_sphere(min(2000, n - start), D, RADIUS[sphere], generator=generator)
@@ -98,7 +99,7 @@ _sampled("outer")
 def _relu_nearest(sphere: str, n: int) -> tuple[Tensor, Tensor]:
     """First-hit and refined distances over the radius, (n,) each; splitting's survivors start what PGD does not find."""
     net = zoo.load("sphere_relu")
-    x = sample_sphere(n, D, RADIUS[sphere], generator=_generator(1))
+    x = sample_sphere(n, D, RADIUS[sphere], generator=generator_of(1))
     y = torch.full((n,), SPHERES.index(sphere))
     first = manifold_pgd(net, x, y)
     hit = evaluate.predict(net, first) != y
@@ -120,12 +121,12 @@ def _relu_nearest(sphere: str, n: int) -> tuple[Tensor, Tensor]:
 )
 def relu_first_hit(n: int = 200) -> Measurement:
     first, _ = _relu_nearest("inner", n)
-    return _mean(first[first.isfinite()])
+    return mean_over_seeds(first[first.isfinite()])
 
 
 def _refined_claim(sphere: str) -> None:
     def refined(n: int = 200) -> Measurement:
-        return _mean(_relu_nearest(sphere, n)[1])
+        return mean_over_seeds(_relu_nearest(sphere, n)[1])
 
     claim(
         f"adversarial_spheres.relu_refined_{sphere}",
@@ -159,20 +160,20 @@ def relu_degree(n: int = 40_000) -> Measurement:
 
 
 def _shares(net: nn.Module, sphere: str, n: int) -> DegreeShares:
-    return degree_shares(net, D, RADIUS[sphere], n=n, generator=_generator(2))
+    return degree_shares(net, D, RADIUS[sphere], n=n, generator=generator_of(2))
 
 
 def _relu_rows(build: Callable[[], nn.Module], rate: float, n: int, seeds: int = 3) -> Rows:
     """ReLU networks after 1,000 n fresh samples: error by splitting, refined distance, ratio and degree, both spheres."""
     rows = []
     for seed in range(seeds):
-        net = _fresh(build, seed)
-        _train(net, 1000 * n, rate, seed)
+        net = fresh(build, seed)
+        train(net, 1000 * n, rate, seed)
         for index, sphere in enumerate(SPHERES):
             rare = rare_event_log10(
-                _wrong(net, sphere), D, RADIUS[sphere], generator=_generator(seed), particles=300, floor=-60.0
+                _wrong(net, sphere), D, RADIUS[sphere], generator=generator_of(seed), particles=300, floor=-60.0
             )
-            x = sample_sphere(n // 2, D, RADIUS[sphere], generator=_generator(seed))
+            x = sample_sphere(n // 2, D, RADIUS[sphere], generator=generator_of(seed))
             y = torch.full((len(x),), index)
             first = (manifold_pgd(net, x, y, steps=5 * n) - x).norm(dim=1).mean() / RADIUS[sphere]
             refined, _ = nearest_error(net, x, y, starts=rare.survivors, steps=5 * n)
@@ -191,7 +192,7 @@ def _relu_rows(build: Callable[[], nn.Module], rate: float, n: int, seeds: int =
                     "predicted": _shares(net, sphere, max(200, 100 * n)).ratio,
                 }
             )
-    return _columns(rows)
+    return series_of(rows)
 
 
 def _without_batch_norm() -> nn.Module:
@@ -217,7 +218,7 @@ def _relu_plain(n: int) -> Rows:
     tier="laptop",
 )
 def ratio_relu(n: int = 200) -> Measurement:
-    return _ratio(_relu_1000(n))
+    return ratio_over_seeds(_relu_1000(n))
 
 
 @claim(
@@ -229,7 +230,7 @@ def ratio_relu(n: int = 200) -> Measurement:
     tier="laptop",
 )
 def ratio_relu_fast(n: int = 200) -> Measurement:
-    return _ratio(_relu_rows(models.sphere_relu, 1e-3, n))
+    return ratio_over_seeds(_relu_rows(models.sphere_relu, 1e-3, n))
 
 
 @claim(
@@ -240,7 +241,7 @@ def ratio_relu_fast(n: int = 200) -> Measurement:
     tier="laptop",
 )
 def ratio_relu_narrow(n: int = 200) -> Measurement:
-    return _ratio(_relu_rows(functools.partial(models.sphere_relu, D, 300), 3e-4, n))
+    return ratio_over_seeds(_relu_rows(functools.partial(models.sphere_relu, D, 300), 3e-4, n))
 
 
 @claim(
@@ -252,7 +253,7 @@ def ratio_relu_narrow(n: int = 200) -> Measurement:
     tier="laptop",
 )
 def ratio_relu_wide(n: int = 100) -> Measurement:
-    return _ratio(_relu_rows(functools.partial(models.sphere_relu, D, 2000), 5e-5, n, seeds=1))
+    return ratio_over_seeds(_relu_rows(functools.partial(models.sphere_relu, D, 2000), 5e-5, n, seeds=1))
 
 
 @claim(
@@ -270,5 +271,5 @@ def batch_norm(n: int = 200) -> Measurement:
         sides = [[rows["distance"][i] for i, s in enumerate(rows.get("seed", [])) if s == seed] for rows in (without, with_it)]
         if all(len(side) == 2 for side in sides):
             pairs.append(sum(sides[0]) / sum(sides[1]))
-    found = _mean(torch.tensor(pairs)) if pairs else Measurement(math.nan)
-    return Measurement(found.value, len(pairs), found.interval, series=without)
+    found = mean_over_seeds(torch.tensor(pairs)) if pairs else Measurement(math.nan)
+    return replace(found, n=len(pairs), series=without)

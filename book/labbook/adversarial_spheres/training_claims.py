@@ -14,15 +14,15 @@ from advlab.spheres.sampling import concentric_spheres
 from advlab.training import binary_cross_entropy, fit
 
 from ..results import Measurement, claim
-from .measuring import OUTER, V1, D, Rows, _columns, _fresh, _generator, _log10, _train
-from .quadratic_claims import _bad
+from .measuring import OUTER, V1, D, Rows, fresh, generator_of, log10_error, series_of, train
+from .quadratic_claims import bad_alphas
 
 
 @functools.cache
 def _fixed_set(n: int) -> Rows:
     """A quadratic network on 1,000 n fixed points: both exact error rates after 1, 2, 4, 8, 16 and 32 passes."""
-    x, y = concentric_spheres(1000 * n, D, OUTER, generator=_generator(1))
-    net = _fresh(models.sphere_quadratic, seed=0)
+    x, y = concentric_spheres(1000 * n, D, OUTER, generator=generator_of(1))
+    net = fresh(models.sphere_quadratic, seed=0)
     rows, passes = [], 0
     for more in (0, 1, 1, 2, 4, 8, 16):
         if more:
@@ -31,9 +31,9 @@ def _fixed_set(n: int) -> Rows:
             fit(net, x, y, epochs=more, batch_size=250, **options)
         passes += more
         spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
-        inner, outer = (_log10(spectrum, sphere=sphere) for sphere in SPHERES)
-        rows.append({"passes": passes, "inner": inner, "outer": outer, "bad": _bad(spectrum)})
-    return _columns(rows)
+        inner, outer = (log10_error(spectrum, sphere=sphere) for sphere in SPHERES)
+        rows.append({"passes": passes, "inner": inner, "outer": outer, "bad": bad_alphas(spectrum)})
+    return series_of(rows)
 
 
 @claim(
@@ -60,12 +60,12 @@ def fixed_set(n: int = 100) -> Measurement:
 def narrow(n: int = 100) -> Measurement:
     rows = []
     for width in (100, 200, 300, 400, 450):
-        net = _fresh(functools.partial(models.sphere_quadratic, D, width), seed=0)
-        _train(net, 1000 * n, 3e-4, seed=0)
-        inner, outer = (_log10(alphas(net), sphere=sphere) for sphere in SPHERES)  # pyright: ignore[reportArgumentType]
+        net = fresh(functools.partial(models.sphere_quadratic, D, width), seed=0)
+        train(net, 1000 * n, 3e-4, seed=0)
+        inner, outer = (log10_error(alphas(net), sphere=sphere) for sphere in SPHERES)  # pyright: ignore[reportArgumentType]
         best = ignored_log_error(width, D, OUTER) / math.log(10)
         rows.append({"width": width, "inner": inner, "outer": outer, "best": best})
-    return Measurement(max(rows[2]["inner"], rows[2]["outer"]), series=_columns(rows))
+    return Measurement(max(rows[2]["inner"], rows[2]["outer"]), series=series_of(rows))
 
 
 @functools.cache
@@ -73,11 +73,11 @@ def _perfect_start(n: int) -> Rows:
     """100 n steps of batches of 50 from a perfect network; 20 rows of loss, exact worst loss and bad alphas."""
     net = models.sphere_quadratic()
     with torch.no_grad():
-        frame = torch.linalg.qr(torch.randn(1000, D, generator=_generator(0))).Q
+        frame = torch.linalg.qr(torch.randn(1000, D, generator=generator_of(0))).Q
         net.weight.copy_(frame)  # W'W = 1: every alpha is the same, and the boundary halfway between the spheres
     rows = []
     for part in range(21):
-        loss = _train(net, max(1, 5 * n) * 50, 1e-4, seed=part, batch_size=50)[-1] if part else math.nan
+        loss = train(net, max(1, 5 * n) * 50, 1e-4, seed=part, batch_size=50)[-1] if part else math.nan
         spectrum = alphas(net)
         top = float(-net.bias.detach()) * torch.stack([spectrum.max() - 1, 1 - OUTER**2 * spectrum.min()])
         rows.append(
@@ -85,10 +85,10 @@ def _perfect_start(n: int) -> Rows:
                 "steps": max(1, 5 * n) * part,
                 "loss": loss,
                 "worst_loss": float(nn.functional.softplus(top).max()),
-                "bad": _bad(spectrum),
+                "bad": bad_alphas(spectrum),
             }
         )
-    return _columns(rows)
+    return series_of(rows)
 
 
 PERFECT = "Training from a perfect network, 40,000 batches of 50:"

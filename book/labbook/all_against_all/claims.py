@@ -1,31 +1,27 @@
 """Chapter 5's claims: every row of :mod:`.defences` under every attack of :mod:`.ladder`, and what can be proved of it.
 
-Settled after trials on some twenty images, and before any row was measured: the images are the first of the test set; an image
-stands if it is answered rightly while clean, and after an attack is answered rightly or raises an alarm; the worst case is over
-all attacks, image by image.
+Pre-registered, after trials on some twenty images and before any row was measured: the images are the first of the test set;
+an image stands if it is answered rightly while clean, and after an attack is answered rightly or raises an alarm; the worst
+case is over all attacks, image by image.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from advlab.evaluate import clopper_pearson
 from advlab.squeezing.squeezers import SQUEEZERS
 from advlab.verification.certificates import verify_one_bit
 
+from ..networks import network
 from ..results import Measurement, claim
-from .defences import CURVES, ROWS, SETTINGS, Row, images, network
-from .ladder import FULL, PROVED, TRIAL, attacked, knowing, proved
+from ..stats import curve, share, share_of
+from .defences import CURVES, ROWS, SETTINGS, Row, images
+from .ladder import FULL, PROVED, TRIAL, adaptive_attack, attacked, proved
 
 IMAGES = 200
-
-
-def _share(stands: Tensor) -> tuple[float, tuple[float, float]]:
-    k, n = int(stands.sum()), len(stands)
-    return k / n, clopper_pearson(k, n)
 
 
 def _row(dataset: str, key: str, row: Row) -> None:
@@ -47,10 +43,9 @@ def _row(dataset: str, key: str, row: Row) -> None:
         networks=networks,
     )
     def worst(n: int | None = None) -> Measurement:
-        ends, flags = attacked(row, n or IMAGES, FULL if n is None else TRIAL)
-        value, interval = _share(torch.stack(list(ends.values())).all(0))
-        series = {name: column.double().tolist() for name, column in ends.items()}
-        return Measurement(value, n or IMAGES, interval, flags, series)
+        stands, flags = attacked(row, n or IMAGES, FULL if n is None else TRIAL)
+        series = {name: column.double().tolist() for name, column in stands.items()}
+        return replace(share(torch.stack(list(stands.values())).all(0)), flags=flags, series=series)
 
     proof = {
         "detector": "Proved: no image of the ball is wrong and accepted, by a proof for the network, or for what squeezers "
@@ -70,8 +65,7 @@ def _row(dataset: str, key: str, row: Row) -> None:
     )
     def certified(n: int | None = None) -> Measurement:
         known = proved(row, n or IMAGES, FULL if n is None else TRIAL)
-        value, interval = _share(known >= PROVED)
-        return Measurement(value, n or IMAGES, interval, series={"known": known.double().tolist()})
+        return replace(share(known >= PROVED), series={"known": known.double().tolist()})
 
 
 for _dataset, _rows in ROWS.items():
@@ -95,14 +89,12 @@ def _curve(key: str, row: Row) -> None:
     def budgets(n: int | None = None) -> Measurement:
         x, y = images("mnist", n or 100)
         effort = FULL._replace(auto=False) if n is None else TRIAL
-        ends: dict[str, list[float]] = {"eps": [], "ours": [], "low": [], "high": []}
+        stands = []
         for eps in BUDGETS:
-            blind, stands, _ = knowing(row, x, y, eps, effort, torch.Generator().manual_seed(0))
-            value, interval = _share(blind & stands)
-            for name, v in zip(ends, (eps, value, *interval), strict=True):
-                ends[name].append(v)
-        at = BUDGETS.index(0.3)
-        return Measurement(ends["ours"][at], len(x), (ends["low"][at], ends["high"][at]), series=ends)
+            blind, adaptive, _ = adaptive_attack(row, x, y, eps, effort, torch.Generator().manual_seed(0))
+            stands.append(blind & adaptive)
+        series = curve({"eps": list(BUDGETS)}, "ours", stands)
+        return replace(share(stands[BUDGETS.index(0.3)]), series=series)
 
 
 for _key, _each in CURVES.items():
@@ -124,12 +116,11 @@ def one_bit_budgets(n: int | None = None) -> Measurement:
     x, y = images("mnist", n or 50)
     net = network("mnist_small")
     right = torch.tensor([int(net(SQUEEZERS["1-bit"](a[None])).argmax()) == int(b) for a, b in zip(x, y, strict=True)])
-    ends: dict[str, list[float]] = {"eps": [], "proved": [], "refuted": []}
+    series: dict[str, list[float]] = {"eps": [], "proved": [], "refuted": []}
     for eps in PROVABLE:
         run = functools.partial(verify_one_bit, net, eps=eps, time_limit=5.0 if n is None else 0.3)
         found = [run(a, int(b)).status if r else "counterexample" for a, b, r in zip(x, y, right, strict=True)]
-        ends["eps"].append(eps)
-        ends["proved"].append(found.count("robust") / len(x))
-        ends["refuted"].append(found.count("counterexample") / len(x))
-    k = round(ends["proved"][-1] * len(x))
-    return Measurement(ends["proved"][-1], len(x), clopper_pearson(k, len(x)), series=ends)
+        series["eps"].append(eps)
+        series["proved"].append(found.count("robust") / len(x))
+        series["refuted"].append(found.count("counterexample") / len(x))
+    return replace(share_of(round(series["proved"][-1] * len(x)), len(x)), series=series)

@@ -13,7 +13,7 @@ from advlab.evaluate import clopper_pearson
 from .. import results
 from ..tables import Cell, Grid
 from .defences import ROWS, SETTINGS
-from .ladder import BOUNDED, LADDER, PROVED, REFUTED
+from .ladder import ATTACKS, BOUNDED, PROVED, REFUTED
 
 #: A pair of defences, and the two that it joins.
 PAIRS = {
@@ -26,26 +26,26 @@ PAIRS = {
 
 def outcomes(dataset: str, key: str) -> tuple[dict[str, Tensor], Tensor]:
     """Of each image: attack -> (n,) bool, whether it stands, and (n,) int64, what is proved of it. KeyError if not measured."""
-    ends = results.get(f"all_against_all.{dataset}_{key}").series
+    series = results.get(f"all_against_all.{dataset}_{key}").series
     known = results.get(f"all_against_all.{dataset}_{key}_proved").series["known"]
-    return {name: torch.tensor(ends[name]) > 0 for name in LADDER}, torch.tensor(known).long()
+    return {name: torch.tensor(series[name]) > 0 for name in ATTACKS}, torch.tensor(known).long()
 
 
-def _worst(ends: dict[str, Tensor]) -> Tensor:
+def _worst(stands: dict[str, Tensor]) -> Tensor:
     """Whether each image stands after every attack, (n,) bool."""
-    return torch.stack(list(ends.values())).all(0)
+    return torch.stack(list(stands.values())).all(0)
 
 
 def bracket(dataset: str, key: str) -> tuple[Tensor, Tensor]:
     """Of each image, (n,) bool each: proved to stand, and not known to fall, by any attack or by the verifier."""
-    ends, known = outcomes(dataset, key)
-    return known >= PROVED, _worst(ends) & (known != REFUTED)
+    stands, known = outcomes(dataset, key)
+    return known >= PROVED, _worst(stands) & (known != REFUTED)
 
 
 def _share(stands: Tensor, interval: bool = False) -> Cell:
     k, n = int(stands.sum()), len(stands)
-    ends = " to ".join(f"{100 * end:.1f}" for end in clopper_pearson(k, n)) if interval else ""
-    return (f"{100 * k / n:.1f}\u00a0%", ends, "")
+    shown = " to ".join(f"{100 * end:.1f}" for end in clopper_pearson(k, n)) if interval else ""
+    return (f"{100 * k / n:.1f}\u00a0%", shown, "")
 
 
 def outcome_table(dataset: str) -> Grid:
@@ -55,16 +55,16 @@ def outcome_table(dataset: str) -> Grid:
     """
     measured = {key: outcomes(dataset, key) for key in ROWS[dataset]}
     flags = {key: results.get(f"all_against_all.{dataset}_{key}").flags for key in ROWS[dataset]}
-    refuted = any((_worst(ends) & (known == REFUTED)).any() for ends, known in measured.values())
+    refuted = any((_worst(stands) & (known == REFUTED)).any() for stands, known in measured.values())
     rows = []
-    for key, (ends, known) in measured.items():
+    for key, (stands, known) in measured.items():
         low, high = bracket(dataset, key)
-        cells = [*map(_share, ends.values()), _share(_worst(ends), True), *([_share(high)] if refuted else [])]
+        cells = [*map(_share, stands.values()), _share(_worst(stands), True), *([_share(high)] if refuted else [])]
         cells += [_share(low, True), _share(known == BOUNDED)]
         cells += [(", ".join(flags[key]), "", "")] if any(flags.values()) else []
         rows.append((ROWS[dataset][key].label, tuple(cells)))
     setting = SETTINGS[dataset]
-    columns = [*LADDER, "worst case", *(["not refuted"] if refuted else []), "proved", "by bounds"]
+    columns = [*ATTACKS, "worst case", *(["not refuted"] if refuted else []), "proved", "by bounds"]
     return Grid(f"{setting.label}, {setting.budget}", (*columns, *(["flags"] if any(flags.values()) else [])), tuple(rows))
 
 
@@ -105,7 +105,7 @@ def pair_table(dataset: str) -> Grid:
     return Grid(SETTINGS[dataset].label, columns, tuple(rows))
 
 
-class Told(NamedTuple):
+class PaperClaim(NamedTuple):
     """A paper's claim: the entry in its own setting, the entry that asks harder and how, and our rows for it."""
 
     label: str
@@ -116,47 +116,47 @@ class Told(NamedTuple):
 
 
 CLAIMS_OF_PAPERS = (
-    Told(
+    PaperClaim(
         "Spheres: a network's error rate",
         "adversarial_spheres.q100k_clt_inner",
         "adversarial_spheres.q100k_exact_inner",
         "by the exact law",
     ),
-    Told(
+    PaperClaim(
         "Spheres: largest distance to errors",
         "adversarial_spheres.cap_500",
         "adversarial_spheres.ratio_quadratic",
         "of it reached",
     ),
-    Told(
+    PaperClaim(
         "Squeezing: digits, detected",
         "feature_squeezing.detected_mnist_joint",
         "feature_squeezing.evades_mnist_soft_any",
         "evade, at any distance",
         ("mnist", "detector"),
     ),
-    Told(
+    PaperClaim(
         "Squeezing: photographs, detected",
         "feature_squeezing.detected_cifar10_joint",
         "feature_squeezing.evades_cifar10_straight_through_any",
         "evade, at any distance",
         ("cifar10", "detector"),
     ),
-    Told(
+    PaperClaim(
         "Stability: digits, proved",
         "relu_stability.rs_provable",
         "relu_stability.rs_pgd",
         "stand under PGD",
         ("mnist", "rs"),
     ),
-    Told(
+    PaperClaim(
         "Stability: photographs, proved",
         "relu_stability.cifar_2_provable",
         "relu_stability.cifar_2_pgd",
         "stand under PGD",
         ("cifar10", "rs"),
     ),
-    Told(
+    PaperClaim(
         "Masks: photographs, after transfer",
         "random_mask.50_from_resnet",
         "random_mask.50_white",
@@ -169,15 +169,15 @@ CLAIMS_OF_PAPERS = (
 def claims_table() -> Grid:
     """What each paper claimed, in its own setting and asked harder, and what this chapter's rows for it keep."""
     rows = []
-    for told in CLAIMS_OF_PAPERS:
-        there, harder = results.get(told.there), results.get(told.harder)
+    for paper in CLAIMS_OF_PAPERS:
+        there, harder = results.get(paper.there), results.get(paper.harder)
         cells = [(there.show(), there.show("interval").strip("–"), there.show("paper").strip("–"))]
-        cells.append((harder.show(), told.how, ""))
-        if told.here is None:
+        cells.append((harder.show(), paper.how, ""))
+        if paper.here is None:
             cells += [("", "", "")] * 2
         else:
-            name = "all_against_all.{}_{}".format(*told.here)
+            name = "all_against_all.{}_{}".format(*paper.here)
             cells += [(e.show(), e.show("interval"), "") for e in (results.get(name), results.get(f"{name}_proved"))]
-        rows.append((told.label, tuple(cells)))
+        rows.append((paper.label, tuple(cells)))
     columns = ("their setting", "asked harder", "here, worst case", "here, proved")
     return Grid("the claim", columns, tuple(rows))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advlab import data, evaluate, zoo
+from advlab import data, evaluate
 from advlab.squeezing import JOINT, SqueezingDetector
 from advlab.squeezing.squeezers import SQUEEZERS, Squeezer, reduce_bit_depth
+
+from ..networks import network
 
 CLEAN = 1000  #: images that a detector's threshold is fitted on: the first training images, which no network was trained on
 
@@ -77,12 +79,6 @@ CURVES: dict[str, Row] = {
 def images(dataset: str, n: int) -> tuple[Tensor, Tensor]:
     """The first test images, of those that ship."""
     return data.mnist(n=n) if dataset == "mnist" else data.cifar10(n=n, full=False)
-
-
-@functools.cache
-def network(name: str) -> nn.Module:
-    """A network of the zoo, without gradients of its weights."""
-    return zoo.load(name).requires_grad_(False)
 
 
 class OneBit(nn.Module):

@@ -17,10 +17,11 @@ from advlab.squeezing.squeezers import SQUEEZERS
 from advlab.verification.certificates import needed_lead, verify_one_bit, verify_squeezed
 from advlab.verification.verifier import verify
 
-from .defences import SETTINGS, Row, defended, images, network
+from ..networks import network
+from .defences import SETTINGS, Row, defended, images
 
 #: The attacks, weakest knowledge first. "clean" is none.
-LADDER = ("clean", "noise", "transfer", "Square", "PGD", "adaptive")
+ATTACKS = ("clean", "noise", "transfer", "Square", "PGD", "adaptive")
 
 #: What is known of an image: refuted by the verifier, nothing, proved by search, proved by bounds alone.
 REFUTED, UNKNOWN, PROVED, BOUNDED = 0, 1, 2, 3
@@ -53,7 +54,7 @@ def _in_parts(attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) 
 
 
 def attacked(row: Row, n: int, effort: Effort) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Attack -> (n,) bool, whether each image stands, for every attack of :data:`LADDER`; and the ids of the flags of PGD.
+    """Attack -> (n,) bool, whether each image stands, for every attack of :data:`ATTACKS`; and the ids of the flags of PGD.
 
     "noise": no one of so many draws of random signs harms. "transfer": images of another network. "Square": its answers alone.
     "PGD": the margin, 2 random starts, blind to a detector. "adaptive": everything is known; AutoAttack, or, where there is a
@@ -64,18 +65,18 @@ def attacked(row: Row, n: int, effort: Effort) -> tuple[dict[str, Tensor], tuple
     x, y = images(row.dataset, n)
     generator = torch.Generator().manual_seed(0)
     clean = defence.right(x, y)
-    ends = {"clean": clean, "noise": clean.clone()}
+    stands = {"clean": clean, "noise": clean.clone()}
     for _ in range(effort.draws):
         signs = torch.randint(0, 2, x.shape, generator=generator) * 2.0 - 1
-        ends["noise"] &= defence.holds((x + eps * signs).clamp(0, 1), y)
-    ends["transfer"] = clean & defence.holds(transferred(row.dataset, n, effort.steps), y)
+        stands["noise"] &= defence.holds((x + eps * signs).clamp(0, 1), y)
+    stands["transfer"] = clean & defence.holds(transferred(row.dataset, n, effort.steps), y)
     run = functools.partial(square, defence.model, eps=eps, queries=effort.queries, generator=generator)
-    ends["Square"] = clean & defence.holds(_in_parts(run, x, y), y)
-    ends["PGD"], ends["adaptive"], flags = knowing(row, x, y, eps, effort, generator)
-    return ends, flags
+    stands["Square"] = clean & defence.holds(_in_parts(run, x, y), y)
+    stands["PGD"], stands["adaptive"], flags = adaptive_attack(row, x, y, eps, effort, generator)
+    return stands, flags
 
 
-def knowing(
+def adaptive_attack(
     row: Row, x: Tensor, y: Tensor, eps: float, effort: Effort, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """Whether each image stands under PGD, and under the adaptive attack, (n,) bool each; and the ids of PGD's flags."""

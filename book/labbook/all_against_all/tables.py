@@ -6,13 +6,13 @@ from typing import Any
 
 from .. import results
 from .defences import ROWS, SETTINGS, Row
-from .ladder import LADDER
+from .ladder import ATTACKS
 
 PAPERS = {"feature_squeezing": "Feature Squeezing", "relu_stability": "ReLU stability", "random_mask": "Random Mask"}
 GROUPS = ("no defence", "one defence", "pair")
 
 
-def _group(key: str, row: Row) -> str:
+def group_of(key: str, row: Row) -> str:
     return GROUPS[len(row.papers) + ("adversarial" in key)]
 
 
@@ -34,10 +34,10 @@ def rows(chapter: str = "all_against_all") -> list[dict[str, Any]]:
                     "setting": f"{setting.label}, {setting.budget}",
                     "key": key,
                     "label": "no defence" if key == "none" else row.label,
-                    "group": _group(key, row),
+                    "group": group_of(key, row),
                     "papers": [PAPERS[paper] for paper in row.papers],
                     "flags": list(worst.flags),
-                    "outcomes": {name: worst.series[name] for name in LADDER},
+                    "outcomes": {name: worst.series[name] for name in ATTACKS},
                     "known": proved.series["known"],
                 }
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -19,8 +20,9 @@ from advlab.squeezing.detector import SqueezingDetector
 from advlab.squeezing.squeezers import JOINT, median_filter
 
 from ..results import Measurement, claim
+from ..stats import curve, pooled, share
 from . import examples
-from .measuring import NAMES, _curve, halves, network, share
+from .measuring import NAMES, halves, network
 
 ADAPTIVE = "Xu et al. (2018), section V-D"
 
@@ -82,9 +84,8 @@ L2_BUDGETS = {"mnist": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0], "cifa
 def _evasion(dataset: str, kind: str, goal: str, n: int) -> Measurement:
     """The share that evades at any distance; the series is the curve against the budget in L2."""
     made = run(dataset, kind, goal, n)
-    found = share(made.evades)
     budgets = L2_BUDGETS[dataset]
-    return Measurement(found.value, found.n, found.interval, series=_curve([made.within(b) for b in budgets], budgets))
+    return replace(share(made.evades), series=curve({"budget": budgets}, "evades", [made.within(b) for b in budgets]))
 
 
 _KINDS = {
@@ -107,13 +108,11 @@ _RUNS = [
 
 
 def _adaptive_claim(dataset: str, kind: str, goal: str, seeds: int) -> None:
-    printed = _PAPER[goal] if (dataset, kind) == ("mnist", "paper") else None
-
     @claim(
         f"feature_squeezing.evades_{dataset}_{kind.replace('-', '_')}_{goal.lower()}",
         f"{NAMES[dataset]}, {_KINDS[kind]}, {_GOALS[goal]}: share that evades, any distance",
-        paper=printed,
-        where=ADAPTIVE if printed is not None else None,
+        paper=_PAPER[goal] if (dataset, kind) == ("mnist", "paper") else None,
+        where=ADAPTIVE,
         digits=0,
         note="Wrong, and below the threshold, after rounding to 8 bits. All attacks have the same number of gradients.",
         tier="laptop",
@@ -204,9 +203,8 @@ def _bounded_claim(dataset: str, gradient: str, place: int, seeds: int) -> None:
         networks=[examples.NETWORKS[dataset]],
     )
     def measure(n: int = seeds) -> Measurement:
-        curves = bounded(dataset, gradient, n)
-        found = share(curves[place])
-        return Measurement(found.value, found.n, found.interval, series=_curve(curves, LINF_BUDGETS[dataset]))
+        hits = bounded(dataset, gradient, n)
+        return replace(share(hits[place]), series=curve({"budget": LINF_BUDGETS[dataset]}, "evades", hits))
 
 
 _bounded_claim("mnist", "soft", 2, 50)
@@ -232,8 +230,7 @@ def confidence_evades_mnist(n: int = 50) -> Measurement:
         x_adv = attacks.cw_l2(model, x, y, confidence=kappa, search_steps=4, steps=steps)
         evading.append(judge("mnist", x_adv, y, None, at)[1])
         lengths.append(float(evaluate.distances(x_adv, x, "l2").median()))
-    found = share(evading[-1])
-    return Measurement(found.value, n, found.interval, series=_curve(evading, KAPPAS) | {"median_l2": lengths})
+    return replace(share(evading[-1]), series=curve({"budget": KAPPAS}, "evades", evading) | {"median_l2": lengths})
 
 
 CUTOFFS = (0.4, 0.5, 0.6)
@@ -265,7 +262,4 @@ def random_cutoff_mnist(n: int = 50) -> Measurement:
         looks = {"bits": functools.partial(adaptive.binary_filter, cutoff=cutoff), "median": views["median"]}
         passed.append(wrong & (SqueezingDetector(model, looks).score_samples(images) <= at))
     each = torch.stack(passed).double().mean(0)  # the share of looks, for each seed
-    generator.manual_seed(1)
-    means = each[torch.randint(n, (2000, n), generator=generator)].mean(1)
-    low, high = means.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-    return Measurement(float(each.mean()), n, (low, high))
+    return pooled(each, torch.ones_like(each), generator=generator.manual_seed(1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,8 +20,9 @@ from advlab.squeezing.detector import SqueezingDetector
 from advlab.squeezing.squeezers import JOINT, SQUEEZERS
 
 from ..results import Measurement, claim
+from ..stats import share, share_columns
 from . import examples, paper
-from .measuring import NAMES, clean, halves, network, over_seeds, share, shipped, threshold
+from .measuring import NAMES, clean, halves, network, over_seeds, shipped, threshold
 
 OTHER_NETWORK = {
     "mnist": "Our own training run of the paper's network and recipe.",
@@ -131,7 +133,7 @@ def _quality(dataset: str, attack: str, n: int | None) -> Measurement:
     success = share(hit)
     ours = [success.value, *means, found.seconds[attack]]
     theirs = [float(v) for v in paper.TABLE_2[dataset][attack]]
-    return Measurement(success.value, success.n, success.interval, series={"ours": ours, "paper": theirs})
+    return replace(success, series={"ours": ours, "paper": theirs})
 
 
 def _squeezed_accuracy(dataset: str, name: str, n: int | None) -> Measurement:
@@ -146,9 +148,8 @@ def _squeezed_accuracy(dataset: str, name: str, n: int | None) -> Measurement:
     cells = [share(part) for part in parts]
     *theirs, _, legitimate = (v / 100 for v in paper.TABLE_3[dataset][name])
     hits = torch.stack(right)
-    whole = over_seeds(hits, torch.ones_like(hits))
-    series = _cells(cells) | {"paper": [*theirs, legitimate]}
-    return Measurement(whole.value, whole.n, whole.interval, series=series)
+    series = share_columns(cells) | {"paper": [*theirs, legitimate]}
+    return replace(over_seeds(hits, torch.ones_like(hits)), series=series)
 
 
 def _detected(dataset: str, name: str, n: int | None) -> Measurement:
@@ -160,18 +161,12 @@ def _detected(dataset: str, name: str, n: int | None) -> Measurement:
     cells = [share(flags[found.successful[attack]]) for attack, flags in flagged.items()]
     whole = over_seeds(torch.stack(list(flagged.values())), torch.stack(list(found.successful.values())))
     theirs, *rates, _ = paper.TABLE_4[dataset][name]
-    series = _cells(cells) | {"paper": rates, "threshold": [level] * len(cells), "paper_threshold": [theirs] * len(cells)}
-    return Measurement(whole.value, whole.n, whole.interval, series=series)
-
-
-def _cells(cells: list[Measurement]) -> dict[str, list[float]]:
-    intervals = [c.interval or (math.nan, math.nan) for c in cells]
-    return {
-        "ours": [c.value for c in cells],
-        "low": [low for low, _ in intervals],
-        "high": [high for _, high in intervals],
-        "n": [float(c.n or 0) for c in cells],
+    series = share_columns(cells) | {
+        "paper": rates,
+        "threshold": [level] * len(cells),
+        "paper_threshold": [theirs] * len(cells),
     }
+    return replace(whole, series=series)
 
 
 def slug(name: str) -> str:
@@ -343,4 +338,4 @@ def many_seeds_mnist(n: int = 1000) -> Measurement:
     flagged = {attack: detector.predict(images) for attack, images in found.adversarial.items()}
     cells = [share(flags[successful[attack]]) for attack, flags in flagged.items()]
     whole = over_seeds(torch.stack(list(flagged.values())), torch.stack(list(successful.values())))
-    return Measurement(whole.value, whole.n, whole.interval, series=_cells(cells))
+    return replace(whole, series=share_columns(cells))

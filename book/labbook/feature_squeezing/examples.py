@@ -6,12 +6,12 @@ Those on 100 seeds, as many as the paper's, ship with the package. :func:`make` 
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import io
 import json
 import lzma
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from advlab import attacks, data, zoo
+from advlab import __version__, attacks, data, zoo
 from advlab.evaluate import first_correct, predict
+from advlab.store import Records, packed_array, unpacked_array, write
 
 Make = Callable[..., Tensor]
 
@@ -161,10 +162,9 @@ def load(dataset: str, directory: str | Path | None = None) -> Examples:
     if about["network_sha256"] != zoo.card(NETWORKS[dataset])["sha256"]:
         raise ExamplesError(f"{path} was made for another network: {hint}")
     x, y = seeds(dataset, about["seeds"])
-    base = (x * 255).round().to(torch.uint8).numpy()
     try:
         raw = lzma.decompress(path.read_bytes())
-        pixels = np.load(io.BytesIO(raw), allow_pickle=False) + base  # modulo 256
+        pixels = np.load(io.BytesIO(raw), allow_pickle=False) + _bytes(x)  # modulo 256
     except (OSError, lzma.LZMAError, ValueError, EOFError) as e:
         raise ExamplesError(f"{path} cannot be read ({e}): {hint}") from e
     if hashlib.sha256(pixels.tobytes()).hexdigest() != about["sha256"]:
@@ -190,32 +190,28 @@ def make(
     model = zoo.load(NETWORKS[dataset]).requires_grad_(False)
     network = zoo.card(NETWORKS[dataset])["sha256"]
     x, y = seeds(dataset, n)
-    work = Path(to) / f"adversarial-{dataset}-{network[:8]}"
-    work.mkdir(parents=True, exist_ok=True)
+    kept = Records(Path(to) / f"adversarial-{dataset}-{network[:8]}.sqlite", "adversarial images")
     pixels, seconds = [], {}
     for name in chosen:
-        parts, spent = [], 0.0
+        parts = []
         for start in tqdm(range(0, n, CHUNK), desc=f"{dataset}, {name}", disable=not progress):
             rows = slice(start, min(start + CHUNK, n))
-            file = work / f"{name}-{rows.start}-{rows.stop}.npz"
-            if not file.exists():
+            key = f"{name} {rows.start}-{rows.stop}"
+            kept.refresh()
+            if key not in kept:
                 aims = targets(model, x[rows], y[rows], name)
                 before = time.process_time()
                 found = ATTACKS[dataset][name](model, x[rows], y[rows], **({} if aims is None else {"targets": aims}))
                 cost = time.process_time() - before
-                buffer = io.BytesIO()
-                np.savez(buffer, pixels=(found * 255).round().to(torch.uint8).numpy(), seconds=cost)
-                _write(file, buffer.getvalue())
-            with np.load(file, allow_pickle=False) as kept:
-                parts.append(kept["pixels"])
-                spent += float(kept["seconds"])
-        pixels.append(np.concatenate(parts))
-        seconds[name] = round(spent / n, 5)
+                kept.extend({key: {"pixels": packed_array(_bytes(found)), "seconds": cost}})
+            parts.append(kept[key])
+        pixels.append(np.concatenate([unpacked_array(part["pixels"]) for part in parts]))
+        seconds[name] = round(sum(part["seconds"] for part in parts) / n, 5)
     images = np.stack(pixels)
     buffer = io.BytesIO()
-    np.save(buffer, images - (x * 255).round().to(torch.uint8).numpy())  # modulo 256: most changes are small
+    np.save(buffer, images - _bytes(x))  # modulo 256: most changes are small
     path = Path(to) / f"adversarial-{dataset}.json"
-    _write(path.with_suffix(".xz"), lzma.compress(buffer.getvalue(), preset=9))
+    write(path.with_suffix(".xz"), lzma.compress(buffer.getvalue(), preset=9))
     about = {
         "dataset": dataset,
         "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
@@ -223,13 +219,13 @@ def make(
         "network_sha256": network,
         "seeds": n,
         "attacks": seconds,
-        "command": f"python -m advlab examples {dataset} --seeds {n}",
+        "command": f"python -m labbook examples {dataset} --seeds {n}",
+        "version": __version__,
+        "date": datetime.date.today().isoformat(),
     }
-    _write(path, (json.dumps(about, indent=1) + "\n").encode())
+    write(path, (json.dumps(about, indent=1) + "\n").encode())
     return path
 
 
-def _write(path: Path, raw: bytes) -> None:
-    part = path.with_name(path.name + ".writing")
-    part.write_bytes(raw)
-    os.replace(part, path)
+def _bytes(x: Tensor) -> np.ndarray:
+    return (x * 255).round().to(torch.uint8).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from advlab import attacks, data, evaluate, zoo
 from advlab.squeezing.squeezers import SQUEEZERS, Squeezer, reduce_bit_depth
 
 from ..results import Measurement, claim
-from .measuring import _curve, network, share
+from ..stats import curve, share
+from .measuring import network
 
 EPSILONS = [0.1, 0.2, 0.3, 0.4]
 
@@ -45,10 +47,8 @@ def _protected(defence: str, attack: str, n: int) -> Measurement:
         right.append(
             torch.cat([evaluate.predict(target, make(attacked, images, labels)) == labels for images, labels in parts])
         )
-    found = share(right[2])
-    curve = _curve(right, EPSILONS)
-    curve["accuracy"] = curve.pop("evades")
-    return Measurement(found.value, n, found.interval, series=curve)
+    series = curve({"budget": EPSILONS}, "accuracy", right)
+    return replace(share(right[2]), series=series)
 
 
 _DEFENCES = {
@@ -61,13 +61,12 @@ _FIGURE_4 = {("filter", "FGSM"): 0.9303, ("filter", "PGD"): 0.9050, ("trained", 
 
 def _figure_4(defence: str, attack: str) -> None:
     title, note = _DEFENCES[defence]
-    printed = _FIGURE_4.get((defence, attack))
 
     @claim(
         f"feature_squeezing.figure4_{defence.replace(' ', '_')}_{attack.lower()}",
         f"MNIST, {title}: accuracy under {attack}, linf 0.3",
-        paper=printed,
-        where=None if printed is None else "Xu et al. (2018), Figure 4",
+        paper=_FIGURE_4.get((defence, attack)),
+        where="Xu et al. (2018), Figure 4",
         note=note,
         tier="laptop",
         networks=["mnist_adversarial" if defence == "trained" else "mnist_cnn7"],

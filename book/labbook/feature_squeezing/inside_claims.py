@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from advlab import evaluate
 from advlab.squeezing.detector import SqueezingDetector
 from advlab.squeezing.features import ChannelDrop, FeatureBits, features, hidden_layers, output_distance, response, with_layer
 from advlab.squeezing.squeezers import SQUEEZERS, reduce_bit_depth
 
 from ..results import Measurement, claim
-from .measuring import halves, network, share, shipped, threshold
+from ..stats import share, share_of
+from .measuring import halves, network, shipped, threshold
 
 #: The MNIST network's feature maps: the four convolutions and the two hidden linear layers.
 LAYERS = ("conv 1", "conv 2", "conv 3", "conv 4", "linear 1", "linear 2")
@@ -62,6 +63,11 @@ def _detection(fit: Tensor, attacked: Tensor) -> float:
     return float((attacked > threshold(fit)).double().mean())
 
 
+def _best(grid: dict[str, list[float]], n: int) -> Measurement:
+    """The best of the shares "detected", each of ``n`` images."""
+    return replace(share_of(round(max(grid["detected"]) * n), n), series=grid)
+
+
 @claim(
     "feature_squeezing.input_bits",
     "MNIST, detection by one bit of the input alone, all attacks",
@@ -75,8 +81,7 @@ def input_bits(n: int | None = None) -> Measurement:
     for bits in BITS:
         one = SqueezingDetector(model, {"bits": functools.partial(reduce_bit_depth, bits=bits)})
         found.append(one.score_samples(attacked) > threshold(one.score_samples(fit)))
-    best = share(found[0])
-    return Measurement(best.value, best.n, best.interval, series={"detected": [float(f.double().mean()) for f in found]})
+    return replace(share(found[0]), series={"detected": [share(f).value for f in found]})
 
 
 @claim(
@@ -97,8 +102,7 @@ def feature_bits(n: int | None = None) -> Measurement:
             grid["layer"].append(float(layer))
             grid["bits"].append(float(bits))
             grid["detected"].append(_detection(output_distance(model, coarse, fit), output_distance(model, coarse, attacked)))
-    best = max(grid["detected"])
-    return Measurement(best, len(attacked), evaluate.clopper_pearson(round(best * len(attacked)), len(attacked)), series=grid)
+    return _best(grid, len(attacked))
 
 
 @claim(
@@ -118,5 +122,4 @@ def feature_width(n: int | None = None) -> Measurement:
             grid["layer"].append(float(layer))
             grid["share"].append(part)
             grid["detected"].append(_detection(output_distance(model, narrow, fit), output_distance(model, narrow, attacked)))
-    best = max(grid["detected"])
-    return Measurement(best, len(attacked), evaluate.clopper_pearson(round(best * len(attacked)), len(attacked)), series=grid)
+    return _best(grid, len(attacked))

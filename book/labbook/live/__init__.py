@@ -6,15 +6,19 @@ values also reach the kernel) and on the static page of the book, offline. Each 
 JupyterLab, and on the static page the recorded picture with a sentence that says so.
 """
 
+from .caps import CapTradeoff, Concentration
+from .detection import DetectorScores, EvasionCurve
 from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
 from .masking import BlindTest, MaskedMaps
 from .network import pack_network
-from .spheres import AlphaSpectrum, CapTradeoff, Concentration, IgnoredInputs, SplittingAnimation
-from .squeezing import ColourSqueeze, DetectorScores, EvasionCurve, SqueezeDigit
-from .stability import BoxAnswer, StabilityLoss, TwoInputs
+from .spheres import AlphaSpectrum, IgnoredInputs
+from .splitting import SplittingAnimation
+from .squeezing import ColourSqueeze, SqueezeDigit
+from .stability import StabilityLoss
 from .stability_records import Race, SettlingUnits
 from .together import AllAgainstAll
+from .two_inputs import BoxAnswer, TwoInputs
 
 __all__ = [
     "AllAgainstAll",

@@ -64,10 +64,10 @@ function bars() {
   return { root: make("figure", { class: "wide" }, root, make("figcaption", {}, "what the network believes")), draw };
 }
 
-function render({ model, el }) {
+async function render({ model, el }) {
   const labels = model.get("labels"), all = bytesOf(model.get("images"));
   const pixels = all.length / labels.length, side = Math.round(Math.sqrt(pixels));
-  const net = network(model.get("layers"), halvesOf(model.get("weights")));
+  const net = await networkOf(model);
   const link = traits(model, ["digit", "method", "eps"], () => draw());
   const digit = choice("digit", labels.map((y, i) => [i, String(y)]), (v) => link.set("digit")(+v));
   const method = choice("change", METHODS, link.set("method"));

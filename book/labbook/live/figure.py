@@ -3,36 +3,98 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import anywidget
 import ipywidgets
+import numpy as np
 import traitlets
 from matplotlib.figure import Figure as Picture
+from PIL import Image
 
 HERE = Path(__file__).parent
+LOADER = (HERE / "loader.js").read_text()
 
 
-def module(*names: str) -> str:
+def module(*names: str) -> Module:
     """One JavaScript module from files of this folder: ``kit.js``, then ``names`` in order, the last one exporting."""
-    return "\n".join((HERE / name).read_text() for name in ("kit.js", *names))
+    return Module(*((HERE / name).read_text() for name in ("kit.js", *names)))
+
+
+def existing(proposal: Any, count: int) -> int:
+    """For a trait's validator: the index proposed, which must be below ``count``."""
+    if proposal["value"] >= count:
+        raise traitlets.TraitError(f"{proposal['trait'].name} is {proposal['value']}; there are {count}, from 0")
+    return proposal["value"]
 
 
 def png(picture: Picture) -> bytes:
-    """The picture as PNG bytes, the same each time."""
+    """The picture as PNG bytes, the same each time: on a palette, unless one pixel in 10,000 would differ to the eye."""
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    drawn = Image.open(buffer)
+    if drawn.getchannel("A").getextrema() != (255, 255):
+        return buffer.getvalue()
+    found = drawn = drawn.convert("RGB")
+    for colours in (64, 256):
+        reduced = drawn.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+        off = np.abs(np.asarray(reduced.convert("RGB"), int) - np.asarray(drawn, int)).max(-1)
+        if np.mean(off > 24) <= 1e-4:
+            found = reduced
+            break
+    buffer = io.BytesIO()
+    found.save(buffer, "png", optimize=True)
     return buffer.getvalue()
+
+
+class Module(str):
+    """The text of a JavaScript module, and the ``parts`` that it was joined from."""
+
+    parts: tuple[str, ...]
+
+    def __new__(cls, *parts: str) -> Self:
+        made = super().__new__(cls, "\n".join(parts))
+        made.parts = parts
+        return made
+
+
+class Shared(ipywidgets.Widget):
+    """What figures hold in common, such as a script or a network: one widget, stored once in a notebook, for equal values.
+
+    >>> Text.of(value="a") is Text.of(value="a"), Text.of(value="a") is Text.of(value="b")
+    (True, False)
+    """
+
+    _made: ClassVar[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """The widget of this class with these ``values``; a new one where there is none, or where it was closed."""
+        key = hashlib.sha256(f"{cls} {values}".encode()).hexdigest()
+        found = cls._made.get(key)
+        if found is None or found.comm is None:
+            found = cls._made[key] = cls(**values)
+        return found
+
+
+class Text(Shared):
+    """A script or a style."""
+
+    value = traitlets.Unicode().tag(sync=True)
 
 
 class Figure(anywidget.AnyWidget):
     """A figure whose JavaScript computes; subclasses set ``_esm`` by :func:`module` and say what they show.
 
-    ``describe()`` gives the alt text, ``still()`` the picture for places without scripts.
+    Figures that show alike things declare alike traits, each its own: they are what its page reads.
+    ``describe()`` gives the alt text, ``still()`` the picture for places without scripts. A page gets ``loader.js`` for
+    ``_esm``, which joins the module from ``scripts``: a file that several figures of a notebook use is stored once.
 
     >>> class Square(Figure):
     ...     _esm = module("plot.js")
@@ -43,12 +105,21 @@ class Figure(anywidget.AnyWidget):
     'A square of side 1.'
     """
 
+    _esm: ClassVar[Module]
     _css = (HERE / "live.css").read_text()
     alt = traitlets.Unicode("").tag(sync=True)
+    look = traitlets.Instance(Text).tag(sync=True, **ipywidgets.widget_serialization)
+    scripts = traitlets.List(traitlets.Instance(Text)).tag(sync=True, **ipywidgets.widget_serialization)
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
+        made = type(self)
+        super().__init__(look=Text.of(value=made._css), scripts=[Text.of(value=part) for part in made._esm.parts], **values)
         self.alt = self.describe()
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """What a page gets of the figure: the loader in the place of the module and the style."""
+        state = super().get_state(key, drop_defaults)
+        return state | {name: own for name, own in (("_esm", LOADER), ("_css", "")) if name in state}
 
     def describe(self) -> str:
         """One sentence that says what the figure shows, for readers who do not see it."""

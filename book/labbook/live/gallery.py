@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import traitlets
+from ipywidgets import widget_serialization
 from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 
 from advlab import attacks
 
 from .figure import Figure, module
-from .network import pack_network, rounded
+from .network import Network, rounded
 
 BLUE, ORANGE, GREEN, GREY = "#1f78c4", "#d9620a", "#00623b", "#57606a"
 
@@ -51,8 +52,7 @@ class DigitAttack(Figure):
     """
 
     _esm = module("network.js", "digit_attack.js")
-    layers = traitlets.List().tag(sync=True)
-    weights = traitlets.Unicode().tag(sync=True)
+    network = traitlets.Instance(Network).tag(sync=True, **widget_serialization)
     images = traitlets.Unicode().tag(sync=True)
     labels = traitlets.List().tag(sync=True)
     digit = traitlets.Int(0).tag(sync=True)
@@ -62,14 +62,12 @@ class DigitAttack(Figure):
     probabilities = traitlets.List().tag(sync=True)
 
     def __init__(self, net: nn.Sequential, x: Tensor, y: Tensor, **values: Any) -> None:
-        layers, weights = pack_network(net, tuple(x.shape[1:]))
         pixels = (x * 255).round().to(torch.uint8)
         if not torch.equal(pixels.to(x) / 255, x):
             raise ValueError("x must hold multiples of 1/255, as images from advlab.data do")
         self._net, self._x, self._y = rounded(net), pixels.double() / 255, y
         super().__init__(
-            layers=layers,
-            weights=weights,
+            network=Network.pack(net, tuple(x.shape[1:])),
             images=base64.b64encode(pixels.numpy().tobytes()).decode(),
             labels=y.tolist(),
             **values,

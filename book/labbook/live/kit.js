@@ -4,8 +4,9 @@
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 // IEEE half precision, little endian -> doubles
-function halvesOf(base64) {
-  const raw = new Uint16Array(bytesOf(base64).buffer);
+const halvesOf = (base64) => halvesIn(new Uint16Array(bytesOf(base64).buffer));
+
+function halvesIn(raw) {
   const out = new Float64Array(raw.length);
   for (let i = 0; i < raw.length; i++) {
     const sign = raw[i] & 0x8000 ? -1 : 1, exponent = (raw[i] >> 10) & 31, fraction = raw[i] & 1023;

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .figure import Figure, module
 from .gallery import BLUE, uniforms
-from .network import _base64, _bytes
+from .network import encoded, pixels_of
 
 PERIODS = (1, 2, 4, 8, 16, 32)
 
@@ -56,7 +56,7 @@ class MaskedMaps(Figure):
             raise ValueError(f"x is {tuple(x.shape)} with {len(names)} names; it must be (n, c, h, h), h a power of 2, n names")
         if weight.shape != (needed := (len(bias), x.shape[1], 3, 3)):
             raise ValueError(f"weight is {tuple(weight.shape)}; with {len(bias)} biases it must be {needed}")
-        pixels = _bytes(x, "x").numpy()
+        pixels = pixels_of(x, "x").numpy()
         self._x = pixels / 255
         super().__init__(
             images=base64.b64encode(pixels.tobytes()).decode(),
@@ -109,10 +109,10 @@ class MaskedMaps(Figure):
     def describe(self) -> str:
         error = self.computed()[2][self.shift]
         changes = f"changes them by {100 * error:.0f} % of their size"
-        says = changes if error > 1e-9 else "moves them along and changes nothing else"
+        effect = changes if error > 1e-9 else "moves them along and changes nothing else"
         return (
             f"Feature maps of the picture {self.names[self.example]} behind a convolution and masks that drop "
-            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {says}."
+            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {effect}."
         )
 
     def still(self) -> Picture:
@@ -196,10 +196,10 @@ class BlindTest(Figure):
                 raise ValueError(
                     f"{name} must hold whole numbers from {least} to {len(classes) - 1}, a class each of {classes}"
                 )
-        pixels = torch.stack([_bytes(x, f"made[{maker!r}]") for maker, x in made.items()]).numpy()
+        pixels = torch.stack([pixels_of(x, f"made[{maker!r}]") for maker, x in made.items()]).numpy()
         self._made = pixels  # (makers, budgets, n, 3, h, h)
         super().__init__(
-            images=_base64(pixels),
+            images=encoded(pixels),
             shape=list(pixels.shape),
             makers=list(made),
             classes=list(classes),

@@ -112,3 +112,15 @@ function network(layers, weights) {
     },
   };
 }
+
+// The network of a figure, which it shares with others; its weights inflated: low bytes first, then high bytes
+async function networkOf(model) {
+  const held = await model.widget_manager.get_model(model.get("network").replace("IPY_MODEL_", ""));
+  return network(held.get("layers"), await inflated(held.get("weights")));
+}
+
+async function inflated(base64) {
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const raw = new Uint8Array(await new Response(stream).arrayBuffer()), n = raw.length / 2;
+  return halvesIn(Uint16Array.from({ length: n }, (_, i) => raw[i] | (raw[n + i] << 8)));
+}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import copy
-from typing import Any
+import zlib
+from typing import Any, Self
 
 import numpy as np
 import torch
+import traitlets
 from torch import Tensor, nn
 
 from advlab.models import Normalize
+
+from .figure import Shared
 
 
 def pack_network(net: nn.Sequential, shape: tuple[int, ...]) -> tuple[list[dict[str, Any]], str]:
@@ -66,7 +70,7 @@ def rounded(net: nn.Sequential) -> nn.Sequential:
     return twin
 
 
-def _bytes(x: Tensor, name: str) -> Tensor:
+def pixels_of(x: Tensor, name: str) -> Tensor:
     """Images in multiples of 1/255 as bytes."""
     x = x.detach().cpu()
     pixels = (x * 255).round()
@@ -75,5 +79,23 @@ def _bytes(x: Tensor, name: str) -> Tensor:
     return pixels.to(torch.uint8)
 
 
-def _base64(array: np.ndarray) -> str:
+def encoded(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+class Network(Shared):
+    """A network that the figures of a notebook share: its ``layers``, and its ``weights`` as they are stored.
+
+    ``weights`` are those of :func:`pack_network`, the low byte of each before the high byte of each, deflated: high bytes
+    repeat, low bytes are noise.
+    """
+
+    layers = traitlets.List().tag(sync=True)
+    weights = traitlets.Unicode().tag(sync=True)
+
+    @classmethod
+    def pack(cls, net: nn.Sequential, shape: tuple[int, ...]) -> Self:
+        """The network ``net`` for inputs of ``shape`` (c, h, w). Raises ValueError as :func:`pack_network` does."""
+        layers, weights = pack_network(net, shape)
+        halves = np.frombuffer(base64.b64decode(weights), np.uint8).reshape(-1, 2)
+        return cls.of(layers=layers, weights=base64.b64encode(zlib.compress(halves.T.tobytes(), 9)).decode())

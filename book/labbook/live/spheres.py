@@ -1,90 +1,30 @@
-"""The live figures of chapter 1, Adversarial Spheres. What they say comes from :mod:`advlab.spheres`; the page computes the
-same in spheres_math.js.
-"""
+"""The live figures of chapter 1 on quadratic networks; the page computes in spheres_math.js what :mod:`advlab.spheres` does."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import traitlets
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from scipy.optimize import brentq
 from scipy.special import ndtri
-from scipy.stats import beta
 
 from advlab import spheres
 from advlab.spheres.geometry import log_betainc
 
+from .caps import LN10, power
 from .figure import Figure, module
-from .gallery import BLUE, GREEN, GREY, ORANGE, mulberry32
+from .gallery import BLUE, GREEN, GREY, ORANGE
 
-LN10 = math.log(10)
 SPHERES, METHODS = ("inner", "outer"), ("exact", "saddlepoint", "clt")
 
 
-def _power(log10: float) -> str:
-    """10 to that power, for a sentence."""
-    if log10 == -math.inf:
-        return "0 (proved)"
-    return f"{10**log10:.2g}" if log10 > -1.5 else f"10^{round(log10, 1):g}"
-
-
-class CapTradeoff(Figure):
-    """How far errors can be: the exact bound of Theorem 5.1 beside the paper's asymptotic form, and the cap itself.
-
-    ``d`` (2 to 150,528) dimensions, ``log10_measure`` (-300 to -0.3) the error rate, ``degree`` (1 to 4): above 1 the curve
-    "cap over root degree" is drawn too, a rule of thumb and no theorem. ``distances`` come back from the page: the exact
-    one, the asymptotic one, the one of that degree, on the unit sphere.
-
-    >>> exact, asymptotic, _ = CapTradeoff(d=500, log10_measure=-6.0).computed()
-    >>> round(exact, 4), round(asymptotic, 4)
-    (0.2116, 0.2126)
-    """
-
-    _esm = module("plot.js", "spheres_math.js", "cap_tradeoff.js")
-    d = traitlets.Int(500, min=2, max=150528).tag(sync=True)
-    log10_measure = traitlets.Float(-6.0, min=-300.0, max=-0.3).tag(sync=True)
-    degree = traitlets.Int(1, min=1, max=4).tag(sync=True)
-    distances = traitlets.List().tag(sync=True)
-
-    def computed(self) -> tuple[float, float, float]:
-        """The exact distance, the asymptotic one, and that of the degree, as the page finds them too."""
-        log_measure = self.log10_measure * LN10
-        exact = spheres.optimal_distance(log_measure, self.d)
-        return exact, spheres.gaussian_distance(log_measure, self.d), exact / math.sqrt(self.degree)
-
-    def describe(self) -> str:
-        exact, gaussian, lower = self.computed()
-        angle = math.degrees(spheres.cap_angle(self.log10_measure * LN10, self.d))
-        thumb = f", a margin of degree {self.degree} is expected near {lower:.3g}" if self.degree > 1 else ""
-        return (
-            f"In {self.d:,} dimensions, errors of measure {_power(self.log10_measure)} lie at most {exact:.3g} from a random "
-            f"point on average, as those of a cap do that starts {angle:.1f} degrees from its pole; the paper's form says "
-            f"{gaussian:.3g}{thumb}."
-        )
-
-    def still(self) -> Picture:
-        rates = -np.logspace(math.log10(0.3), math.log10(300), 60)
-        exact = np.array([spheres.optimal_distance(v * LN10, self.d) for v in rates])
-        gaussian = np.array([spheres.gaussian_distance(v * LN10, self.d) for v in rates])
-        picture = Picture(figsize=(5.8, 3.1), layout="constrained")
-        ax = picture.subplots()
-        ax.loglog(-rates, exact, color=BLUE, label="the cap, exact")
-        ax.loglog(-rates, np.where(gaussian > 0, gaussian, np.nan), "--", color=ORANGE, label=r"$-\Phi^{-1}(\mu)/\sqrt{d}$")
-        if self.degree > 1:
-            ax.loglog(-rates, exact / math.sqrt(self.degree), color=GREEN, label=f"degree {self.degree}: cap / √{self.degree}")
-        ax.plot(-self.log10_measure, self.computed()[0], "o", color=BLUE)
-        ticks = [-math.log10(0.5), 1, 2, 4, 10, 30, 100, 300]
-        ax.set_xticks(ticks, ["0.5", "0.1", *(f"$10^{{-{v}}}$" for v in ticks[2:])])
-        ax.minorticks_off()
-        ax.set(xlabel="error rate μ", ylabel="mean distance to the errors", ylim=(1e-3, 3), title=f"d = {self.d:,}")
-        ax.legend(fontsize=8)
-        return picture
+def _above_one(radius: float) -> float:
+    if not 1 < radius < math.inf:
+        raise traitlets.TraitError(f"outer_radius is {radius}; it must be above 1, the radius of the inner sphere")
+    return radius
 
 
 class AlphaSpectrum(Figure):
@@ -143,7 +83,7 @@ class AlphaSpectrum(Figure):
         alphas, (errors, distances) = self.alphas(), self.computed()
         bad = int(((alphas > 1) | (alphas < 1 / self.outer_radius**2)).sum())
         told = [
-            f"{_power(e[0])} on the {s} sphere, where the CLT says {_power(e[2])}" for s, e in zip(SPHERES, errors, strict=True)
+            f"{power(e[0])} on the {s} sphere, where the CLT says {power(e[2])}" for s, e in zip(SPHERES, errors, strict=True)
         ]
         worst = 0 if errors[0][0] >= errors[1][0] else 1
         nearest, cap = distances[worst]
@@ -173,7 +113,7 @@ class AlphaSpectrum(Figure):
             )
             for y, v in zip(height, side, strict=True):
                 ink = "black" if colour == ORANGE else "white"
-                right.annotate(f" {_power(v)}", (0, y), va="center", fontsize=7, color=ink, fontweight="bold")
+                right.annotate(f" {power(v)}", (0, y), va="center", fontsize=7, color=ink, fontweight="bold")
         right.set_yticks(range(2), SPHERES)
         right.set(xlabel=r"$-\log_{10}$ of the error rate", xlim=(0, most), ylim=(1.6, -0.5))
         right.legend(fontsize=7, ncols=3, loc="lower center")
@@ -233,8 +173,8 @@ class IgnoredInputs(Figure):
         k, (exact, clt) = self.used(), self.needed()
         near = f", and its nearest error lies {self.nearest(k):.3f} from a typical inner point" if k < self.d else ""
         return (
-            f"A network that sees {k:,} of {self.d:,} inputs errs at the rate {_power(self.log10_error(k))} on each sphere "
-            f"(the CLT says {_power(self.log10_error(k, 'clt'))}){near}; an error of 10^-14 takes {exact:,} inputs, by the "
+            f"A network that sees {k:,} of {self.d:,} inputs errs at the rate {power(self.log10_error(k))} on each sphere "
+            f"(the CLT says {power(self.log10_error(k, 'clt'))}){near}; an error of 10^-14 takes {exact:,} inputs, by the "
             f"CLT {clt:,}."
         )
 
@@ -259,178 +199,3 @@ class IgnoredInputs(Figure):
         right.set(xlabel="share of the inputs used", ylabel="distance to the nearest error")
         right.legend(fontsize=8)
         return picture
-
-
-class Concentration(Figure):
-    """What random points of the unit sphere in ``d`` (2 to 2000) dimensions look like: samples and their exact density.
-
-    ``quantity`` is "coordinate", "distance" (of two points) or "angle" (between them, degrees). ``n`` samples (1 to 20,000)
-    come from ``seed``, the same in the page and here. ``interval`` comes back from the page: the two ends of the middle 99 %.
-
-    >>> [round(v) for v in Concentration(d=500, quantity="angle").middle()]  # degrees: two random points are nearly orthogonal
-    [83, 97]
-    """
-
-    _esm = module("plot.js", "spheres_math.js", "concentration.js")
-    d = traitlets.Int(3, min=2, max=2000).tag(sync=True)
-    quantity = traitlets.Enum(("coordinate", "distance", "angle"), "coordinate").tag(sync=True)
-    seed = traitlets.Int(1, min=0).tag(sync=True)
-    n = traitlets.Int(3000, min=1, max=20000).tag(sync=True)
-    interval = traitlets.List().tag(sync=True)
-
-    def _of(self, t: Any) -> Any:
-        """The quantity at the coordinate t of the second point along the first."""
-        return {"coordinate": t, "distance": np.sqrt(2 - 2 * t), "angle": np.degrees(np.arccos(t))}[self.quantity]
-
-    def samples(self) -> np.ndarray:
-        """The n samples (n,) that the page draws, within 1e-9: z / sqrt(z^2 + chi^2), its chi^2 by Marsaglia and Tsang."""
-        uniform = mulberry32(self.seed)
-
-        def normal() -> float:
-            length = math.sqrt(-2 * math.log(1 - next(uniform)))
-            return length * math.cos(2 * math.pi * next(uniform))
-
-        def chi_squared() -> float:
-            while True:
-                x = normal()
-                v = (1 + c * x) ** 3
-                if v > 0 and math.log(1 - next(uniform)) < 0.5 * x * x + m - m * v + m * math.log(v):
-                    return 2 * m * v * ((1 - next(uniform)) ** (1 / shape) if shape < 1 else 1)
-
-        shape = (self.d - 1) / 2
-        m = shape + (shape < 1) - 1 / 3
-        c = 1 / math.sqrt(9 * m)
-        t = np.empty(self.n)
-        for i in range(self.n):
-            z = normal()
-            t[i] = z / math.sqrt(z * z + chi_squared())
-        return self._of(t)
-
-    def density(self, v: np.ndarray) -> np.ndarray:
-        """The exact density at the values v, (n,)."""
-        t = {"coordinate": v, "distance": 1 - v * v / 2, "angle": np.cos(np.radians(v))}[self.quantity]
-        stretch = {"coordinate": 1.0, "distance": v, "angle": np.radians(1) * np.sin(np.radians(v))}[self.quantity]
-        return beta.pdf((1 + t) / 2, (self.d - 1) / 2, (self.d - 1) / 2) / 2 * stretch
-
-    def middle(self) -> tuple[float, float]:
-        """The ends of the interval that holds 99 % of all points, exact."""
-        height = math.cos(spheres.cap_angle(math.log(0.005), self.d))
-        low, high = sorted((float(self._of(-height)), float(self._of(height))))
-        return low, high
-
-    def describe(self) -> str:
-        names = {
-            "coordinate": "one coordinate of a random point",
-            "distance": "the distance of two random points",
-            "angle": "the angle between two random points, in degrees,",
-        }
-        low, high = self.middle()
-        what = names[self.quantity]
-        return f"On the sphere in {self.d:,} dimensions, {what} lies between {low:.3g} and {high:.3g} with probability 0.99."
-
-    def still(self) -> Picture:
-        low, high = {"coordinate": (-1, 1), "distance": (0, 2), "angle": (0, 180)}[self.quantity]
-        picture = Picture(figsize=(5.4, 2.7), layout="constrained")
-        ax = picture.subplots()
-        ax.axvspan(*self.middle(), color=GREY, alpha=0.2, label="99 % in here")
-        heights, *_ = ax.hist(
-            self.samples(), np.linspace(low, high, 121).tolist(), density=True, color=BLUE, label=f"{self.n:,} samples"
-        )
-        at = np.linspace(low, high, 402)[1:-1]
-        ax.plot(at, self.density(at), color=ORANGE, label="exact density")
-        ax.set(xlim=(low, high), ylim=(0, 1.2 * float(np.max(heights))), xlabel=self.quantity, title=f"d = {self.d:,}")
-        ax.set_yticks([])
-        ax.legend(fontsize=8)
-        return picture
-
-
-class SplittingAnimation(Figure):
-    """Adaptive multilevel splitting, played back: particles march from the bulk of the sphere to the error set, score > 0.
-
-    ``scores[k]`` (any number) are the particles that choose ``levels[k]``; those above it live on. Levels ascend to 0, which
-    may be left out, so that a run of :func:`advlab.spheres.rare_events.splitting` fits as it is. ``log10[k]`` is the log10
-    probability of a score above ``levels[k]``; left out, it follows from the shares that live on. At most 200 particles a
-    level are kept, evenly by rank. ``level`` (from 0) is the one shown; ``reached``, its log10, comes back from the page.
-    Raises ValueError for lists that do not fit together, and for a last level without an error.
-
-    >>> figure = SplittingAnimation([-1.0, 0.0], [[-2.0, -1.5, -0.5, -0.2], [-0.5, -0.2, 0.1, 0.3]], level=1)
-    >>> print(figure.describe().partition(";")[0])  # half lived on, and half of those
-    Level 2 of 2 of a splitting run: particles live on above the score 0, which has the probability 0.25
-    """
-
-    _esm = module("plot.js", "player.js", "splitting.js")
-    KEPT = 200
-    levels = traitlets.List().tag(sync=True)
-    scores = traitlets.List().tag(sync=True)
-    log10 = traitlets.List().tag(sync=True)
-    level = traitlets.Int(0, min=0).tag(sync=True)
-    reached = traitlets.Float(0.0).tag(sync=True)
-
-    def __init__(
-        self, levels: Sequence[float], scores: Sequence[Any], log10: Sequence[float] | None = None, **values: Any
-    ) -> None:
-        thresholds = [float(v) for v in levels]
-        if len(thresholds) + 1 == len(scores):
-            thresholds.append(0.0)
-        if not thresholds or len(thresholds) != len(scores):
-            raise ValueError(f"there are {len(thresholds)} levels for {len(scores)} lists of scores; each needs its own")
-        if thresholds[-1] != 0 or any(a >= b for a, b in itertools.pairwise(thresholds)):
-            raise ValueError(f"levels are {thresholds}; they must ascend to 0, where errors begin")
-        particles = [np.sort(np.asarray(s, dtype=float).ravel()) for s in scores]
-        if not all(len(s) and np.isfinite(s).all() for s in particles):
-            raise ValueError("every level needs scores, all of them finite")
-        shares = [float((s > t).mean()) for s, t in zip(particles, thresholds, strict=True)]
-        if not all(shares):
-            raise ValueError(f"no particle scores above level {shares.index(0) + 1}: the run did not reach the error set")
-        running = np.cumsum(np.log10(shares)).tolist() if log10 is None else [float(v) for v in log10]
-        if len(running) != len(thresholds) or any(b > a for a, b in itertools.pairwise([0.0, *running])):
-            raise ValueError(f"log10 is {running}; it needs one value a level, from 0 downwards")
-        grain = 10.0 ** math.floor(math.log10(max(np.ptp(np.concatenate([*particles, [0.0]])), 1e-300)) - 6)
-        kept = [s[np.linspace(0, len(s) - 1, min(len(s), self.KEPT)).round().astype(int)] for s in particles]
-        super().__init__(
-            levels=thresholds,
-            scores=[[float(f"{v:.12g}") for v in np.round(s / grain) * grain] for s in kept],
-            log10=running,
-            **values,
-        )
-
-    @traitlets.validate("level")
-    def _exists(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.levels):
-            raise traitlets.TraitError(f"level is {proposal['value']}; there are {len(self.levels)}, from 0")
-        return proposal["value"]
-
-    def describe(self) -> str:
-        return (
-            f"Level {self.level + 1} of {len(self.levels)} of a splitting run: particles live on above the score "
-            f"{self.levels[self.level]:.3g}, which has the probability {_power(self.log10[self.level])}; at the last level "
-            f"the error set, score above 0, has {_power(self.log10[-1])}."
-        )
-
-    def still(self) -> Picture:
-        n = len(self.levels)
-        picture = Picture(figsize=(6.4, min(6.0, 1.2 + 0.25 * n)), layout="constrained")
-        ax: Axes = picture.subplots()
-        for k, (scores, level) in enumerate(zip(self.scores, self.levels, strict=True)):
-            s = np.array(scores)
-            y = k + 0.66 + 0.68 * (np.arange(len(s)) * (math.sqrt(5) - 1) / 2 % 1)
-            ax.scatter(
-                s,
-                y,
-                4,
-                np.where(s > 0, ORANGE, np.where(s > level, BLUE, GREY)).tolist(),
-                alpha=0.9 if k == self.level else 0.35,
-            )
-            ax.plot([level, level], [k + 0.54, k + 1.46], color="black", linewidth=1)
-            ax.annotate(f" {self.log10[k]:.2f}", (1, k + 1), xycoords=("axes fraction", "data"), va="center", fontsize=7)
-        low, high = ax.get_xlim()
-        ax.axvspan(0, high, color=ORANGE, alpha=0.12, linewidth=0)
-        ax.set(xlim=(low, high), ylim=(n + 0.5, 0.5), xlabel="score, an error above 0", ylabel="level")
-        ax.set_title("log10 p", loc="right", fontsize=8)
-        return picture
-
-
-def _above_one(radius: float) -> float:
-    if not 1 < radius < math.inf:
-        raise traitlets.TraitError(f"outer_radius is {radius}; it must be above 1, the radius of the inner sphere")
-    return radius

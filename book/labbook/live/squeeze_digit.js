@@ -1,7 +1,7 @@
 // A real digit and its adversarial twin before the joint detector: fewer bits, a median, and the network on all three.
 
-const pageOf = ({ layers, weights, clean, attacked, shape }) =>
-  ({ net: network(layers, halvesOf(weights)), clean: bytesOf(clean), attacked: bytesOf(attacked), shape });
+const pageOf = ({ layers, weights, net = network(layers, halvesOf(weights)), clean, attacked, shape }) =>
+  ({ net, clean: bytesOf(clean), attacked: bytesOf(attacked), shape });
 
 // The input, its reduced bits and its median: each image with the network's probabilities on it; and the scores of the two
 function squeezed({ net, clean, attacked, shape }, { example, adversarial, bits, window }, believe = (key, x) => softmax(net.logits(x))) {
@@ -16,8 +16,9 @@ const compute = (state) => squeezed(pageOf(state), state);
 
 const NAMES = ["example", "adversarial", "bits", "window"];
 
-function render({ model, el }) {
-  const held = pageOf(Object.fromEntries(["layers", "weights", "clean", "attacked", "shape"].map((k) => [k, model.get(k)])));
+async function render({ model, el }) {
+  const [clean, attacked, shape] = ["clean", "attacked", "shape"].map((k) => model.get(k));
+  const held = pageOf({ net: await networkOf(model), clean, attacked, shape });
   const labels = model.get("labels"), attacks = model.get("attacks"), known = new Map();
   const believe = (key, x) => { // one pass for each view that is seen; moving a slider back costs nothing
     if (!known.has(key)) known.set(key, softmax(held.net.logits(x)));

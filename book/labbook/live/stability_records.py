@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from numpy.typing import NDArray
 
-from .figure import Figure, module
+from .figure import Figure, existing, module
 from .gallery import BLUE, GREY, ORANGE
-from .network import _base64
-from .stability import HUES, Array, _state
+from .network import encoded
+from .stability import HUES, Array, state_of
 
 
 class SettlingUnits(Figure):
@@ -77,7 +77,7 @@ class SettlingUnits(Figure):
             raise ValueError(f"reach is {reach}; it must be above 0")
         values.setdefault("record", records - 1)
         super().__init__(
-            packed=_base64(np.concatenate([b.ravel() for b in kept])),
+            packed=encoded(np.concatenate([b.ravel() for b in kept])),
             sizes=[b.shape[1] for b in kept],
             steps=at,
             labels=names,
@@ -87,13 +87,11 @@ class SettlingUnits(Figure):
 
     @traitlets.validate("record")
     def _exists(self, proposal: Any) -> int:
-        if proposal["value"] >= len(self.steps):
-            raise traitlets.TraitError(f"record is {proposal['value']}; there are {len(self.steps)}, from 0")
-        return proposal["value"]
+        return existing(proposal, len(self.steps))
 
     def computed(self) -> list[list[int]]:
         """Units unstable, always active and always zero of each training at the present record, as the page counts them."""
-        return [np.bincount(_state(*b[self.record].T), minlength=3).tolist() for b in self._bounds]
+        return [np.bincount(state_of(*b[self.record].T), minlength=3).tolist() for b in self._bounds]
 
     def describe(self) -> str:
         told = [
@@ -108,7 +106,7 @@ class SettlingUnits(Figure):
         for ax, label, b, counts in zip(axes, self.labels, self._bounds, self.computed(), strict=True):
             shown = b[self.record]
             ax.fill([-self.reach, 0, 0, -self.reach], [0, 0, self.reach, self.reach], color=ORANGE, alpha=0.14, linewidth=0)
-            kinds = _state(*shown.T)
+            kinds = state_of(*shown.T)
             ax.scatter(*shown.clip(-self.reach, self.reach).T, 5, np.array([ORANGE, BLUE, GREY])[kinds].tolist(), alpha=0.7)
             ax.set(xlim=(-self.reach, self.reach), ylim=(-self.reach, self.reach), xlabel="lower bound l", aspect="equal")
             ax.set_title(f"{label}: {counts[0]} unstable", fontsize=9)

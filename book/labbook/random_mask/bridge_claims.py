@@ -2,13 +2,14 @@
 
 A mask makes units constant, as pruning does, and the verifier drops both. The small training of
 :mod:`..relu_stability.sweep_claims`, without the RS loss, but with masks behind both convolutions; beside them the network
-without masks after as many of its ReLUs have been pruned, those that switch least. Settled before the trainings: the measure is
+without masks after as many of its ReLUs have been pruned, those that switch least. Pre-registered: the measure is
 the share of unstable ReLUs (CROWN) among those that are live, beside that with the RS loss and without masks.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def _plain(n: int | None) -> tuple[nn.Module, Tensor]:
 
 def _counted(net: nn.Module, removed: int, n: int | None) -> Measurement:
     found = verified(net, n)
-    return Measurement(found.value, found.n, found.interval, series=found.series | {"removed": [float(removed)]})
+    return replace(found, series=found.series | {"removed": [float(removed)]})
 
 
 _NOTE = (

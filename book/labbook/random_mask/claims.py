@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from advlab import data, evaluate
 from advlab.attacks import cw_l2
+from advlab.data import eight_bits
 from advlab.evaluate import Attack
 from advlab.masking.networks import masked_resnet, redraw_masks
 from advlab.models import resnet
 
 from ..results import Measurement, claim
+from ..stats import share_of
 from . import paper
-from .measuring import columns, fgsm_in_8_bits, images, in_8_bits, network, over_seeds, pgd_in_8_bits
+from .measuring import columns, fgsm_in_8_bits, images, network, over_trainings, pgd_in_8_bits
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ CW_IMAGES = 100
 
 def _cw(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The paper's confidence of 40; fewer steps of the search than its 30."""
-    return in_8_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
+    return eight_bits(cw_l2(model, x, y, confidence=40, search_steps=5, steps=100, learning_rate=0.03, initial_c=0.1))
 
 
 TRANSFERS: dict[str, Attack] = {
@@ -89,7 +91,7 @@ WHITE_BOX: dict[str, Attack] = {
 
 
 @functools.cache
-def _made(source: str, attack: str, n: int | None) -> tuple[Tensor, Tensor]:
+def adversarial_images(source: str, attack: str, n: int | None) -> tuple[Tensor, Tensor]:
     """Adversarial images of a source in the zoo, that fool it, and their labels."""
     x, y = images(n or (CW_IMAGES if attack == "CW 40" else IMAGES))
     x_adv, labels, _ = evaluate.transferable(network(source), x, y, TRANSFERS[attack], fooled=True)
@@ -102,7 +104,7 @@ def _chosen(series: Mapping[str, list[float]], at: int) -> Measurement:
     return Measurement(series["ours"][at], int(series["n"][at]), interval, series=dict(series))
 
 
-def _right(target: str, x_adv: Tensor, labels: Tensor) -> tuple[int, int]:
+def count_right(target: str, x_adv: Tensor, labels: Tensor) -> tuple[int, int]:
     return int((evaluate.predict(network(target), x_adv) == labels).sum()), len(labels)
 
 
@@ -110,13 +112,11 @@ def _right(target: str, x_adv: Tensor, labels: Tensor) -> tuple[int, int]:
 
 
 def _test(key: str, row: Row) -> None:
-    printed = paper.TABLE_8[key].test if key in paper.TABLE_8 else None
-
     @claim(
         f"random_mask.{key}_test",
         f"CIFAR-10, {row.label}: accuracy on the test set",
-        paper=printed,
-        where=None if printed is None else f"{paper.PAPER}, Table 8",
+        paper=paper.TABLE_8[key].test if key in paper.TABLE_8 else None,
+        where=f"{paper.PAPER}, Table 8",
         digits=2,
         note="All 10,000 test images: python -m advlab data cifar10. ResNet-18 of width 16, the last of 10 epochs.",
         tier="laptop",
@@ -124,8 +124,7 @@ def _test(key: str, row: Row) -> None:
     )
     def test(n: int | None = None) -> Measurement:
         x, y = data.cifar10(full=True) if n is None else images(n)
-        hits, count = _right(row.network, x, y)
-        return Measurement(hits / count, count, evaluate.clopper_pearson(hits, count))
+        return share_of(*count_right(row.network, x, y))
 
 
 for _key, _each in ROWS.items():
@@ -143,7 +142,7 @@ def _transfer(key: str, row: Row, kind: str, source: Row) -> None:
         f"random_mask.{key}_from_{kind}",
         f"CIFAR-10, {row.label}: accuracy under PGD of 16/255 from {source.label}",
         paper=printed,
-        where=None if printed is None else f"{paper.PAPER}, {table}, source {theirs}",
+        where=f"{paper.PAPER}, {table}, source {theirs}",
         digits=1,
         note="20 steps of 1/255 without a random start, in 8 bits, on those of the first 500 test images that the "
         "source gets right and the attack makes it miss. The series has the attacks of Table 8, CW of the first "
@@ -152,7 +151,7 @@ def _transfer(key: str, row: Row, kind: str, source: Row) -> None:
         networks=[row.network, source.network],
     )
     def transfer(n: int | None = None) -> Measurement:
-        cells = [_right(row.network, *_made(source.network, attack, n)) for attack in COLUMNS]
+        cells = [count_right(row.network, *adversarial_images(source.network, attack, n)) for attack in COLUMNS]
         known = paper.TABLE_8[key].attacked if kind == "densenet" and key in paper.TABLE_8 else ()
         here = COLUMNS.index("PGD 16")
         theirs = [known[at] if at < len(known) else math.nan for at in range(len(COLUMNS))]
@@ -184,9 +183,9 @@ def _gray(kind: str, source: Row) -> None:
     def gray(n: int | None = None) -> Measurement:
         cells = []
         for attack in ("FGSM 16", "PGD 16"):
-            for target in ("plain", "50", "70"):
-                itself = ROWS[target].network == source.network  # its images fool it by choice
-                cells.append((0, 0) if itself else _right(ROWS[target].network, *_made(source.network, attack, n)))
+            for target in (ROWS[key].network for key in ("plain", "50", "70")):
+                itself = target == source.network  # its images fool it by choice
+                cells.append((0, 0) if itself else count_right(target, *adversarial_images(source.network, attack, n)))
         printed = [*paper.TABLE_7[kind].values(), *[math.nan] * 3]
         return _chosen(columns(cells, printed), 1)
 
@@ -223,7 +222,7 @@ def _surrogates(key: str, known: Mapping[str, str]) -> None:
         networks=[ROWS[key].network, *dict.fromkeys(name for names in known.values() for name in names.split("+"))],
     )
     def surrogates(n: int | None = None) -> Measurement:
-        cells = [_right(ROWS[key].network, *_made(source, "PGD 8", n)) for source in known.values()]
+        cells = [count_right(ROWS[key].network, *adversarial_images(source, "PGD 8", n)) for source in known.values()]
         return _chosen(columns(cells, [math.nan] * len(cells)), list(known).index("three with other masks"))
 
 
@@ -256,10 +255,8 @@ def _redrawn(key: str, row: Row) -> None:
             copy = redraw_masks(own, generator=torch.Generator().manual_seed(seed))
             right.append(float((evaluate.predict(copy, x) == y).double().mean()))
             x_adv, labels, _ = evaluate.transferable(copy, x[:200], y[:200], TRANSFERS["PGD 8"], fooled=True)
-            hits, count = _right(row.network, x_adv, labels)
-            left.append(hits / count if count else math.nan)
-        mean, interval = over_seeds(right)
-        return Measurement(mean, len(x), interval, series={"accuracy": right, "attacked": left})
+            left.append(share_of(*count_right(row.network, x_adv, labels)).value)
+        return over_trainings(right, len(x), {"accuracy": right, "attacked": left})
 
 
 for _key in REDRAWN:
@@ -288,8 +285,8 @@ def _madry(key: str, row: Row) -> None:
         networks=[row.network, SOURCES["resnet"].network],
     )
     def madry(n: int | None = None) -> Measurement:
-        made = [_made(SOURCES["resnet"].network, attack, n) for attack in ("FGSM 8", "PGD 8, 7 steps")]
-        cells = [_right(row.network, *pair) for pair in (*made, images(n or IMAGES))]
+        made = [adversarial_images(SOURCES["resnet"].network, attack, n) for attack in ("FGSM 8", "PGD 8, 7 steps")]
+        cells = [count_right(row.network, *pair) for pair in (*made, images(n or IMAGES))]
         return _chosen(columns(cells, paper.TABLE_1[key]), 1)
 
 
@@ -307,7 +304,7 @@ def _white(key: str, row: Row) -> None:
         f"random_mask.{key}_white",
         f"CIFAR-10, {row.label}: accuracy under PGD of 8/255 that knows the network",
         paper=None if printed is None else printed[-1],
-        where=None if printed is None else f"{paper.PAPER}, Table 6",
+        where=f"{paper.PAPER}, Table 6",
         digits=1,
         note="10 steps of 1/255 without a random start, on those of the first 500 test images that it gets right. The masks "
         "are fixed, so that the gradient is exact. The series has FGSM of 1, 2, 4 and PGD of 2, 4, 8 of 255.",
@@ -320,7 +317,7 @@ def _white(key: str, row: Row) -> None:
         cells = []
         for attack in paper.WHITE_BOX:
             x_adv, labels, _ = evaluate.transferable(model, x, y, WHITE_BOX[attack])
-            cells.append(_right(row.network, x_adv, labels))
+            cells.append(count_right(row.network, x_adv, labels))
         return _chosen(columns(cells, printed or (math.nan,) * len(cells)), len(cells) - 1)
 
 

@@ -1,6 +1,6 @@
 """Question (c) of chapter 4: attacks against defences, the worst case of each image.
 
-Settled before the trainings: the measure is the accuracy that is left when an image counts as right only if no attack of the
+Pre-registered: the measure is the accuracy that is left when an image counts as right only if no attack of the
 ladder within linf 8/255 breaks it. An attack that knows nothing comes first, AutoAttack last, on what is still right. Whether
 masks add to adversarial training is asked a second time of three small networks each.
 """
@@ -21,7 +21,7 @@ from advlab.masking.defences import Jpeg, pruned_at_random
 from advlab.recipes.masking import ARMS
 
 from ..results import Measurement, claim
-from .measuring import SEEDS, Averaged, columns, images, network, over_seeds
+from .measuring import SEEDS, Averaged, columns, images, network, over_trainings
 
 EPS = 8 / 255
 IMAGES = 200
@@ -96,21 +96,21 @@ def _ladder(
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of a random defence
         clean = evaluate.predict(model, x, 100) == y
-        ends = {"clean": clean, "transfer": clean & (evaluate.predict(model, _transferred(n), 100) == y)}
+        right = {"clean": clean, "transfer": clean & (evaluate.predict(model, _transferred(n), 100) == y)}
         first = clean & (torch.arange(n) < decisions)
         attack = functools.partial(hop_skip_jump, eps=EPS, queries=queries, generator=generator)
-        ends["HopSkipJump"] = broken(attack, first)[:decisions]
-        ends["Square"] = broken(functools.partial(square, eps=EPS, queries=queries, generator=generator), clean)
+        right["HopSkipJump"] = broken(attack, first)[:decisions]
+        right["Square"] = broken(functools.partial(square, eps=EPS, queries=queries, generator=generator), clean)
         attack = functools.partial(pgd, eps=EPS, steps=steps, restarts=2, generator=generator)
         found = evaluate.robust_accuracy(
             model, x, y, lambda _, a, b: attack(seen, a, b), eps=EPS, batch_size=100, queries=min(queries, 200)
         )
-        ends["PGD"] = clean & found.robust
-        alive = ends["transfer"] & ends["Square"] & ends["PGD"]
-        alive[:decisions] &= ends["HopSkipJump"]
+        right["PGD"] = clean & found.robust
+        alive = right["transfer"] & right["Square"] & right["PGD"]
+        alive[:decisions] &= right["HopSkipJump"]
         if steps >= 50 and not defence.random:  # else a trial, or no protocol for it
             alive = broken(functools.partial(autoattack, eps=EPS), alive)
-    return ends | {"AutoAttack": alive}, found.flags
+    return right | {"AutoAttack": alive}, found.flags
 
 
 def _defence(key: str, defence: Defence) -> None:
@@ -126,10 +126,10 @@ def _defence(key: str, defence: Defence) -> None:
         networks=[defence.network, *SURROGATES],
     )
     def worst(n: int | None = None) -> Measurement:
-        ends, flags = _ladder(defence, IMAGES, DECISIONS, QUERIES, 50) if n is None else _ladder(defence, n, 2, 30, 2)
-        found = columns([(int(v.sum()), len(v)) for v in ends.values()], [math.nan] * len(ends))
+        right, flags = _ladder(defence, IMAGES, DECISIONS, QUERIES, 50) if n is None else _ladder(defence, n, 2, 30, 2)
+        found = columns([(int(v.sum()), len(v)) for v in right.values()], [math.nan] * len(right))
         interval = found["low"][-1], found["high"][-1]
-        return Measurement(found["ours"][-1], len(ends["clean"]), interval, tuple(f.id for f in flags), found)
+        return Measurement(found["ours"][-1], len(right["clean"]), interval, tuple(f.id for f in flags), found)
 
 
 for _key, _each in DEFENCES.items():
@@ -156,9 +156,8 @@ def _small(arm: str, label: str) -> None:
             generator = torch.Generator().manual_seed(0)
             run = functools.partial(attack, generator=generator)
             runs.append(evaluate.robust_accuracy(network(name), x, y, run, eps=EPS, queries=0))
-        mean, interval = over_seeds([run.accuracy for run in runs])
         series = {"attacked": [run.accuracy for run in runs], "clean": [run.clean for run in runs]}
-        return Measurement(mean, len(x), interval, series=series)
+        return over_trainings(series["attacked"], len(x), series)
 
 
 for _key in ("plain", "element"):

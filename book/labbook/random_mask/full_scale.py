@@ -1,6 +1,6 @@
 """Chapter 4's transfer table at the paper's size: one command for a GPU, ``python -m labbook transfer``.
 
-It trains what is not there, attacks with each source, and writes a cell as soon as it is known; broken off, the same command
+It trains what is not there, attacks with each source, and keeps a cell as soon as it is known; broken off, the same command
 goes on. On a slice (``--n``, ``--epochs``, ``--images``) it is a trial, and the file says so.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from advlab import data, evaluate, zoo
+from advlab.store import Records, write
 
 from .measuring import fgsm_in_8_bits, pgd_in_8_bits
 
@@ -51,9 +52,13 @@ def transfer(
     folder = Path(to)
     path = folder / "transfer.json"
     settings = {"images": images, "epochs": epochs, "n": n}
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"settings": settings, "cells": {}}
-    if found["settings"] != settings:
-        raise ValueError(f"{path} is of a run with {found['settings']}, not {settings}: move it away, or name another folder")
+    kept = Records(folder / "transfer.sqlite", "cell")
+    if not kept:
+        old = json.loads(path.read_text()) if path.exists() else {"settings": settings, "cells": {}}  # of version 0.2
+        kept.extend({"settings": old["settings"], **old["cells"]})
+    if kept["settings"] != settings:
+        there = f"{kept.path} is of a run with {kept['settings']}, not {settings}"
+        raise ValueError(f"{there}: move it and {path.name} away, or name another folder")
 
     @functools.cache
     def network(name: str) -> nn.Module:
@@ -65,19 +70,23 @@ def transfer(
     x, y = (t.to(device) for t in data.cifar10(n=images))
     for source in sources:
         for attack, (budget, steps) in ATTACKS.items():
-            missing = [t for t in targets if f"{source} {attack} {t}" not in found["cells"]]
+            kept.refresh()
+            missing = [t for t in targets if f"{source} {attack} {t}" not in kept]
             if not missing:
                 continue
             asked = {t: network(t) for t in missing}
             cells = evaluate.transfer_matrix({source: network(source)}, asked, x, y, _attack(budget, steps), fooled=True)
-            for target, value, interval in zip(missing, cells.accuracy[0].tolist(), cells.interval[0].tolist(), strict=True):
-                accuracy = value if cells.n[0] else None  # None: nothing fooled the source
-                found["cells"][f"{source} {attack} {target}"] = {"accuracy": accuracy, "interval": interval, "n": cells.n[0]}
-            folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".writing")
-            part.write_text(json.dumps(found, indent=1) + "\n")
-            part.replace(path)
-    return found
+            found = zip(missing, cells.accuracy[0].tolist(), cells.interval[0].tolist(), strict=True)
+            known = bool(cells.n[0])  # else nothing fooled the source
+            kept.extend(
+                {
+                    f"{source} {attack} {target}": {"accuracy": value if known else None, "interval": interval, "n": cells.n[0]}
+                    for target, value, interval in found
+                }
+            )
+    table = {"settings": settings, "cells": {name: cell for name, cell in kept.items() if name != "settings"}}
+    write(path, (json.dumps(table, indent=1) + "\n").encode())
+    return table
 
 
 def lines(found: dict[str, Any]) -> Iterable[str]:

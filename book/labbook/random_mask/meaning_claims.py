@@ -4,7 +4,7 @@ Luo et al. show images with budgets of 16 and 32 of 255 that people misread. No 
 other trainings and one trained against attacks, none of which any image was made against. An image has *turned* when the
 robust judge and the majority of the others name one class that is not the true one.
 
-Settled before the trainings: the measure is the share turned at 8/255, masks against no masks at the same budget; the second,
+Pre-registered: the measure is the share turned at 8/255, masks against no masks at the same budget; the second,
 the share turned at each image's least budget that fools the network, so that all makers succeed alike. Controls: random signs,
 the nearest image of another class mixed in as far as the budget allows, and a network trained against attacks. The first
 measure is taken again with three trainings of ResNet-8, with masks and without.
@@ -13,15 +13,18 @@ measure is taken again with three trainings of ResNet-8, with masks and without.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from advlab import data, evaluate
+from advlab.data import eight_bits
 from advlab.recipes.masking import ARMS
 
 from ..results import Measurement, claim
-from .measuring import SEEDS, images, in_8_bits, network, over_seeds, pgd_in_8_bits
+from ..stats import curve, share
+from .measuring import SEEDS, images, network, over_trainings, pgd_in_8_bits
 
 BUDGETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  #: of 255
 IMAGES = 300
@@ -76,9 +79,9 @@ def _judged(key: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
             fooled.append(torch.ones(len(x), dtype=torch.bool))
             if key == "signs":
                 signs = torch.randint(2, x.shape, generator=torch.Generator().manual_seed(0)).to(x) * 2 - 1
-                made = in_8_bits((x + signs * budget / 255).clamp(0, 1))
+                made = eight_bits((x + signs * budget / 255).clamp(0, 1))
             else:
-                made = in_8_bits(mixed(x, y, *_others(), budget / 255))
+                made = eight_bits(mixed(x, y, *_others(), budget / 255))
         for column, seen in zip((flipped, misread), judged(made, y), strict=True):
             column.append(seen)
     return torch.stack(fooled), torch.stack(flipped), torch.stack(misread)
@@ -101,11 +104,6 @@ def seeds(n: int) -> tuple[Tensor, Tensor]:
     return x[right][:n], y[right][:n]
 
 
-def _share(hits: Tensor) -> Measurement:
-    k, n = int(hits.sum()), len(hits)
-    return Measurement(k / n if n else 0.0, n, evaluate.clopper_pearson(k, n))
-
-
 JUDGES = [*PANEL, ROBUST_JUDGE]
 
 
@@ -122,19 +120,11 @@ def _meaning(key: str, label: str) -> None:
         tier="laptop",
         networks=networks,
     )
-    def share(n: int | None = None) -> Measurement:
+    def turned(n: int | None = None) -> Measurement:
         fooled, flipped, misread = _judged(key, n or IMAGES)
-        rows = [_share(row) for row in flipped]
-        series = {
-            "budget": [float(b) for b in BUDGETS],
-            "turned": [r.value for r in rows],
-            "low": [r.interval[0] if r.interval else 0.0 for r in rows],
-            "high": [r.interval[1] if r.interval else 1.0 for r in rows],
-            "fooled": [_share(row).value for row in fooled],
-            "misread": [_share(row).value for row in misread],
-        }
-        at = rows[BUDGETS.index(8)]
-        return Measurement(at.value, at.n, at.interval, series=series)
+        series = curve({"budget": [float(b) for b in BUDGETS]}, "turned", flipped, 0.0)
+        series |= {name: [share(row, 0.0).value for row in each] for name, each in (("fooled", fooled), ("misread", misread))}
+        return replace(share(flipped[BUDGETS.index(8)], 0.0), series=series)
 
     if key not in MAKERS:
         return
@@ -153,11 +143,10 @@ def _meaning(key: str, label: str) -> None:
         seen = fooled.any(0)
         first = fooled.long().argmax(0)[seen]
         hits = flipped[:, seen].gather(0, first[None])[0]
-        found = _share(hits)
         counts = [int((first == k).sum()) for k in range(len(BUDGETS))]
         turns = [int(hits[first == k].sum()) for k in range(len(BUDGETS))]
         series = {"budget": [float(b) for b in BUDGETS], "images": [*map(float, counts)], "turned": [*map(float, turns)]}
-        return Measurement(found.value, found.n, found.interval, series=series)
+        return replace(share(hits, 0.0), series=series)
 
 
 for _key, (_label, _) in MAKERS.items():
@@ -166,22 +155,21 @@ for _key, _label in CONTROLS.items():
     _meaning(_key, _label)
 
 
-def _small(arm: str, says: str) -> None:
+def _small(arm: str, label: str) -> None:
     names = [f"cifar_arm_{arm}_{seed}" for seed in SEEDS]
 
     @claim(
         f"random_mask.turned_arm_{arm}",
-        f"CIFAR-10, linf 8/255, ResNet-8, {says}: images that a panel of other networks takes for another class",
+        f"CIFAR-10, linf 8/255, ResNet-8, {label}: images that a panel of other networks takes for another class",
         digits=1,
         note="As with ResNet-18, the mean of three trainings; interval over the trainings, by Student's distribution.",
         tier="laptop",
         networks=[*names, *(name for _, name in MAKERS.values()), *JUDGES],
     )
-    def share(n: int | None = None) -> Measurement:
+    def turned(n: int | None = None) -> Measurement:
         x, y = seeds(n or IMAGES)
-        shares = [_share(judged(attacked(name, x, y, 8), y)[0]).value for name in names]
-        mean, interval = over_seeds(shares)
-        return Measurement(mean, len(x), interval, series={"seed": [float(s) for s in SEEDS], "turned": shares})
+        shares = [share(judged(attacked(name, x, y, 8), y)[0], 0.0).value for name in names]
+        return over_trainings(shares, len(x), {"seed": [float(s) for s in SEEDS], "turned": shares})
 
 
 for _key in ("plain", "element"):

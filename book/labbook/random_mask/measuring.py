@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
-from advlab import data, evaluate, zoo
+from advlab import data
 from advlab.attacks import fgsm, pgd
+from advlab.data import eight_bits
 from advlab.evaluate import Attack
+
+from .. import networks
+from ..results import Measurement
+from ..stats import mean_over_seeds, share_columns, share_of
 
 SEEDS = (0, 1, 2)  #: of the networks that are trained three times
 
 
-def in_8_bits(x_adv: Tensor) -> Tensor:
-    """The images (n, c, h, w) in [0, 1] as a file of 8 bits a channel keeps them. A ball of k / 255 is not left."""
-    return (x_adv * 255).round() / 255
-
-
 def fgsm_in_8_bits(budget: int) -> Attack:
-    """The paper's FGSM: one step of ``budget`` / 255, :func:`in_8_bits`."""
+    """The paper's FGSM: one step of ``budget`` / 255, in 8 bits, which leaves no ball of k / 255."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return in_8_bits(fgsm(model, x, y, eps=budget / 255))
+        return eight_bits(fgsm(model, x, y, eps=budget / 255))
 
     return run
 
 
 def pgd_in_8_bits(budget: int, steps: int, step: int = 1, momentum: float | None = None) -> Attack:
-    """The paper's PGD, :func:`in_8_bits`: no random start, and all of its steps, however early the network is fooled.
+    """The paper's PGD, in 8 bits: no random start, and all of its steps, however early the network is fooled.
 
     Steps of ``step`` / 255 inside ``budget`` / 255; ``momentum`` is that of :func:`advlab.attacks.pgd`.
     """
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         options: dict[str, Any] = {"random_start": False, "active_set": False, "momentum": momentum}
-        return in_8_bits(pgd(model, x, y, eps=budget / 255, steps=steps, step_size=step / 255, **options))
+        return eight_bits(pgd(model, x, y, eps=budget / 255, steps=steps, step_size=step / 255, **options))
 
     return run
 
@@ -60,7 +59,7 @@ class Averaged(nn.Module):
 @functools.cache
 def network(name: str) -> nn.Module:
     """A network of the zoo, or the average of several whose names are joined by "+", without gradients of its weights."""
-    members = [zoo.load(part).requires_grad_(False) for part in name.split("+")]
+    members = [networks.network(part) for part in name.split("+")]
     return members[0] if len(members) == 1 else Averaged(*members).eval()
 
 
@@ -71,18 +70,9 @@ def images(n: int) -> tuple[Tensor, Tensor]:
 
 def columns(cells: Sequence[tuple[int, int]], printed: Sequence[float]) -> dict[str, list[float]]:
     """Columns of a series from (right, n) of each attack and the paper's numbers."""
-    ends = [evaluate.clopper_pearson(k, n) for k, n in cells]
-    return {
-        "ours": [k / n if n else math.nan for k, n in cells],
-        "low": [low for low, _ in ends],
-        "high": [high for _, high in ends],
-        "n": [float(n) for _, n in cells],
-        "paper": list(printed),
-    }
+    return share_columns([share_of(k, n) for k, n in cells]) | {"paper": list(printed)}
 
 
-def over_seeds(shares: list[float]) -> tuple[float, tuple[float, float]]:
-    """The mean of the shares of several trainings and a 95 % interval, by Student's distribution, inside [0, 1]."""
-    mean = float(np.mean(shares))
-    spread = float(student.ppf(0.975, len(shares) - 1) * np.std(shares, ddof=1) / len(shares) ** 0.5)
-    return mean, (max(0.0, mean - spread), min(1.0, mean + spread))
+def over_trainings(shares: Sequence[float], n: int, series: Mapping[str, list[float]]) -> Measurement:
+    """The mean of the shares of several trainings, an interval over them, inside [0, 1]; of ``n`` images each."""
+    return replace(mean_over_seeds(np.array(shares), 0.0, 1.0), n=n, series=dict(series))

@@ -3,7 +3,7 @@
 Masks of period q have the symmetry of shifts by q: all of it for q = 1, which masks whole channels, and none for masks without
 a period. All arms drop half, at the same places of the same ResNet-8; two controls drop nothing.
 
-Settled before the trainings: the measure is the accuracy in the gray box, under PGD of 8/255 (10 steps of 1/255) from the
+Pre-registered: the measure is the accuracy in the gray box, under PGD of 8/255 (10 steps of 1/255) from the
 same arm trained with another seed and other masks, the mean of the six ordered pairs of three seeds. The second: the same from
 the plain arm. If breaking the symmetry protects, the first rises with q, and above that of the plain arm; if masks only make
 a different function, the second rises and the first does not.
@@ -24,7 +24,7 @@ from advlab.masking.masks import translation_error, wrapped_around
 from advlab.recipes.masking import ARMS
 
 from ..results import Measurement, claim
-from .measuring import SEEDS, images, network, over_seeds, pgd_in_8_bits
+from .measuring import SEEDS, images, network, over_trainings, pgd_in_8_bits
 
 IMAGES = 500
 PAIRS = tuple(itertools.permutations(SEEDS, 2))
@@ -48,26 +48,23 @@ def _accuracy(target: str, made: tuple[Tensor, Tensor]) -> float:
     return float((evaluate.predict(network(target), x_adv) == labels).double().mean()) if len(labels) else 0.0
 
 
-def over_targets(pairs: list[float]) -> tuple[float, tuple[float, float]]:
-    """:func:`over_seeds` of the targets' means over :data:`PAIRS`."""
-    return over_seeds(
-        [float(np.mean([v for v, (_, target) in zip(pairs, PAIRS, strict=True) if target == seed])) for seed in SEEDS]
-    )
+def over_targets(pairs: list[float]) -> list[float]:
+    """Each target's mean over :data:`PAIRS`."""
+    return [float(np.mean([v for v, (_, target) in zip(pairs, PAIRS, strict=True) if target == seed])) for seed in SEEDS]
 
 
 def _measured(arm: str, source: Callable[[int], tuple[Tensor, Tensor]], series: dict[str, list[float]]) -> Measurement:
     ours = [_accuracy(f"cifar_arm_{arm}_{b}", source(a)) for a, b in PAIRS]
-    mean, interval = over_targets(ours)
     columns = {"source": [float(a) for a, _ in PAIRS], "target": [float(b) for _, b in PAIRS], "accuracy": ours}
-    return Measurement(mean, len(source(PAIRS[0][0])[1]), interval, series=columns | series)
+    return over_trainings(over_targets(ours), len(source(PAIRS[0][0])[1]), columns | series)
 
 
-def _arm(arm: str, says: str) -> None:
+def _arm(arm: str, label: str) -> None:
     networks = [f"cifar_arm_{arm}_{seed}" for seed in SEEDS]
 
     @claim(
         f"random_mask.arm_{arm}",
-        f"ResNet-8, {says}: accuracy under PGD of 8/255 from its like",
+        f"ResNet-8, {label}: accuracy under PGD of 8/255 from its like",
         digits=1,
         note="10 steps of 1/255 on those of the first 500 test images that the source gets right and is made to miss; mean of "
         "six ordered pairs of three trainings with seeds and masks of their own. Interval over the three targets. The series "
@@ -87,7 +84,7 @@ def _arm(arm: str, says: str) -> None:
 
     @claim(
         f"random_mask.arm_{arm}_from_plain",
-        f"ResNet-8, {says}: accuracy under PGD of 8/255 from networks without masks",
+        f"ResNet-8, {label}: accuracy under PGD of 8/255 from networks without masks",
         digits=1,
         note="As in the gray box, but the sources are the plain networks of the other two seeds.",
         tier="laptop",
@@ -97,5 +94,5 @@ def _arm(arm: str, says: str) -> None:
         return _measured(arm, lambda seed: _made("plain", seed, n), {})
 
 
-for _key, (_says, _) in ARMS.items():
-    _arm(_key, _says)
+for _key, (_label, _) in ARMS.items():
+    _arm(_key, _label)

@@ -7,7 +7,7 @@ import math
 from advlab.recipes.masking import ARMS
 
 from .. import results
-from ..tables import Cell, Grid
+from ..tables import Cell, Grid, cell
 from . import paper
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER
@@ -23,9 +23,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _cell(id: str) -> Cell:
-    entry = results.get(f"random_mask.{id}")
-    interval = "" if entry.interval is None else entry.show("interval")
-    return (entry.show(), interval, "" if entry.paper is None else entry.show("paper"))
+    return cell(results.get(f"random_mask.{id}"))
 
 
 def _series(id: str) -> list[Cell]:
@@ -79,11 +77,11 @@ def white_table() -> Grid:
 def symmetry_table() -> Grid:
     """The arms of the experiment on symmetry: clean accuracy, error of shifts, gray box, transfer from plain networks."""
     rows = []
-    for arm, (says, _) in ARMS.items():
+    for arm, (label, _) in ARMS.items():
         gray = results.get(f"random_mask.arm_{arm}")
         clean, error = (sum(gray.series[name]) / len(gray.series[name]) for name in ("clean", "asymmetry"))
         transfer = _cell("arm_plain" if arm == "plain" else f"arm_{arm}_from_plain")
-        rows.append((says, ((_percent(clean), "", ""), (f"{error:.2f}", "", ""), _cell(f"arm_{arm}"), transfer)))
+        rows.append((label, ((_percent(clean), "", ""), (f"{error:.2f}", "", ""), _cell(f"arm_{arm}"), transfer)))
     return Grid(
         "ResNet-8, three trainings", ("clean, %", "error of shifts", "from its like", "from plain networks"), tuple(rows)
     )

@@ -7,29 +7,27 @@ proof or a witness, so that it outlives the code that found it; its seconds are 
 
 from __future__ import annotations
 
+import copy
 import functools
-import lzma
 import math
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from advlab import data, evaluate, zoo
+from advlab import data, evaluate
 from advlab.attacks import pgd
-from advlab.stability.bounds import box, count_units, interval_bounds
-from advlab.verification.affine import normal_form
-from advlab.verification.dataset import Store, StoreError, Verdicts, verify_dataset
-from advlab.verification.reduced import class_margins, reduce
-from advlab.verification.search import mixed_integer
+from advlab.stability.bounds import count_units, interval_bounds
+from advlab.store import StoreError
+from advlab.verification.dataset import Store, Verdicts, verify_dataset
 from advlab.verification.verifier import STAGES
 
 from .. import results
+from ..networks import network
 from ..results import Measurement, claim
+from ..stats import mean_over_images, ratio, share
 from . import paper
 
 TIME_LIMIT = 120.0  #: CPU seconds an image, the paper's
@@ -81,16 +79,6 @@ ROWS = {
 }
 
 
-@functools.cache
-def network(name: str) -> nn.Module:
-    return zoo.load(name).requires_grad_(False)
-
-
-def share(hits: Tensor) -> Measurement:
-    k, n = int(hits.sum()), len(hits)
-    return Measurement(k / n if n else math.nan, n, evaluate.clopper_pearson(k, n))
-
-
 # ---------------------------------------------------------------------------------------------- verdicts
 
 
@@ -118,20 +106,13 @@ def verdicts(row: Row, n: int | None = None) -> Verdicts:
             return call(store=kept, progress=False)
         except StoreError:  # some are not there, and this file is to be read only
             pass
-    working = data.data_directory() / "verdicts" / kept.stem
+    working = data.data_directory() / "verdicts" / f"{row.network}-{row.eps:g}.sqlite"
     if kept.exists() and not working.exists():
-        working.parent.mkdir(parents=True, exist_ok=True)
-        working.write_bytes(lzma.decompress(kept.read_bytes()))
+        Store(working).records.take(kept)
     found = call(store=working)
     kept.parent.mkdir(exist_ok=True)
     Store(working).pack(kept)
     return found
-
-
-def _mean(values: np.ndarray) -> Measurement:
-    """A mean with a 95 % interval by the bootstrap."""
-    mean, low, high = evaluate.mean_interval(torch.from_numpy(values))
-    return Measurement(mean, len(values), (low, high))
 
 
 QUANTILES = tuple(np.round(np.linspace(0, 1, 201), 4).tolist())
@@ -153,8 +134,7 @@ def _seconds(row: Row, n: int | None) -> Measurement:
     spent = np.array([v.seconds for v in right])
     decided = np.sort([v.seconds if v.status != "unknown" else math.inf for v in right])
     at = [decided[min(len(decided) - 1, math.ceil(q * len(decided)) - 1 if q else 0)] for q in QUANTILES]
-    found = _mean(spent)
-    return Measurement(found.value, found.n, found.interval, series={"quantile": list(QUANTILES), "seconds": at})
+    return replace(mean_over_images(spent), series={"quantile": list(QUANTILES), "seconds": at})
 
 
 def _units(row: Row, method: str, n: int) -> Measurement:
@@ -166,11 +146,11 @@ def _units(row: Row, method: str, n: int) -> Measurement:
 def _interval(row: Row, n: int | None) -> Measurement:
     """The share whose interval bounds alone prove it: the label's lower bound above the upper bounds of the others."""
     x, y, proved = *row.data(n), []
+    net = copy.deepcopy(network(row.network)).double()
     with torch.no_grad():
         for a, b in zip(x.double().split(500), y.split(500), strict=True):
-            low, high = interval_bounds(network(row.network).double(), a, row.eps)[-1]
+            low, high = interval_bounds(net, a, row.eps)[-1]
             proved.append(low.gather(1, b[:, None])[:, 0] > high.scatter(1, b[:, None], -math.inf).amax(1))
-    network(row.network).float()
     return share(torch.cat(proved))
 
 
@@ -184,14 +164,15 @@ def _attacked(row: Row, n: int | None) -> Measurement:
     return share(evaluate.predict(model, attacked) == y)
 
 
-def _row(key: str, row: Row) -> None:
-    start, title = f"relu_stability.{key}", f"{row.place}, {row.label}"
-    networks, evidence = [row.network], [evidence_of(row)]
-
-    def printed(value: float | None) -> dict[str, Any]:
-        return {"paper": value, "where": None if value is None else row.where, "networks": networks}
-
-    @claim(f"{start}_test", f"{title}: accuracy on the test set", **printed(row.paper.test), digits=2)
+def _accuracy(start: str, title: str, row: Row) -> None:
+    @claim(
+        f"{start}_test",
+        f"{title}: accuracy on the test set",
+        paper=row.paper.test,
+        where=row.where,
+        digits=2,
+        networks=[row.network],
+    )
     def test(n: int | None = None) -> Measurement:
         x, y = row.data(n)
         return share(evaluate.predict(network(row.network), x) == y)
@@ -199,7 +180,9 @@ def _row(key: str, row: Row) -> None:
     @claim(
         f"{start}_pgd",
         f"{title}: accuracy under PGD",
-        **printed(row.paper.pgd),
+        paper=row.paper.pgd,
+        where=row.where,
+        networks=[row.network],
         digits=2,
         tier="laptop",
         note="40 steps of a tenth of the budget, one random start. An upper bound of the robust accuracy.",
@@ -207,10 +190,16 @@ def _row(key: str, row: Row) -> None:
     def attacked(n: int | None = None) -> Measurement:
         return _attacked(row, n)
 
+
+def _verdicts(start: str, title: str, row: Row) -> None:
+    evidence = [evidence_of(row)]
+
     @claim(
         f"{start}_provable",
         f"{title}: provable accuracy",
-        **printed(row.paper.provable),
+        paper=row.paper.provable,
+        where=row.where,
+        networks=[row.network],
         digits=2,
         tier="laptop",
         evidence=evidence,
@@ -223,7 +212,9 @@ def _row(key: str, row: Row) -> None:
     @claim(
         f"{start}_seconds",
         f"{title}: mean time to verify an image",
-        **printed(row.paper.seconds),
+        paper=row.paper.seconds,
+        where=row.where,
+        networks=[row.network],
         unit="s",
         digits=3,
         note=f"Ours: CPU seconds of one thread, everything counted, cut off at {row.limit:g}. The paper: seconds of "
@@ -233,6 +224,10 @@ def _row(key: str, row: Row) -> None:
     )
     def seconds(n: int | None = None) -> Measurement:
         return _seconds(row, n)
+
+
+def _bounds(start: str, title: str, row: Row) -> None:
+    networks = [row.network]
 
     @claim(
         f"{start}_interval",
@@ -269,27 +264,21 @@ def _row(key: str, row: Row) -> None:
 
 
 for _key, _each in ROWS.items():
-    _row(_key, _each)
+    for _group in (_accuracy, _verdicts, _bounds):
+        _group(f"relu_stability.{_key}", f"{_each.place}, {_each.label}", _each)
 
 
 # ---------------------------------------------------------------------------------------------- the ratio of times
 
 
 def _ratio(slow: Row, fast: Row, n: int | None) -> Measurement:
-    """The ratio of mean times over the images that both networks classify right, with an interval by the bootstrap."""
+    """The ratio of mean times over the images that both networks classify right."""
     pairs = [
         (a.seconds, b.seconds)
         for a, b in zip(verdicts(slow, n).verdicts, verdicts(fast, n).verdicts, strict=False)  # the first images of both
         if "prediction" not in (a.stage, b.stage)
     ]
-    times, rng = np.array(pairs), np.random.default_rng(0)
-    ratios = []
-    for _ in range(2000):
-        drawn = times[rng.integers(len(times), size=len(times))].mean(0)
-        ratios.append(drawn[0] / drawn[1])
-    mean = times.mean(0)
-    interval = (float(np.quantile(ratios, 0.025)), float(np.quantile(ratios, 0.975)))
-    return Measurement(float(mean[0] / mean[1]), len(times), interval)
+    return ratio(*np.array(pairs).T, rng=np.random.default_rng(0))
 
 
 def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
@@ -299,7 +288,7 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         f"relu_stability.ratio_{key}",
         f"{slow.place}: mean time of the row {slow.label} over that of the row {fast.label}",
         paper=printed,
-        where=None if printed is None else paper.RECALLED,
+        where=paper.RECALLED,
         unit="×",
         digits=0,
         note="The same images, the first that both networks classify right. An image that was not decided counts with the "
@@ -308,7 +297,7 @@ def _ratio_claim(key: str, slow: Row, fast: Row) -> None:
         networks=[slow.network, fast.network],
         evidence=[evidence_of(slow), evidence_of(fast)],
     )
-    def ratio(n: int | None = None) -> Measurement:
+    def times(n: int | None = None) -> Measurement:
         return _ratio(slow, fast, n)
 
 
@@ -316,68 +305,3 @@ _ratio_claim("adversarial", ROWS["adversarial"], ROWS["rs"])
 _ratio_claim("l1", ROWS["adversarial"], ROWS["l1"])
 _ratio_claim("control", ROWS["control"], ROWS["rs"])
 _ratio_claim("narrow", ROWS["narrow"], ROWS["rs"])
-
-
-# ---------------------------------------------------------------------------------------------- the plain way
-
-PLAIN_LIMIT = 120.0
-
-
-def plain(net: nn.Module, x: Tensor, y: int, eps: float, time_limit: float = PLAIN_LIMIT) -> tuple[str, float]:
-    """One image the plain way: interval bounds (the paper's), then a mixed-integer program with all ReLUs that they leave open.
-
-    HiGHS gets one program for each wrong class. Returns the status and the CPU seconds, which the time limit cuts off.
-    """
-    start = time.process_time()
-    rounds = normal_form(net, tuple(x.shape))
-    low, high = (t.double().flatten().numpy() for t in box(x, eps))
-    problem = reduce(rounds, low, high, *class_margins(y, rounds.logits.units), method="improved")
-
-    def check(points: Tensor) -> Tensor | None:
-        wrong = rounds(points.numpy()).argmax(1) != y
-        return points[torch.from_numpy(wrong)][0] if wrong.any() else None
-
-    for k in range(len(problem.rows)):
-        left = time_limit - (time.process_time() - start)
-        if left <= 0:
-            return "unknown", time_limit
-        found = mixed_integer(problem, k, check, enough=1e-6, seconds=left)
-        if found.status != "robust":
-            return found.status, min(time.process_time() - start, time_limit)
-    return "robust", time.process_time() - start
-
-
-def _plain(row: Row, n: int, time_limit: float) -> Measurement:
-    """The first images that the network classifies right; the series has both ways' seconds and whether they decided."""
-    model = network(row.network)
-    x, y = evaluate.first_correct(model, *row.data(10 * n), n)
-    ends = [plain(model, a, int(b), row.eps, time_limit) for a, b in zip(x, y, strict=True)]
-    ours = verify_dataset(model, x, y, row.eps, progress=False, time_limit=time_limit)
-    spent = np.array([seconds for _, seconds in ends])
-    series = {
-        "plain": spent.tolist(),
-        "decided": [float(status != "unknown") for status, _ in ends],
-        "cascade": [v.seconds for v in ours.verdicts],
-    }
-    for (status, _), verdict in zip(ends, ours.verdicts, strict=True):
-        assert {status, verdict.status} != {"robust", "counterexample"}, "the two ways contradict each other"
-    found = _mean(spent)
-    return Measurement(found.value, found.n, found.interval, series=series)
-
-
-def _plain_claim(key: str, row: Row) -> None:
-    @claim(
-        f"relu_stability.{key}_plain",
-        f"{row.place}, {row.label}: mean time of interval bounds and HiGHS",
-        unit="s",
-        digits=1,
-        note="The first images that are classified right, cut off at 120 s each. The series has the seconds of our verifier "
-        "on the same images beside.",
-        tier="laptop",
-        networks=[row.network],
-    )
-    def seconds(n: int | None = None) -> Measurement:
-        return _plain(row, 10, PLAIN_LIMIT) if n is None else _plain(row, 1, 5.0)
-
-
-_plain_claim("rs", ROWS["rs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from advlab import data, evaluate, zoo
 from advlab.attacks import pgd
 from advlab.stability.bounds import count_units
 from advlab.stability.pruning import prune_small_weights
-from advlab.verification.rounding import WAYS, edge, float32_margins, fooled, inside
+from advlab.verification.rounding import WAYS, bracket_distance, float32_counterexample, float32_margins, into_ball
 
 from ..results import Measurement, claim
+from ..stats import share_of
 from . import structure
 
 EPS = 0.1
@@ -46,10 +48,12 @@ def _columns(**columns: tuple[float, ...] | list[float] | list[int] | tuple[int,
     return {name: [float(v) for v in column] for name, column in columns.items()}
 
 
-def _inside(key: str, label: str, name: str) -> None:
-    start, title = f"relu_stability.{key}", f"MNIST, linf {EPS:g}, {label}"
-    units, taps, filters = _SIZES.get(key, (4_804, 400, 16))
-    pruned = "Weights below 0.001 are pruned first, ReLUs are not. "
+_PRUNED = "Weights below 0.001 are pruned first, ReLUs are not. "
+
+
+def _left(start: str, title: str, name: str, sizes: tuple[int, int, int]) -> None:
+    """What pruning leaves of ``sizes`` ReLUs, and weights in filters of the first layer."""
+    units, taps, filters = sizes
 
     @claim(
         f"{start}_live",
@@ -57,7 +61,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + f"The others are constants: no path of weights leads to them. Of {units:,}.",
+        note=_PRUNED + f"The others are constants: no path of weights leads to them. Of {units:,}.",
     )
     def live(n: int | None = None) -> Measurement:
         counts = count_units(network(name), data.mnist(n=1)[0], 0.0)
@@ -71,11 +75,15 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + f"Of {taps} in {filters} filters; the series counts them filter by filter.",
+        note=_PRUNED + f"Of {taps} in {filters} filters; the series counts them filter by filter.",
     )
     def weights(n: int | None = None) -> Measurement:
         first = next(iter(network(name).parameters()))
         return Measurement(int((first != 0).sum()), series=_columns(weights=(first != 0).flatten(1).sum(1).tolist()))
+
+
+def _seen(start: str, title: str, name: str) -> None:
+    """What units do over images, and what may be read off them."""
 
     @claim(
         f"{start}_behaviour",
@@ -83,7 +91,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=0,
         networks=[name],
-        note=pruned + "Over 1,000 clean test images. The series has constant, always on, always off and switching units.",
+        note=_PRUNED + "Over 1,000 clean test images. The series has constant, always on, always off and switching units.",
     )
     def behaviour(n: int | None = None) -> Measurement:
         found = structure.behaviour(network(name), data.mnist(n=n or 1000)[0])
@@ -96,7 +104,7 @@ def _inside(key: str, label: str, name: str) -> None:
         unit="",
         digits=1,
         networks=[name],
-        note=pruned + "Mean over 1,000 test images, PGD of 40 steps.",
+        note=_PRUNED + "Mean over 1,000 test images, PGD of 40 steps.",
     )
     def switched(n: int | None = None) -> Measurement:
         x, y = data.mnist(n=n or 1000)
@@ -108,22 +116,21 @@ def _inside(key: str, label: str, name: str) -> None:
         f"{title}: digits read off the last ReLU layer by a linear probe",
         digits=2,
         networks=[name],
-        note=pruned + "Ridge regression on 5,000 test images, measured on the other 5,000. The series has, layer by layer "
+        note=_PRUNED + "Ridge regression on 5,000 test images, measured on the other 5,000. The series has, layer by layer "
         "from the input on, the digit and the share of variance explained of ink, slant and pixels.",
     )
     def probe(n: int | None = None) -> Measurement:
         x, y = data.mnist(n=None if n is None else 40 * n)
         found = structure.probe(network(name), x, y, fit=len(x) // 2)
         held_out = len(x) - len(x) // 2
-        interval = evaluate.clopper_pearson(round(found.digit[-1] * held_out), held_out)
         columns = _columns(digit=found.digit, ink=found.ink, slant=found.slant, image=found.image)
-        return Measurement(found.digit[-1], held_out, interval, series=columns)
+        return replace(share_of(round(found.digit[-1] * held_out), held_out), series=columns)
 
     @claim(
         f"{start}_energy",
         f"{title}: energy of the first filters at low frequencies",
         networks=[name],
-        note=pruned + "Below half of the highest frequency in both directions; mean over the filters that are left. A "
+        note=_PRUNED + "Below half of the highest frequency in both directions; mean over the filters that are left. A "
         "filter of a single tap has a quarter.",
     )
     def energy(n: int | None = None) -> Measurement:
@@ -132,7 +139,9 @@ def _inside(key: str, label: str, name: str) -> None:
 
 
 for _key, (_label, _name) in NETWORKS.items():
-    _inside(_key, _label, _name)
+    _head = f"relu_stability.{_key}", f"MNIST, linf {EPS:g}, {_label}", _name
+    _left(*_head, _SIZES.get(_key, (4_804, 400, 16)))
+    _seen(*_head)
 
 
 # ---------------------------------------------------------------------------------------------- floating point
@@ -175,17 +184,16 @@ def fooled_images(n: int | None = None) -> Measurement:
         broken = (evaluate.predict(model, part) == labels) & (evaluate.predict(model, _attacked(RS, part, labels)) != labels)
         for i in broken.nonzero()[:, 0].tolist():
             if len(found) < wanted:
-                at = edge(model, part[i], int(labels[i]), EPS, tolerance=tolerance, margin=1e-9, time_limit=20)
-                hit = fooled(model, part[i], int(labels[i]), at, generator=generator)
+                at = bracket_distance(model, part[i], int(labels[i]), EPS, tolerance=tolerance, margin=1e-9, time_limit=20)
+                hit = float32_counterexample(model, part[i], int(labels[i]), at, generator=generator)
                 shown = hit
                 if hit is None and at.witness is not None:
-                    shown = inside(at.witness, part[i], at.proved)
+                    shown = into_ball(at.witness, part[i], at.proved)
                 margins = float32_margins(model, (part[i] if shown is None else shown)[None], labels[i : i + 1])
                 least = min(float(margins[way]) for way in WAYS[:-1])
                 found.append((float(hit is not None), at.proved, float(margins["exact"]), least))
         if len(found) == wanted:
             break
     hits, proved, exact, least = zip(*found, strict=True)
-    k = int(sum(hits))
     columns = _columns(fooled=hits, proved=proved, exact=exact, float32=least)
-    return Measurement(k / len(hits), len(hits), evaluate.clopper_pearson(k, len(hits)), series=columns)
+    return replace(share_of(int(sum(hits)), len(hits)), series=columns)

@@ -1,6 +1,6 @@
 """Does training for stability work alike for networks of other shapes? Twelve small trainings.
 
-Settled before the trainings, except a trial of the first shape: the measure is the ratio of the mean times without and with the
+Pre-registered, but for a trial of the first shape: the measure is the ratio of the mean times without and with the
 RS loss, shape by shape; the second, the rank correlation of the mean time with the unstable ReLUs that CROWN counts.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from advlab.stability.pruning import prune_small_weights
 from advlab.verification.dataset import verify_dataset
 
 from ..results import Measurement, claim
+from ..stats import mean_over_images
 
 EPS, L1, RS = 0.1, 2e-5, 8e-4
 TIME_LIMIT = 20.0  #: CPU seconds an image
@@ -92,8 +94,8 @@ def verified(net: nn.Module, n: int | None = None) -> Measurement:
         "crown": sum(crown.unstable),
     }
     spent = ended.seconds()
-    value, low, high = evaluate.mean_interval(torch.from_numpy(spent)) if len(spent) else (0.0, 0.0, 0.0)
-    return Measurement(value, len(spent), (low, high), series={name: [float(v)] for name, v in columns.items()})
+    found = mean_over_images(spent) if len(spent) else Measurement(0.0, 0, (0.0, 0.0))
+    return replace(found, series={name: [float(v)] for name, v in columns.items()})
 
 
 def _sweep(key: str, rs: float) -> None:

@@ -9,7 +9,7 @@ from advlab import zoo
 from advlab.evaluate import clopper_pearson
 
 from .. import results
-from ..tables import Cell, Grid
+from ..tables import Cell, Grid, cell
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
 from .paper import ABLATION, OTHERS, STEPS
@@ -17,9 +17,7 @@ from .sweep_claims import STRUCTURES
 
 
 def _cell(id: str) -> Cell:
-    entry = results.get(f"relu_stability.{id}")
-    interval = "" if entry.interval is None else entry.show("interval")
-    return (entry.show(), interval, "" if entry.paper is None else entry.show("paper"))
+    return cell(results.get(f"relu_stability.{id}"))
 
 
 def _count(value: float) -> Cell:
@@ -152,5 +150,5 @@ def sweep_table(rows: Iterable[tuple[str, tuple[Cell, ...]]] | None = None) -> G
     """Networks of other shapes after a small training, without and with the RS loss; or other ``rows`` like them."""
     if rows is None:
         ends = (("", ""), ("_rs", ", RS loss"))
-        rows = [sweep_row(f"sweep_{key}{end}", says + more) for key, (says, _) in STRUCTURES.items() for end, more in ends]
+        rows = [sweep_row(f"sweep_{key}{end}", label + more) for key, (label, _) in STRUCTURES.items() for end, more in ends]
     return Grid("100 images, linf 0.1", _SWEEP, tuple(rows))

@@ -13,15 +13,11 @@ from torch import Tensor, nn
 from advlab import attacks, data, evaluate, zoo
 
 from ..results import Measurement, claim
+from ..stats import share
 
 NETWORK = "mnist_cnn7"
 TABLE_1 = "Xu et al. (2018), Table 1"
 TABLE_2 = "Xu et al. (2018), Table 2"
-
-
-def _share(correct: Tensor) -> Measurement:
-    k, n = int(correct.sum()), len(correct)
-    return Measurement(k / n, n, evaluate.clopper_pearson(k, n))
 
 
 @claim(
@@ -35,14 +31,14 @@ def _share(correct: Tensor) -> Measurement:
 )
 def clean(n: int = 10_000) -> Measurement:
     x, y = data.mnist("test", n)
-    return _share(evaluate.predict(zoo.load(NETWORK), x) == y)
+    return share(evaluate.predict(zoo.load(NETWORK), x) == y)
 
 
 def _success(attack: evaluate.Attack, n: int) -> Measurement:
     """Share of the paper's seeds that are misclassified after the attack, rounded to 8 bits."""
     model = zoo.load(NETWORK)
     x, y = evaluate.first_correct(model, *data.mnist(), n)
-    return _share(evaluate.predict(model, data.eight_bits(attack(model, x, y))) != y)
+    return share(evaluate.predict(model, data.eight_bits(attack(model, x, y))) != y)
 
 
 @claim(

@@ -1,0 +1,189 @@
+"""Each layer that a normal form takes, as an affine map: convolutions and pools as sparse matrices, batch norm by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+class Elementwise(nn.Module):
+    """scale * x + shift, for each value of an input on its own; both have a shape that broadcasts to one input's.
+
+    Kept in float64, and taken in the dtype of the input.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.double())
+        self.register_buffer("shift", shift.double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.to(x) * x + self.shift.to(x)
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """What a module of the network computes, flattened: an affine map of the sources, and its shape without the batch.
+
+    A source is the input (0), or the outputs of a ReLU layer (from 1 on).
+    """
+
+    parts: dict[int, sparse.csr_array]
+    bias: Array
+    shape: tuple[int, ...]
+
+    def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...]) -> AffineMap:
+        return AffineMap(
+            {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}, matrix @ self.bias + bias, shape
+        )
+
+    def scaled(self, scale: Array, shift: Array) -> AffineMap:
+        """Channel by channel: ``scale`` and ``shift`` (c,)."""
+        repeat = int(np.prod(self.shape[1:]))
+        return self.through(diagonal(np.repeat(scale, repeat)), np.repeat(shift, repeat), self.shape)
+
+    def plus(self, other: AffineMap) -> AffineMap:
+        if self.shape != other.shape:
+            raise TypeError(f"shapes {self.shape} and {other.shape} are added; only equal shapes have a normal form")
+        parts = dict(self.parts)
+        for source, part in other.parts.items():
+            parts[source] = cast(sparse.csr_array, parts[source] + part) if source in parts else part
+        return AffineMap(parts, self.bias + other.bias, self.shape)
+
+
+def diagonal(values: Array) -> sparse.csr_array:
+    return sparse.csr_array(sparse.diags_array(values))
+
+
+def flattened(value: AffineMap) -> AffineMap:
+    return AffineMap(value.parts, value.bias, (len(value.bias),))
+
+
+def _linear(layer: nn.Linear, value: AffineMap) -> AffineMap:
+    if value.shape != (layer.in_features,):
+        raise TypeError(f"a linear layer of {layer.in_features} inputs meets the shape {value.shape}: flatten first")
+    return value.through(sparse.csr_array(_array(layer.weight)), _bias(layer), (layer.out_features,))
+
+
+def _array(t: Tensor) -> Array:
+    return t.detach().cpu().double().numpy()
+
+
+def _bias(layer: nn.Linear | nn.Conv2d) -> Array:
+    return _array(layer.bias) if layer.bias is not None else np.zeros(len(layer.weight))
+
+
+def _convolution(layer: nn.Conv2d, value: AffineMap) -> AffineMap:
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        raise TypeError(f"{layer} has no normal form: give its padding in numbers, with zeros")
+    weight = _array(layer.weight)
+    if layer.groups > 1:
+        each, outputs = weight.shape[1], len(weight) // layer.groups
+        whole = np.zeros((len(weight), layer.in_channels, *weight.shape[2:]))
+        for g in range(layer.groups):
+            rows = slice(g * outputs, (g + 1) * outputs)
+            whole[rows, g * each : (g + 1) * each] = weight[rows]
+        weight = whole
+    matrix, size = _convolution_matrix(weight, value.shape, layer.stride, layer.padding, layer.dilation)
+    return value.through(matrix, np.repeat(_bias(layer), size[0] * size[1]), (len(weight), *size))
+
+
+def _convolution_matrix(
+    weight: Array, shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any = 1
+) -> tuple[sparse.csr_array, tuple[int, int]]:
+    """The matrix (outputs, inputs) of a convolution of ``weight`` (o, c, h, w), and its output's height and width."""
+    if len(shape) != 3 or shape[0] != weight.shape[1]:
+        raise TypeError(f"a convolution of {weight.shape[1]} channels meets the shape {shape}")
+    places = torch.arange(1, int(np.prod(shape)) + 1, dtype=torch.float64).view(1, *shape)
+    kernel = cast(tuple[int, int], weight.shape[2:])
+    at = nn.functional.unfold(places, kernel, dilation, padding, stride)[0].long().numpy() - 1  # (c h w, positions), -1 outside
+    outputs, positions = len(weight), at.shape[1]
+    values = np.broadcast_to(weight.reshape(outputs, -1, 1), (outputs, *at.shape))
+    rows = np.broadcast_to(np.arange(outputs * positions).reshape(outputs, 1, positions), values.shape)
+    columns = np.broadcast_to(at, values.shape)
+    kept = (columns >= 0) & (values != 0)
+    matrix = sparse.coo_array((values[kept], (rows[kept], columns[kept])), shape=(outputs * positions, places.numel()))
+    blank = nn.functional.conv2d(torch.zeros(1, *shape), torch.zeros(1, shape[0], *kernel), None, stride, padding, dilation)
+    return sparse.csr_array(matrix), cast(tuple[int, int], tuple(blank.shape[2:]))
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> AffineMap:
+    if layer.running_mean is None or layer.running_var is None:
+        raise TypeError(f"{layer} keeps no running statistics, so it has no normal form")
+    scale = 1 / np.sqrt(_array(layer.running_var) + layer.eps)
+    scale = scale if layer.weight is None else scale * _array(layer.weight)
+    shift = -_array(layer.running_mean) * scale
+    return value.scaled(scale, shift if layer.bias is None else shift + _array(layer.bias))
+
+
+def _normalize(layer: Normalize, value: AffineMap) -> AffineMap:
+    mean, std = _array(cast(Tensor, layer.mean)).ravel(), _array(cast(Tensor, layer.std)).ravel()
+    return value.scaled(1 / std, -mean / std)
+
+
+def _elementwise(layer: Elementwise, value: AffineMap) -> AffineMap:
+    scale, shift = (np.broadcast_to(_array(t), value.shape).ravel() for t in (layer.scale, layer.shift))
+    return value.through(diagonal(scale), shift, value.shape)
+
+
+def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> AffineMap:
+    channels, height, width = value.shape
+    kernel: Any
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        if layer.output_size not in (1, (1, 1)):
+            raise TypeError(f"{layer} has no normal form here; only a mean over all positions has")
+        kernel, stride, padding = (height, width), 1, 0
+    else:
+        size: Any = layer.kernel_size
+        kernel = size if isinstance(size, tuple) else (size, size)
+        stride, padding = layer.stride, layer.padding
+        if layer.ceil_mode or layer.divisor_override or (padding and not layer.count_include_pad):
+            raise TypeError(f"{layer} has no normal form here; use the plain average pool")
+    weight = np.zeros((channels, channels, *kernel))
+    weight[np.arange(channels), np.arange(channels)] = 1 / np.prod(kernel)
+    matrix, out = _convolution_matrix(weight, value.shape, stride, padding)
+    return value.through(matrix, np.zeros(channels * out[0] * out[1]), (channels, *out))
+
+
+LAYERS: dict[type[nn.Module], Callable[[Any, AffineMap], AffineMap]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    Normalize: _normalize,
+    Elementwise: _elementwise,
+    Mask: lambda layer, value: value.through(diagonal(_array(layer.kept).ravel()), np.zeros(layer.kept.numel()), value.shape),
+    nn.AvgPool2d: _average,
+    nn.AdaptiveAvgPool2d: _average,
+    nn.Flatten: lambda _, value: flattened(value),
+    nn.Identity: lambda _, value: value,
+    nn.Dropout: lambda _, value: value,
+}
+
+
+def known_layers() -> tuple[type[nn.Module], ...]:
+    """The layers that :func:`normal_form` reads."""
+    return (nn.ReLU, MaskedReLU, HalvingConv2d, *LAYERS)
+
+
+def through_layer(layer: nn.Module, value: AffineMap) -> AffineMap:
+    for kind, function in LAYERS.items():
+        if isinstance(layer, kind):
+            return function(layer, value)
+    known = ", ".join(kind.__name__ for kind in LAYERS)
+    raise TypeError(f"there is no normal form of a layer {layer}; known are ReLU, {known} and sums")
