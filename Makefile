@@ -1,4 +1,5 @@
 # The two commands of the README are `make book` and `make test`; both set up .venv first if need be.
+#   make quick      lint, types and the library's own tests, within a minute
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token
 #   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
 #   make slides     a deck for each chapter, build/slides/*.html
@@ -21,7 +22,7 @@ JOBS ?= 2
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book pdf slides colab pictures quick test lint lab refresh bench wheels clean
+.PHONY: help book pdf slides colab pictures test quick lint types library lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -31,7 +32,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -68,14 +69,20 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/typos
+	$(BIN)/python book/chores.py check
+
+types: $(READY)
 	$(BIN)/basedpyright --level error
 
-quick: lint
-	$(BIN)/python book/chores.py check
-	$(BIN)/python -m pytest -q tests/test_structure.py tests/test_habits.py tests/test_notebooks.py
+library: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m library -n $(JOBS) --dist worksteal advlab tests
 
-test: book lint
-	$(BIN)/python book/chores.py check
+quick: $(READY)
+	$(MAKE) --no-print-directory -j3 lint types library
+
+# The book and the types at the same time. pytest comes last, so that its closing line is the last of the output.
+test: $(READY)
+	$(MAKE) --no-print-directory -j2 book lint types
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 lab: $(READY)

@@ -1,6 +1,7 @@
 """Chromium under Playwright, and a JupyterLab of its own, for the tests that look at what a reader sees."""
 
 import contextlib
+import functools
 import html
 import json
 import os
@@ -25,17 +26,33 @@ FLAGS = [
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium, or set CHROMIUM=PATH")
 
 
+_running = contextlib.ExitStack()  # Playwright and its browser, while there is one
+
+
+@functools.cache
+def chromium():
+    """A headless Chromium: one for all pages until :func:`close`."""
+    from playwright.sync_api import sync_playwright
+
+    playwright = _running.enter_context(sync_playwright())
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    _running.callback(browser.close)
+    return browser
+
+
+def close():
+    """Ends what :func:`chromium` started."""
+    _running.close()
+    chromium.cache_clear()
+
+
 @contextlib.contextmanager
 def page(**options):
-    """A fresh page of a headless Chromium; requests that leave the machine are refused.
+    """A page of a Chromium, in a fresh context of its own; requests that leave the machine are refused.
 
     ``page.outside`` lists these, ``page.errors`` what the console reports and the requests that fail.
     """
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | options)
+    with chromium().new_context(**{"viewport": {"width": 1280, "height": 1000}} | options) as context:
         opened = context.new_page()
         opened.outside, opened.errors = [], []
 
@@ -51,10 +68,7 @@ def page(**options):
         opened.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
         opened.on("pageerror", lambda error: opened.errors.append(str(error)))
         opened.on("requestfailed", lambda r: opened.errors.append(r.url) if r.failure == "net::ERR_FILE_NOT_FOUND" else None)
-        try:
-            yield opened
-        finally:
-            browser.close()
+        yield opened
 
 
 def all_pages():

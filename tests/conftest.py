@@ -1,19 +1,99 @@
 """What several test files need: a small trained network, real digits, and one thread for small batches.
 
-After a run that had notebooks in it, how long each took is printed, and noted in build/execution_times.json.
+Each test has one mark, by where it stands and what it asks for. ``browser``: it opens Chromium. ``library``: its file, or the
+module whose examples it runs, imports nothing of the book. ``book``: all others. ``slow`` comes on top: such tests run with
+``--slow`` alone. ``-m library`` does not even collect the others.
+
+What a run leaves in the checkout is named at its end, and where nobody edits, with ``$CI``, makes it fail. After a run that had
+notebooks in it, how long each took is printed, and noted in build/execution_times.json.
 """
 
+import ast
+import datetime
+import os
+import subprocess
 from collections import Counter
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
+from browser import needs_chromium
 
 from advlab import data, models, training
 
+ROOT = Path(__file__).resolve().parents[1]
+BEFORE, LEFT = pytest.StashKey(), pytest.StashKey()  # files of the checkout
 torch.set_num_threads(1)
 collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
+os.environ.setdefault("ADVLAB_DAY", str(datetime.date.today().toordinal()))  # one day for all workers, at midnight too
+
+
+def of_the_book():
+    """What a test of the library does not import: the book's own code and scripts, and the helpers that look at pages."""
+    scripts = [path.stem for folder in ("book", "tests") for path in (ROOT / folder).glob("*.py")]
+    return {"labbook", "bench", *(name for name in scripts if not name.startswith("test_"))}
+
+
+@cache
+def kind_of(path):
+    """Of a file that pytest collects: "library" or "book"."""
+    if path.suffix != ".py" or path.parent.name != "tests":
+        return "library" if path.suffix == ".py" and path.is_relative_to(ROOT / "advlab") else "book"
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return "book" if {name.partition(".")[0] for name in imported} & of_the_book() else "library"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow too: every slice, not the day's")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("markexpr") == "library" and collection_path.is_file() and kind_of(collection_path) != "library":
+        return True
+    return None
+
+
+def untracked():
+    """Files of the checkout that git neither has nor ignores; none where there is no git."""
+    asked = ["git", "ls-files", "--others", "--exclude-standard"]
+    return set(subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.splitlines())
+
+
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[BEFORE] = untracked()
+
+
+@pytest.hookimpl(tryfirst=True)  # the summary comes after it
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[LEFT] = sorted(untracked() - session.config.stash[BEFORE])
+        if session.config.stash[LEFT] and os.environ.get("CI"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        chromium = any(mark == needs_chromium.mark for mark in item.iter_markers("skipif"))
+        item.add_marker("browser" if chromium else kind_of(item.path))
+    if not config.getoption("--slow"):
+        left = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_browser_a_module():
+    """Chromium starts for the first page of a module and ends with it."""
+    yield
+    import browser
+
+    browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +113,13 @@ def net():
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
+    """What the run left; and seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
     import chores
 
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("left in the checkout")
+        for name in left:
+            terminalreporter.line(name)
     seconds = Counter()
     for report in chain.from_iterable(terminalreporter.stats.values()):
         path = Path(getattr(report, "nodeid", "").partition("::")[0])

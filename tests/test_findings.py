@@ -1,5 +1,6 @@
 """The page of what the book found: each finding has its numbers from the manifest, its evidence and its limits."""
 
+import math
 import re
 
 from browser import ROOT
@@ -24,12 +25,17 @@ def test_each_finding_has_a_result_with_numbers_evidence_and_limits():
 def test_each_chapter_of_a_paper_has_a_finding_and_every_number_is_measured():
     ids = set(re.findall(r"\{result\}`([\w.]+)", TEXT))
     assert {id.partition(".")[0] for id in ids} >= set(results.CHAPTERS) - {"start_here"}
-    for id in ids:
-        assert results.get(id).value is not None
+    for id, part in re.findall(r"\{result\}`([\w.]+) ?(\w*)`", TEXT):
+        entry = results.get(id)
+        assert math.isfinite(entry.value) or (entry.unit, entry.value) == ("log10", -math.inf), f"{id} was not measured"
+        assert entry.show(part or "value") != "–", f"{id} has no {part}"
 
 
 def test_each_section_it_names_exists():
-    for notebook, rest in re.findall(r"\.\./notebooks/(\w+)\.ipynb\)([^\n]*)", TEXT):
+    links = re.findall(r"\.\./notebooks/(\w+)\.ipynb\)([^\n]*)", TEXT)
+    assert len(links) >= len(FINDINGS)
+    assert sum(bool(re.search(r"\*[^*]+\*", rest)) for _, rest in links) > len(FINDINGS) / 2, "most name a section"
+    for notebook, rest in links:
         headings = re.findall(r"^#+ (.*)$", (ROOT / "notebooks" / f"{notebook}.md").read_text(), re.M)
         for named in re.findall(r"\*([^*]+)\*", rest):
             assert any(h.startswith(named) for h in headings), (notebook, named)

@@ -14,9 +14,8 @@ import pytest
 import torch
 from browser import ROOT
 
-from advlab import evaluate, models, spheres, zoo
+from advlab import evaluate, models, zoo
 from labbook import digest, entries, results, tables
-from labbook.adversarial_spheres import relu_claims
 from labbook.start_here import claims as start_here
 
 CLAIMS = results.claims()
@@ -38,26 +37,6 @@ def test_every_claim_has_an_entry_and_every_entry_a_claim():
 def test_no_entry_is_older_than_what_it_depends_on(entry):
     assert results.stale(entry) is None, f"run  {entry.command}"
     assert results.reworded(entry) == entry, "run  python -m labbook reproduce --stale"
-
-
-@pytest.fixture
-def short_splitting(monkeypatch):
-    """A network trained on a slice may have no errors on one sphere; splitting must not look for them to the end."""
-    brief = {"particles": 20, "runs": 2, "floor": -12.0}
-    monkeypatch.setattr(relu_claims, "rare_event_log10", lambda *a, **k: spheres.rare_event_log10(*a, **{**k, **brief}))
-
-
-@pytest.mark.usefixtures("short_splitting")
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
-def test_each_recipe_runs_on_a_slice(claim):
-    entry = results.measure(claim, n=8)
-    assert entry.n is None or 0 <= entry.n <= 10_000, "a slice is small"
-    unlearnt = (claim.tier == "laptop" and math.isnan(entry.value)) or entry.n == 0  # no rare errors, or nothing to count
-    assert entry.value >= 0 or entry.unit == "log10" or unlearnt
-    assert entry.code == results.claim_version(claim)
-    assert set(entry.inputs) == {*claim.networks, *claim.evidence}
-    if entry.interval and not unlearnt:
-        assert entry.interval[0] <= entry.value <= entry.interval[1]
 
 
 @pytest.fixture
