@@ -32,7 +32,7 @@ from .results import Claim
 
 ROOT = Path(__file__).resolve().parents[2]
 SLICE = 8
-TIMES = ("s", "×")  #: units of claims that time something
+TIMES = ("s", "×", "times")  #: units of claims that time something
 TIMED = ("seconds", "plain", "cascade")  #: columns of series that hold times
 
 
