@@ -138,6 +138,6 @@ def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch,
     monkeypatch.setattr(verifier.time, "process_time", lambda: clock[0])
     monkeypatch.setattr(verifier.time, "perf_counter", lambda: clock[0])
     problem = type("Problem", (), {"units": units})()
-    budget = verifier._Budget(100.0 + seconds, (100.0, 100.0), 1e-6, verifier.STAGES.index(last), "highs")
-    verifier._search(problem, torch.tensor([-1.0, -2.0, -3.0]), {k: torch.zeros(units) for k in range(3)}, None, budget)
+    budget = verifier.Budget(100.0 + seconds, (100.0, 100.0), 1e-6, verifier.STAGES.index(last), "highs")
+    verifier.search_margins(problem, torch.tensor([-1.0, -2.0, -3.0]), {k: torch.zeros(units) for k in range(3)}, None, budget)
     assert asked == pytest.approx(shares)
