@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from unittest import mock
 
-import numpy as np
 import torch
-from scipy.special import betaincinv
-from scipy.stats import binom, bootstrap
 from torch import Tensor, nn
 
 from . import checks
 from .attacks import ce_loss, square
+from .measures import clopper_pearson as clopper_pearson
+from .measures import distances as distances
+from .measures import first_correct as first_correct
+from .measures import mean_interval as mean_interval
+from .measures import median_interval as median_interval
+from .measures import predict as predict
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -34,37 +37,9 @@ FLAGS = {
 }
 
 
-def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """An attack's seeds: the first ``n`` images of ``x`` (m, ...) that ``model`` classifies as ``y`` (m,), with their labels.
-
-    Looks at no more images than it needs, and raises ValueError if there are not ``n``.
-
-    >>> x, y = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), torch.tensor([0, 0, 0])
-    >>> first_correct(nn.Identity().eval(), x, y, 2)  # the second is wrong and passed over
-    (tensor([[0.9000, 0.1000],
-            [0.7000, 0.3000]]), tensor([0, 0]))
-    """
-    rows: list[Tensor] = []
-    for start in range(0, len(x), 500):
-        if sum(map(len, rows)) >= n:
-            break
-        part = slice(start, start + 500)
-        rows.append(start + (predict(model, x[part]) == y[part]).nonzero()[:, 0])
-    right = torch.cat(rows)[:n] if rows else torch.empty(0, dtype=torch.int64)
-    if len(right) < n:
-        raise ValueError(f"the model gets {len(right)} of these {len(x)} images right; {n} were asked for")
-    return x[right], y[right]
-
-
 @dataclass(frozen=True)
 class Flag:
-    """A reason not to believe a robust accuracy. ``id`` is a key of :data:`FLAGS`; ``evidence`` is what was measured.
-
-    >>> hidden = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1)).eval()
-    >>> found = robust_accuracy(hidden, torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64), lambda m, x, y: x)
-    >>> [flag.id for flag in found.flags]
-    ['softmax-output']
-    """
+    """A reason not to believe a robust accuracy. ``id`` is a key of :data:`FLAGS`; ``evidence`` is what was measured."""
 
     id: str
     evidence: str
@@ -75,15 +50,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class RobustAccuracy:
-    """What :func:`robust_accuracy` measured. Shares are in [0, 1]; ``interval`` is Clopper and Pearson's at 95 %.
-
-    >>> from functools import partial
-    >>> from advlab import attacks
-    >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), torch.tensor([0, 0, 0])
-    >>> found = robust_accuracy(nn.Identity().eval(), x, y, partial(attacks.fgsm, eps=0.15))
-    >>> found.robust.tolist(), round(found.accuracy, 2), round(found.clean, 2)
-    ([True, False, False], 0.33, 0.67)
-    """
+    """What :func:`robust_accuracy` measured. Shares are in [0, 1]; ``interval`` is Clopper and Pearson's at 95 %."""
 
     accuracy: float  #: share of images that are right before and after the attack
     interval: tuple[float, float]
@@ -94,77 +61,7 @@ class RobustAccuracy:
     robust: Tensor = field(repr=False)  #: (n,) bool, right before and after
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact two-sided confidence interval of a proportion (Clopper and Pearson 1934), as (low, high) in [0, 1].
-
-    Guarantee: it covers the true proportion with probability at least ``confidence``, whatever that proportion is,
-    if the n trials are independent. (0, 1) if there was no trial.
-    Raises ValueError unless 0 <= successes <= n and 0 < confidence < 1.
-
-    >>> [round(bound, 4) for bound in clopper_pearson(0, 100)]
-    [0.0, 0.0362]
-    """
-    if not 0 <= successes <= n or not 0 < confidence < 1:
-        raise ValueError(f"{successes} of {n} at confidence {confidence}: need 0 <= successes <= n and 0 < confidence < 1")
-    tail = (1 - confidence) / 2
-    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
-    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
-    return low, high
-
-
-def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, float, float]:
-    """The median of ``values`` (n,) and a confidence interval from order statistics, as (median, low, high).
-
-    Guarantee: the interval covers the true median with probability at least ``confidence`` for independent values of
-    any distribution, if n is at least 6 (at 95 %); it is (-inf, inf) where n is too small for that.
-    Raises ValueError for no values.
-
-    >>> median_interval(torch.arange(101.0))
-    (50.0, 40.0, 60.0)
-    """
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
-    ranked = values.double().sort().values
-    n = len(ranked)
-    k = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # P(fewer than k below the median) <= tail
-    low, high = (float(ranked[k - 1]), float(ranked[n - k])) if k >= 1 else (float("-inf"), float("inf"))
-    return float(ranked.quantile(0.5)), low, high
-
-
-def mean_interval(values: Tensor, confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
-    """The mean of ``values`` (n,) and an interval by the bootstrap (percentiles of ``draws`` resamples), as (mean, low, high).
-
-    No guarantee: it covers the true mean about as often as it says only for many values, and less often if a few of them make
-    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values.
-
-    >>> [round(v) for v in mean_interval(torch.arange(101.0))]
-    [50, 44, 56]
-    """
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
-    exact = values.double().numpy()
-    if len(exact) == 1:
-        return float(exact[0]), float("-inf"), float("inf")
-    options = {"n_resamples": draws, "confidence_level": confidence, "method": "percentile", "batch": 100}
-    found = bootstrap((exact,), np.mean, rng=0, **options).confidence_interval
-    return float(exact.mean()), float(found.low), float(found.high)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
-    """The predicted class of each input, (n,) int64, in bounded memory.
-
-    From logits (n, k) the class of the largest; from one logit each, (n,), class 1 where it is positive, else 0.
-
-    >>> predict(nn.Identity().eval(), torch.tensor([[0.9, 0.1], [0.2, 0.8]])).tolist()
-    [0, 1]
-    """
-    if not len(x):
-        return torch.empty(0, dtype=torch.int64, device=x.device)
-    answers = [model(part) for part in x.split(batch_size)]
-    return torch.cat([a.argmax(1) if a.ndim == 2 else (a > 0).long() for a in answers])
-
-
+# Over 60 lines, two thirds of which are its documentation.
 def robust_accuracy(
     model: nn.Module,
     x: Tensor,
@@ -176,16 +73,38 @@ def robust_accuracy(
     batch_size: int = 250,
     queries: int = 200,
 ) -> RobustAccuracy:
-    """The share of (n, ...) images ``x`` that ``model`` gets right both before and after ``attack(model, x, y)``.
+    """The share of images that ``model`` gets right both before and after ``attack(model, x, y)``.
 
-    The attack is a function such as ``functools.partial(attacks.pgd, eps=0.1)``. With ``eps`` (and ``norm``, "linf" or
-    "l2") it is also checked that the attack kept to its budget, and up to 100 of the images that it could not break are
-    given to the Square attack with ``queries`` queries each (linf, images only): see the flag black-box-wins.
+    With ``eps``, up to 100 of the images that the attack could not break are also given to the Square attack (linf, images
+    only): see the flag black-box-wins.
 
-    Guarantee: none on the network. The accuracy is an upper bound of that under the strongest attack, and the interval
-    speaks of this attack on fresh images. Raises as the attacks do, and ValueError for an attack that returns another
-    shape, leaves [0, 1] or its budget.
+    Parameters
+    ----------
+    model, x, y : as attacks take them: (n, ...) in [0, 1] -> logits (n, k), (n, ...) and (n,) int64
+    attack : such as ``functools.partial(attacks.pgd, eps=0.1)``
+    eps, norm : the budget to hold the attack to, if any, and its norm, "linf" or "l2"
+    batch_size, queries : of all passes, and of the Square attack for each image; 0 leaves it out
 
+    Returns
+    -------
+    found : :class:`RobustAccuracy`, with interval and honesty flags
+
+    Raises
+    ------
+    TypeError, ValueError
+        as the attacks do, and for an attack that returns another shape, leaves [0, 1] or its budget
+
+    Guarantee
+    ---------
+    None on the network: the accuracy is an upper bound of that under the strongest attack, and the interval speaks of this
+    attack on fresh images.
+
+    References
+    ----------
+    Croce and Hein (2020), whose checks the flags follow.
+
+    Examples
+    --------
     >>> from advlab import attacks
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
     >>> found = robust_accuracy(net, torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64), lambda m, x, y: x)
@@ -195,12 +114,7 @@ def robust_accuracy(
     checks.classifier_inputs(model, x, y)
     before = _state(model)
     right = predict(model, x, batch_size) == y
-    parts = []
-    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        part = attack(model, images, labels)
-        _check_attack(part, images, eps, norm)
-        parts.append(part)
-    x_adv = torch.cat(parts) if parts else x.clone()
+    x_adv = _attacked(model, x, y, attack, eps, norm, batch_size)
     robust = right & (predict(model, x_adv, batch_size) == y)
     flags = list(_flags(model, x[:batch_size], y[:batch_size], before))
     if eps is not None and robust.any():
@@ -217,25 +131,13 @@ def robust_accuracy(
     )
 
 
-def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
-    """How far each example was moved, (n,), in the ``norm`` "linf", "l2" or "l0".
-
-    "l0" is the number of values that changed, of all channels. Raises ValueError for another norm or shape.
-
-    >>> x, x_adv = torch.zeros(1, 3), torch.tensor([[0.3, 0.4, 0.0]])
-    >>> [round(distances(x_adv, x, norm).item(), 4) for norm in ("linf", "l2", "l0")]
-    [0.4, 0.5, 2]
-    """
-    if x_adv.shape != x.shape:
-        raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
-    delta = (x_adv - x).flatten(1)
-    if norm == "linf":
-        return delta.abs().amax(1)
-    if norm == "l2":
-        return delta.norm(dim=1)
-    if norm == "l0":
-        return (delta != 0).sum(1)
-    raise ValueError(f"norm is {norm!r}; it must be 'linf', 'l2' or 'l0'")
+def _attacked(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, eps: float | None, norm: str, batch_size: int) -> Tensor:
+    """What ``attack`` makes of ``x``, batch by batch, each checked."""
+    parts = []
+    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        parts += [attack(model, images, labels)] if len(images) else [images]
+        _check_attack(parts[-1], images, eps, norm)
+    return torch.cat(parts)
 
 
 def _check_attack(x_adv: Tensor, x: Tensor, eps: float | None, norm: str) -> None:
@@ -332,10 +234,7 @@ def transferable(
     checks.classifier_inputs(source, x, y)
     index = (predict(source, x, batch_size) == y).nonzero()[:, 0]
     images, labels = x[index], y[index]
-    pairs = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    parts = [attack(source, part, part_labels) for part, part_labels in pairs if len(part)]
-    x_adv = torch.cat(parts) if parts else images
-    _check_attack(x_adv, images, None, "linf")
+    x_adv = _attacked(source, images, labels, attack, None, "linf", batch_size)
     if fooled:
         kept = predict(source, x_adv, batch_size) != labels
         x_adv, labels, index = x_adv[kept], labels[kept], index[kept]
@@ -344,15 +243,7 @@ def transferable(
 
 @dataclass(frozen=True)
 class Transfer:
-    """What :func:`transfer_matrix` measured: rows are sources, columns targets.
-
-    >>> net, turned = nn.Identity().eval(), nn.Linear(2, 2, bias=False).eval()
-    >>> _ = turned.weight.data.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))  # exchanges the two classes
-    >>> x, y = torch.tensor([[0.9, 0.1], [0.7, 0.3]]), torch.tensor([0, 0])
-    >>> found = transfer_matrix({"net": net}, {"net": net, "turned": turned}, x, y, lambda m, x, y: x.flip(1))
-    >>> found.targets, found.accuracy.tolist(), found.n
-    (('net', 'turned'), [[0.0, 1.0]], (2,))
-    """
+    """What :func:`transfer_matrix` measured: rows are sources, columns targets."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -373,11 +264,31 @@ def transfer_matrix(
 ) -> Transfer:
     """Accuracy of each target on adversarial images that ``attack`` makes with each source alone.
 
-    As in the papers on transfer, a source attacks only the images (n, ...) that it classifies correctly, so that rows
-    have sample sizes of their own; with ``fooled``, only those count that fool the source. Intervals are Clopper and
-    Pearson's at 95 %; a cell without images is nan.
-    No guarantee: a target that stands here may fall to an attack that knows it. Raises as :func:`transferable`.
+    A source attacks only the images that it classifies correctly, so that rows have sample sizes of their own.
 
+    Parameters
+    ----------
+    sources, targets : name -> network, as attacks take them
+    x, y : (n, ...) in [0, 1], and (n,) int64
+    attack : such as ``functools.partial(attacks.pgd, eps=0.1)``
+    fooled : only images that fool the source count (Luo et al. 2018)
+    batch_size : 1 or more
+
+    Returns
+    -------
+    found : :class:`Transfer`, with intervals of Clopper and Pearson at 95 %; a cell without images is nan
+
+    Raises
+    ------
+    TypeError, ValueError
+        as :func:`transferable`
+
+    Guarantee
+    ---------
+    No guarantee: a target that stands here may fall to an attack that knows it.
+
+    Examples
+    --------
     >>> from advlab import attacks, data, zoo
     >>> nets, (x, y) = {name: zoo.load(name) for name in ("mnist_cnn7", "mnist_01_rs")}, data.mnist("test", 20)
     >>> found = transfer_matrix(nets, nets, x, y, lambda m, x, y: attacks.fgsm(m, x, y, eps=0.3))

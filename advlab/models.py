@@ -40,10 +40,6 @@ def mnist_cnn7(dropout: float = 0.5) -> nn.Sequential:
     Four valid 3 x 3 convolutions (32, 32, 64, 64 channels) with two poolings, then 200, 200 and 10 units; 312,202
     parameters; the input is shifted by 1/2. Weights start from Glorot's uniform law and biases from 0, as in the
     authors' Keras code. (n, 1, 28, 28) -> logits (n, 10).
-
-    >>> net = mnist_cnn7()
-    >>> sum(p.numel() for p in net.parameters()), net(torch.zeros(2, 1, 28, 28)).shape
-    (312202, torch.Size([2, 10]))
     """
     net = nn.Sequential(
         Normalize([0.5], [1.0]),
@@ -119,18 +115,15 @@ def stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
     """The small network of Xiao et al. (2019): 5 x 5 convolutions of stride 2 with 16 and 32 filters, then 100 units.
 
     4,804 ReLUs on MNIST (``channels=1, size=28``), 6,244 on CIFAR-10 (``channels=3, size=32``). (n, c, h, w) -> (n, 10).
-
-    >>> net, x, units = stability_cnn(), torch.zeros(1, 1, 28, 28), []
-    >>> for layer in net:
-    ...     x = layer(x)
-    ...     units += [x.numel()] if isinstance(layer, nn.ReLU) else []
-    >>> units, sum(units)
-    ([3136, 1568, 100], 4804)
     """
+    return _stability(channels, size, 16, 32, 100)
+
+
+def _stability(channels: int, size: int, first: int, second: int, units: int) -> nn.Sequential:
     return nn.Sequential(
-        *(HalvingConv2d(channels, 16, 5, padding=2), nn.ReLU()),
-        *(HalvingConv2d(16, 32, 5, padding=2), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, 100), nn.ReLU(), nn.Linear(100, 10)),
+        *(HalvingConv2d(channels, first, 5, padding=2), nn.ReLU()),
+        *(HalvingConv2d(first, second, 5, padding=2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(second * (size // 4) ** 2, units), nn.ReLU(), nn.Linear(units, 10)),
     )
 
 
@@ -149,33 +142,17 @@ def prunable(net: nn.Sequential, shape: Sequence[int]) -> nn.Sequential:
 
 
 def pruned_stability_cnn(channels: int = 1, size: int = 28) -> nn.Sequential:
-    """:func:`stability_cnn`, :func:`prunable`.
-
-    >>> [tuple(layer.mask.shape) for layer in pruned_stability_cnn() if isinstance(layer, MaskedReLU)]
-    [(16, 14, 14), (32, 7, 7), (100,)]
-    """
+    """:func:`stability_cnn`, :func:`prunable`."""
     return prunable(stability_cnn(channels, size), (channels, size, size))
 
 
 def narrow_stability_cnn(first: int = 3, second: int = 23, units: int = 82) -> nn.Sequential:
-    """:func:`stability_cnn` for MNIST with fewer filters and units: as many as training with the RS loss leaves alive.
-
-    >>> [sum(p.numel() for p in build().parameters()) for build in (stability_cnn, narrow_stability_cnn)]
-    [171158, 95152]
-    """
-    return nn.Sequential(
-        *(HalvingConv2d(1, first, 5, padding=2), nn.ReLU()),
-        *(HalvingConv2d(first, second, 5, padding=2), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(second * 49, units), nn.ReLU(), nn.Linear(units, 10)),
-    )
+    """:func:`stability_cnn` for MNIST with fewer filters and units: as many as training with the RS loss leaves alive."""
+    return _stability(1, 28, first, second, units)
 
 
 def pruned_narrow_stability_cnn() -> nn.Sequential:
-    """:func:`narrow_stability_cnn`, :func:`prunable`.
-
-    >>> [tuple(layer.mask.shape) for layer in pruned_narrow_stability_cnn() if isinstance(layer, MaskedReLU)]
-    [(3, 14, 14), (23, 7, 7), (82,)]
-    """
+    """:func:`narrow_stability_cnn`, :func:`prunable`."""
     return prunable(narrow_stability_cnn(), (1, 28, 28))
 
 
@@ -188,10 +165,6 @@ def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
 
     Its shape, its frozen first layer (:func:`whiten_first_layer`) and its start near the identity follow Jordan (2024),
     "94% on CIFAR-10 in 3.29 seconds on a single GPU", with ReLU and fewer channels. (n, 3, 32, 32) -> logits (n, 10).
-
-    >>> net = cifar_cnn()
-    >>> sum(p.numel() for p in net.parameters()), net.eval()(torch.zeros(2, 3, 32, 32)).shape
-    (1161282, torch.Size([2, 10]))
     """
     first = nn.Conv2d(3, 24, 2)
     first.weight.requires_grad_(False)
@@ -244,15 +217,11 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
 
     Three dense blocks of (depth - 4) / 3 layers. (n, 3, 32, 32) -> logits (n, 10).
     Raises ValueError unless depth is 4 more than a multiple of 3.
-
-    >>> sum(p.numel() for p in densenet().parameters())
-    1019722
     """
     if (depth - 4) % 3 or depth < 7:
         raise ValueError(f"depth is {depth}; it must be 4 more than a multiple of 3, such as 40")
     channels = 16
-    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD)]
-    layers.append(nn.Conv2d(3, channels, 3, padding=1, bias=False))
+    layers = [Normalize(CIFAR10_MEAN, CIFAR10_STD), nn.Conv2d(3, channels, 3, padding=1, bias=False)]
     for block in range(3):
         for _ in range((depth - 4) // 3):
             layers.append(_DenseLayer(channels, growth))
@@ -290,11 +259,7 @@ class ResidualBlock(nn.Module):
 
 
 def resnet_blocks(depth: int) -> tuple[int, ...]:
-    """How many blocks the stages of :func:`resnet` have. Raises ValueError for a depth that there is not.
-
-    >>> resnet_blocks(18), resnet_blocks(50), resnet_blocks(20)
-    ((2, 2, 2, 2), (3, 4, 6, 3), (3, 3, 3))
-    """
+    """How many blocks the stages of :func:`resnet` have. Raises ValueError for a depth that there is not."""
     if depth not in (18, 34, 50) and (depth < 8 or (depth - 2) % 6):
         raise ValueError(f"depth is {depth}; it must be 18, 34 or 50, or 6 k + 2: 8, 14, 20 and so on")
     return {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}.get(depth, ((depth - 2) // 6,) * 3)
@@ -307,10 +272,6 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
     the channels between its blocks); depths 8, 14, 20 and so on, 6 k + 2, have three stages of k blocks. ResNet-18 is Random
     Mask's network. Its parts are named: ``stem``, then ``stage1`` onwards. ``width`` may also be a sequence, the channels of
     the stem and of each stage. Raises ValueError for a depth that there is not, and a wrong number of widths.
-
-    >>> net = resnet(18)
-    >>> sum(p.numel() for p in net.parameters()), [name for name, _ in net.named_children()]
-    (11173962, ['normalize', 'stem', 'stage1', 'stage2', 'stage3', 'stage4', 'pool', 'flatten', 'linear'])
     """
     bottleneck, blocks = depth == 50, resnet_blocks(depth)
     widths = [width, *(width * 2**k for k in range(len(blocks)))] if isinstance(width, int) else list(width)
@@ -354,12 +315,7 @@ class Mask(nn.Module):
 
 
 def sphere_relu(d: int = 500, width: int = 1000, hidden: int = 2) -> nn.Sequential:
-    """The ReLU network of Adversarial Spheres: ``hidden`` layers of ``width`` units with batch norm. (n, d) -> (n,).
-
-    >>> net = sphere_relu(d=500)
-    >>> net(torch.randn(4, 500)).shape, sum(p.numel() for p in net.parameters())
-    (torch.Size([4]), 1507001)
-    """
+    """The ReLU network of Adversarial Spheres: ``hidden`` layers of ``width`` units with batch norm. (n, d) -> (n,)."""
     layers: list[nn.Module] = []
     for inputs in [d] + [width] * (hidden - 1):
         layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
@@ -390,10 +346,5 @@ class SphereQuadratic(nn.Module):
 
 
 def sphere_quadratic(d: int = 500, width: int = 1000) -> SphereQuadratic:
-    """A fresh :class:`SphereQuadratic`; the paper's has d = 500 inputs and 1,000 hidden units. (n, d) -> (n,).
-
-    >>> net = sphere_quadratic()
-    >>> net.weight.shape, sum(p.numel() for p in net.parameters())  # n h + 2
-    (torch.Size([1000, 500]), 500002)
-    """
+    """A fresh :class:`SphereQuadratic`; the paper's has d = 500 inputs and 1,000 hidden units. (n, d) -> (n,)."""
     return SphereQuadratic(d, width)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,17 @@ Transform = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross entropy of the batch, the default loss.
-
-    >>> round(cross_entropy(nn.Identity(), torch.zeros(5, 10), torch.arange(5)).item(), 4)  # log 10: nothing is known
-    2.3026
-    """
+    """Mean cross entropy of the batch, the default loss."""
     return nn.functional.cross_entropy(model(x), y)
 
 
 def binary_cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean sigmoid cross entropy of one logit per example, (n,), and labels 0 and 1.
-
-    >>> round(binary_cross_entropy(nn.Flatten(0), torch.zeros(4), torch.tensor([0, 1, 1, 0])).item(), 4)  # log 2
-    0.6931
-    """
+    """Mean sigmoid cross entropy of one logit per example, (n,), and labels 0 and 1."""
     return nn.functional.binary_cross_entropy_with_logits(model(x), y.to(x.dtype))
 
 
 def smoothed_cross_entropy(model: nn.Module, x: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
-    """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016).
-
-    >>> certain = torch.tensor([[50.0, 0.0]])
-    >>> [round(loss(nn.Identity(), certain, torch.tensor([0])).item(), 2) for loss in (cross_entropy, smoothed_cross_entropy)]
-    [0.0, 2.5]
-    """
+    """Mean cross entropy with labels smoothed by ``smoothing`` (Szegedy et al. 2016)."""
     return nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing)
 
 
@@ -59,11 +47,6 @@ def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any,
     With functools.partial, a loss or a transform for :func:`fit`: weights and optimiser stay in float32. On processors with
     bfloat16 instructions it is about twice as fast; on others it is right, and slower. For training, not for attacks that are
     reported: gradients have 8 significant bits.
-
-    >>> net, x, y = nn.Linear(4, 3), torch.rand(8, 4), torch.zeros(8, dtype=torch.int64)
-    >>> loss = in_bfloat16(cross_entropy, net, x, y)
-    >>> loss.dtype, abs(loss - cross_entropy(net, x, y)).item() < 0.05
-    (torch.float32, True)
     """
     device = next(model.parameters()).device.type
 
@@ -76,13 +59,7 @@ def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any,
 
 
 def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
-    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way.
-
-    >>> x = torch.zeros(1, 1, 5, 5)
-    >>> x[0, 0, 2, 2] = 1
-    >>> flip_and_shift(nn.Identity(), x, torch.tensor([0]), 0.0, pixels=1).sum().item()  # moved, not lost
-    1.0
-    """
+    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way."""
     n, _, h, w = x.shape
     x = torch.where((torch.rand(n, 1, 1, 1) < 0.5).to(x.device), x.flip(3), x)
     padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")
@@ -93,6 +70,8 @@ def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: 
     return padded[each, :, rows, columns].movedim(3, 1)
 
 
+# 12 parameters: what every training has to say, by its usual names; fit_online writes them out again, for help() and editors.
+# Over 60 lines: most are these names and what they mean.
 def fit(
     model: nn.Module,
     x: Tensor,
@@ -108,17 +87,37 @@ def fit(
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> list[float]:
-    """Train ``model`` in place on (n, ...) inputs ``x`` and labels ``y``; return the mean loss of each epoch.
+    """Train ``model`` in place, and leave it in eval mode. Incomplete last batches are used too.
 
-    ``optimizer`` makes the optimiser from the parameters; ``schedule(step, steps)`` gives the factor on its learning
-    rate; ``transform(model, x, y, done)`` changes each batch (augmentation, or an attack for adversarial training) with
-    the model in eval mode, ``done`` being the share of training done. ``loss(model, x, y)`` is minimised.
+    Parameters
+    ----------
+    model : (n, ...) -> whatever ``loss`` takes
+    x, y : (n, ...) and (n,), all training examples
+    epochs, batch_size : 1 or more
+    optimizer : makes the optimiser from the parameters
+    schedule : (step, steps) -> the factor on its learning rate
+    loss : (model, x, y) -> what is minimised, such as the mean over a batch
+    transform : (model, x, y, done) -> the batch as it is trained on (augmentation, an attack), with the model in eval mode;
+        done is the share of training done, in [0, 1)
+    seed : of order, dropout and augmentation
+    checkpoint : where the state is written after each epoch (safetensors, atomically), and where a call goes on from
+    progress : a bar or not
 
-    With ``checkpoint`` the state is written there after each epoch (safetensors, atomically), and a call that finds
-    such a file goes on from it. The model is left in eval mode. Incomplete last batches are used too.
+    Returns
+    -------
+    losses : the mean loss of each epoch
 
-    Raises ValueError for lengths that differ, epochs or batch sizes below 1, and for a checkpoint of another run.
+    Raises
+    ------
+    ValueError
+        for lengths that differ, epochs or batch sizes below 1, and for a checkpoint of another run
 
+    Guarantee
+    ---------
+    A run that was broken off and goes on ends with the same weights, on the same machine and thread count.
+
+    Examples
+    --------
     >>> x = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
     >>> y, net = (x[:, 0] > x[:, 1]).long(), nn.Linear(2, 2)
     >>> losses = fit(net, x, y, epochs=20, optimizer=lambda weights: torch.optim.Adam(weights, 0.1), progress=False)
@@ -135,7 +134,7 @@ def fit(
 
     run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed}
     per_epoch = -(-len(x) // batch_size)
-    return _loop(model, batches, epochs, per_epoch, run, optimizer, schedule, loss, transform, checkpoint, progress)
+    return _loop(model, batches, run, _Plan(epochs, per_epoch, optimizer, schedule, loss, transform, checkpoint, progress))
 
 
 def fit_online(
@@ -152,14 +151,26 @@ def fit_online(
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> list[float]:
-    """Train ``model`` in place on examples that are never seen twice; return the mean loss of each epoch.
+    """Train ``model`` in place on examples that are never seen twice, and leave it in eval mode.
 
-    ``draw(n)`` returns n fresh inputs (n, ...) and labels (n,), with torch's global generator. ``samples`` counts all
-    examples of the run, rounded up to whole batches; an epoch is only the stretch between two checkpoints. The rest is
-    as in :func:`fit`.
+    Parameters
+    ----------
+    draw : n -> fresh inputs (n, ...) and labels (n,), with torch's global generator
+    samples : of the whole run, 1 or more, rounded up to whole batches
+    epochs : stretches between two checkpoints
+    model, batch_size, optimizer, schedule, loss, seed, checkpoint, progress : as of :func:`fit`
 
-    Raises ValueError for samples, epochs or batch sizes below 1, and for a checkpoint of another run.
+    Returns
+    -------
+    losses : the mean loss of each epoch
 
+    Raises
+    ------
+    ValueError
+        for samples, epochs or batch sizes below 1, and for a checkpoint of another run
+
+    Examples
+    --------
     >>> from advlab import models, spheres
     >>> net, draw = models.sphere_quadratic(10, 20), lambda n: spheres.concentric_spheres(n, 10)
     >>> losses = fit_online(net, draw, samples=1000, loss=binary_cross_entropy, epochs=2, progress=False)
@@ -174,41 +185,41 @@ def fit_online(
         return (draw(batch_size) for _ in range(per_epoch))
 
     run = {"samples": samples, "epochs": epochs, "batch_size": batch_size, "seed": seed}
-    return _loop(model, batches, epochs, per_epoch, run, optimizer, schedule, loss, None, checkpoint, progress)
+    return _loop(model, batches, run, _Plan(epochs, per_epoch, optimizer, schedule, loss, None, checkpoint, progress))
 
 
-def _loop(
-    model: nn.Module,
-    batches: Callable[[], Batches],
-    epochs: int,
-    per_epoch: int,
-    run: dict,
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-    schedule: Callable[[int, int], float] | None,
-    loss: Loss,
-    transform: Transform | None,
-    checkpoint: str | Path | None,
-    progress: bool,
-) -> list[float]:
-    optimiser = optimizer(model.parameters())
+@dataclass(frozen=True)
+class _Plan:
+    epochs: int
+    per_epoch: int  #: batches
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    schedule: Callable[[int, int], float] | None
+    loss: Loss
+    transform: Transform | None
+    checkpoint: str | Path | None
+    progress: bool
+
+
+def _loop(model: nn.Module, batches: Callable[[], Batches], run: dict, plan: _Plan) -> list[float]:
+    optimiser = plan.optimizer(model.parameters())
     rates = [group["lr"] for group in optimiser.param_groups]
     run = {**run, "optimizer": type(optimiser).__name__}
-    path = Path(checkpoint) if checkpoint is not None else None
+    path = Path(plan.checkpoint) if plan.checkpoint is not None else None
     losses = _resume(path, model, optimiser, run) if path is not None and path.exists() else []
-    steps = epochs * per_epoch
-    with torch.random.fork_rng(), tqdm(total=steps, initial=len(losses) * per_epoch, disable=not progress) as bar:
-        for epoch in range(len(losses), epochs):
+    steps, done = plan.epochs * plan.per_epoch, len(losses) * plan.per_epoch
+    with torch.random.fork_rng(), tqdm(total=steps, initial=done, disable=not plan.progress) as bar:
+        for epoch in range(len(losses), plan.epochs):
             torch.manual_seed(run["seed"] * 100_003 + epoch)
             total, seen = 0.0, 0
             for i, (inputs, labels) in enumerate(batches()):
-                step = epoch * per_epoch + i
+                step = epoch * plan.per_epoch + i
                 for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                    group["lr"] = rate * (schedule(step, steps) if schedule else 1.0)
-                if transform is not None:
+                    group["lr"] = rate * (plan.schedule(step, steps) if plan.schedule else 1.0)
+                if plan.transform is not None:
                     model.eval()
-                    inputs = transform(model, inputs, labels, step / steps)
+                    inputs = plan.transform(model, inputs, labels, step / steps)
                 model.train()
-                value = loss(model, inputs, labels)
+                value = plan.loss(model, inputs, labels)
                 optimiser.zero_grad()
                 value.backward()
                 optimiser.step()

@@ -71,12 +71,6 @@ def workers(count: int = 1, scheduler: str | None = None) -> Iterator[list[Execu
         Where Dask is not installed or the scheduler has no workers.
     OSError
         Where the scheduler, "tcp://...", is not reached.
-
-    Examples
-    --------
-    >>> with workers(2) as two:
-    ...     print(len(two))
-    2
     """
     with contextlib.ExitStack() as stack:
         if scheduler is None:

@@ -28,24 +28,11 @@ from .training import fit, fit_online
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing or is not the one its card describes. The message says what to do.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as empty:
-    ...     try:
-    ...         load("mnist_cnn7", empty)
-    ...     except CheckpointError as e:
-    ...         print("python -m advlab train" in str(e))
-    True
-    """
+    """A checkpoint is missing or is not the one its card describes. The message says what to do."""
 
 
 def names() -> list[str]:
-    """The networks that have a recipe, in alphabetical order.
-
-    >>> "mnist_cnn7" in names()
-    True
-    """
+    """The networks that have a recipe, in alphabetical order."""
     return sorted(RECIPES)
 
 
@@ -62,19 +49,31 @@ def recipe(name: str) -> Recipe:
 
 
 def shipped() -> Path:
-    """The folder of the checkpoints that ship with the package.
-
-    >>> (shipped() / "mnist_cnn7.safetensors").exists()
-    True
-    """
+    """The folder of the checkpoints that ship with the package."""
     return Path(str(resources.files("advlab") / "checkpoints"))
 
 
 def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
-    """The model card of ``name``: SHA-256, recipe, data, accuracy with its interval, seconds, commit.
+    """The model card: SHA-256, recipe, data, accuracy with its interval, seconds, commit.
 
-    Raises ValueError for an unknown name and CheckpointError where there is no card.
+    Parameters
+    ----------
+    name : one of :func:`names`
+    directory : where a training of yours wrote it, by default :func:`shipped`
 
+    Returns
+    -------
+    card : what ``NAME.json`` holds
+
+    Raises
+    ------
+    ValueError
+        for an unknown name
+    CheckpointError
+        where there is no card
+
+    Examples
+    --------
     >>> made = card("mnist_cnn7")
     >>> made["parameters"], made["training_examples"], made["test_examples"]
     (312202, 55000, 10000)
@@ -87,11 +86,29 @@ def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
 
 
 def load(name: str, directory: str | Path | None = None) -> nn.Module:
-    """The trained network ``name`` in eval mode, from the package, or from the ``directory`` of a training of yours.
+    """The trained network, in eval mode, on the CPU.
 
-    Guarantee: the weights are those of the model card (SHA-256); nothing is unpickled.
-    Raises ValueError for an unknown name, CheckpointError for a missing or altered file.
+    Parameters
+    ----------
+    name, directory : as of :func:`card`
 
+    Returns
+    -------
+    model : inputs as it was trained on, images in [0, 1], -> logits
+
+    Raises
+    ------
+    ValueError
+        for an unknown name
+    CheckpointError
+        for a missing or altered file
+
+    Guarantee
+    ---------
+    The weights are those of the model card (SHA-256); nothing is unpickled.
+
+    Examples
+    --------
     >>> from advlab import data
     >>> net, (x, y) = load("mnist_cnn7"), data.mnist("test", 100)
     >>> net.training, int((net(x).argmax(1) == y).sum())
@@ -110,6 +127,7 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
     return model.eval()
 
 
+# Over 60 lines with its documentation: the card is written field by field.
 def train(
     name: str,
     to: str | Path = "runs",
@@ -119,12 +137,27 @@ def train(
     progress: bool = True,
     device: str = "cpu",
 ) -> Path:
-    """Train ``name`` by its recipe into ``to``; return the checkpoint. A run that broke off is resumed by the same call.
+    """Train a network by its recipe. A run that broke off is resumed by the same call.
 
-    ``epochs`` and ``n`` (training examples) shorten the recipe for a trial, and the card then says so. ``device`` is where
-    a fixed training set, the network and its test are held, such as "cuda".
-    Raises ValueError for an unknown name, and for epochs or n below 1.
+    Parameters
+    ----------
+    name : one of :func:`names`
+    to : the folder of checkpoint and card
+    epochs, n : 1 or more epochs and training examples, which shorten the recipe for a trial; the card then says so
+    progress : a bar or not
+    device : where a fixed training set, the network and its test are held, such as "cuda"
 
+    Returns
+    -------
+    path : of the checkpoint
+
+    Raises
+    ------
+    ValueError
+        for an unknown name, and for epochs or n below 1
+
+    Examples
+    --------
     >>> train("mnist_cnn7", epochs=0)
     Traceback (most recent call last):
         ...
@@ -135,59 +168,30 @@ def train(
         raise ValueError(f"epochs is {epochs} and n {n}; a trial needs at least 1 of each")
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
+    path, unfinished = folder / f"{name}.safetensors", folder / f"{name}.unfinished.safetensors"
     origin = folder if (folder / f"{r.start}.json").exists() else None  # else the one that ships
-    with torch.random.fork_rng():
-        torch.manual_seed(r.seed)
-        model = r.build() if r.start is None else load(r.start, origin)
-    unfinished = folder / f"{name}.unfinished.safetensors"
-    resumed = unfinished.exists()
-    commit = _commit()  # of the code that trains, whatever is committed meanwhile
-    settings: dict[str, Any] = {
-        "epochs": epochs or r.epochs,
-        "batch_size": r.batch_size,
-        "optimizer": r.optimizer,
-        "schedule": r.schedule,
-        "seed": r.seed,
-        "checkpoint": unfinished,
-        "progress": progress,
-        **r.options,
-    }
+    resumed, commit = unfinished.exists(), _commit()  # of the code that trains, whatever is committed meanwhile
     wall, cpu = time.perf_counter(), time.process_time()
-    if isinstance(r.train, Stream):
-        samples = n or r.train.samples
-        fit_online(model, r.train.draw, samples=samples, **settings)
-    else:
-        x, y = (t[:n].to(device) for t in r.train())
-        samples = len(x)
-        model.to(device)
-        if r.prepare is not None:
-            r.prepare(model, x)
-        if settings["epochs"]:
-            fit(model, x, y, **settings)
-        if r.finish is not None:
-            model = r.finish(model.eval(), x, y)
+    run: dict[str, Any] = {"epochs": epochs or r.epochs, "checkpoint": unfinished, "progress": progress}
+    model, samples = _trained(r, origin, n, device, run)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     weights = {key: t.cpu().contiguous() for key, t in model.state_dict().items()}
     if r.half:
         weights = {key: t.half() if t.is_floating_point() else t for key, t in weights.items()}
     model.load_state_dict(weights)
-    x_test, y_test = r.test()
-    place = next(model.parameters()).device
-    correct = sum(int((predict(model, part.to(place)).cpu() == y).sum()) for part, y in _parts(x_test, y_test))
     raw = save_tensors(weights)
     about = {
         "name": name,
         "sha256": hashlib.sha256(raw).hexdigest(),
         **r.says,
+        "licence": "MIT",
         **({"start": {"name": r.start, "sha256": card(r.start, origin)["sha256"]}} if r.start is not None else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "epochs": epochs or r.epochs,
+        "epochs": run["epochs"],
         "batch_size": r.batch_size,
         "seed": r.seed,
         "training_examples": samples,
-        "accuracy": correct / len(y_test),
-        "accuracy_interval": clopper_pearson(correct, len(y_test)),
-        "test_examples": len(y_test),
+        **_tested(r, model),
         "seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
         "resumed": resumed,  # then the seconds are those since
@@ -199,11 +203,36 @@ def train(
             ["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]
         ),
     }
-    path = folder / f"{name}.safetensors"
     write(path, raw)
     write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
     unfinished.unlink(missing_ok=True)
     return path
+
+
+def _trained(r: Recipe, origin: Path | None, n: int | None, device: str, run: dict[str, Any]) -> tuple[nn.Module, int]:
+    """The network of a recipe, and how many examples it saw; ``run`` are further arguments of the loop."""
+    with torch.random.fork_rng():
+        torch.manual_seed(r.seed)
+        model = r.build() if r.start is None else load(r.start, origin)
+    run = {"batch_size": r.batch_size, "optimizer": r.optimizer, "schedule": r.schedule, "seed": r.seed, **r.options, **run}
+    if isinstance(r.train, Stream):
+        fit_online(model, r.train.draw, samples=n or r.train.samples, **run)
+        return model, n or r.train.samples
+    x, y = (t[:n].to(device) for t in r.train())
+    model.to(device)
+    if r.prepare is not None:
+        r.prepare(model, x)
+    if run["epochs"]:
+        fit(model, x, y, **run)
+    return (model if r.finish is None else r.finish(model.eval(), x, y)), len(x)
+
+
+def _tested(r: Recipe, model: nn.Module) -> dict[str, Any]:
+    """How often the network is right on the test set of its recipe."""
+    x, y = r.test()
+    place = next(model.parameters()).device
+    correct, n = sum(int((predict(model, part.to(place)).cpu() == labels).sum()) for part, labels in _parts(x, y)), len(y)
+    return {"accuracy": correct / n, "accuracy_interval": clopper_pearson(correct, n), "test_examples": n}
 
 
 def _parts(x: Tensor, y: Tensor) -> Iterable[tuple[Tensor, Tensor]]:

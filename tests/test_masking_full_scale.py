@@ -63,6 +63,9 @@ def test_a_slice_runs_end_to_end_and_goes_on_where_it_was_broken_off(small, tmp_
     torch.manual_seed(0)
     again = full_scale.transfer(tmp_path, sources=("resnet18", "vgg"), targets=("mask_50",), **options)
     assert again == found
+    (tmp_path / "transfer.sqlite").unlink()
+    again = full_scale.transfer(tmp_path, sources=("resnet18", "vgg"), targets=("mask_50",), **options)
+    assert again == found, "the table of version 0.2 is taken over"
     with pytest.raises(ValueError, match="is of a run with"):
         full_scale.transfer(tmp_path, **(options | {"images": 41}))
 

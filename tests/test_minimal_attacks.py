@@ -64,7 +64,7 @@ def test_the_pruned_pair_is_the_best_of_all_pairs(data, n, values, sign, tied):
     shape = (n, values)
     alpha, beta = (random.integers(-2, 3, shape).astype(float) if tied else random.normal(size=shape) for _ in range(2))
     free = random.uniform(size=shape) < data.draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
-    first, second, found = minimal._best_pair(*map(torch.tensor, (alpha, beta, free)), sign)
+    first, second, found = minimal.best_pair(*map(torch.tensor, (alpha, beta, free)), sign)
     for row in range(n):
         value, pair = saliency(alpha[row], beta[row], free[row], sign)
         assert found[row] == (pair is not None)
@@ -79,7 +79,7 @@ def test_many_values_where_next_to_nothing_is_pruned():
     """On a falling staircase no value is beaten in both, so that all are paired."""
     alpha = torch.linspace(1, 2, 40, dtype=torch.float64)[None]
     beta = alpha.flip(1) ** 2
-    first, second, found = minimal._best_pair(alpha, -beta, torch.ones_like(alpha, dtype=torch.bool), 1.0)
+    first, second, found = minimal.best_pair(alpha, -beta, torch.ones_like(alpha, dtype=torch.bool), 1.0)
     assert (int(first), int(second)) == saliency(alpha[0].numpy(), -beta[0].numpy(), [True] * 40, 1.0)[1]
     assert found
 

@@ -21,10 +21,12 @@ def package(module):
 
 
 def public(module):
-    """Name -> object: what ``__all__`` lists, else the functions and classes that a module defines."""
+    """Name -> object: what ``__all__`` lists, else the functions and classes that a module defines, or imports ``as`` such."""
     m = importlib.import_module(f"{package(module)}.{module}")
     own = {n: o for n, o in vars(m).items() if inspect.isfunction(o) or inspect.isclass(o)}
-    names = getattr(m, "__all__", None) or [n for n, o in own.items() if o.__module__ == m.__name__ and n[0] != "_"]
+    again = set(re.findall(r"^from \.\w+ import (\w+) as \1$", inspect.getsource(m), re.M))
+    defined = [n for n, o in own.items() if n in again or (o.__module__ == m.__name__ and n[0] != "_")]
+    names = getattr(m, "__all__", None) or defined
     return {name: getattr(m, name) for name in names}
 
 

@@ -232,7 +232,7 @@ def test_the_build_of_a_network_is_a_function_or_a_partial_of_one(monkeypatch):
 def test_the_real_claims_reach_the_real_attacks(monkeypatch):
     (pgd,) = (c for c in CLAIMS if c.id == "start_here.pgd")
     before = digest.code_version(pgd.measure)
-    changed(monkeypatch, "advlab.attacks.steps", "_project")
+    changed(monkeypatch, "advlab.attacks.steps", "project")
     assert digest.code_version(pgd.measure) != before
     (clean,) = (c for c in CLAIMS if c.id == "start_here.clean")
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from advlab import evaluate, stability, verification
+from advlab import evaluate, verification
 from labbook import results
 from labbook.relu_stability import claims, paper, plain_claims, tables
 
@@ -103,7 +103,7 @@ def test_times_and_shares_hang_together():
         seconds = results.get(f"relu_stability.{key}_seconds")
         column = seconds.series["seconds"]
         assert column == sorted(column)
-        assert seconds.n == proof.n - proof.series["counterexample"][stability.verifier.STAGES.index("prediction")]
+        assert seconds.n == proof.n - proof.series["counterexample"][verification.verifier.STAGES.index("prediction")]
         unknown = sum(proof.series["unknown"])
         assert math.isinf(column[-1]) == (unknown > 0)
 

@@ -316,6 +316,14 @@ def test_the_command_verifies_and_goes_on(tmp_path, capsys):
     assert "2 images: 100.00% proved robust" in capsys.readouterr().out
     assert main([*line, "--images", "4", "--workers", "2"]) == 0
     assert len(verification.Store(store)) == 4
+    known = dict(verification.Store(store).records)
+    old = "\n".join(json.dumps({"key": key, **record}) for key, record in known.items())
+    store.rename(tmp_path / "later")
+    store.with_suffix(".jsonl").write_text(old)
+    assert main([*line, "--images", "4"]) == 0
+    assert dict(verification.Store(store).records) == known, (
+        "lines of an earlier version are taken over, and nothing is verified"
+    )
     for bad in ("much", "1/0"):
         with pytest.raises(SystemExit):
             main(["verify", "mnist_adversarial", "--eps", bad])

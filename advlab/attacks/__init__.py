@@ -1,12 +1,7 @@
-"""Gradient attacks on pixels in [0, 1], one contract for all.
+"""Gradient attacks on pixels in [0, 1], one contract for all: ``attack(model, x, y, *, eps, ...) -> x_adv``.
 
-Every attack is a function ``attack(model, x, y, *, eps, ...) -> x_adv`` with the same shape, dtype and device as ``x``
-(n, ...). ``x_adv`` lies in [0, 1] and in the ball of radius ``eps`` around ``x`` (to rounding, 1e-6). ``eps=0`` returns
-``x``. ``y`` (n,) are the true labels; ``targets`` (n,), where taken, are labels to reach instead of any wrong one. No
-argument is changed, the model keeps its mode, gradients are taken with respect to the input only. The model maps (n, ...)
-to logits (n, k) and must be in eval mode. Bad input raises TypeError or ValueError (:mod:`advlab.checks`).
-
-No guarantee: an attack finds errors, it never shows that there are none.
+No argument is changed, and gradients are taken with respect to the input only. No guarantee: an attack finds errors, it never
+shows that there are none.
 """
 
 from .black_box import hop_skip_jump, square

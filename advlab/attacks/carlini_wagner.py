@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from .losses import margin_loss
-from .steps import _Adam, _begin, _by_pixel, _gradient, _per_example
+from .contract import attack
+from .losses import Goal
+from .steps import Adam, by_pixel, input_gradient, per_example
 
 
 def _to_box(w: Tensor) -> Tensor:
-    """The point of [0, 1] that the free variable w of Carlini and Wagner stands for."""
+    """The point of [0, 1] that the free variable w (n, ...) stands for: x = (tanh w + 1) / 2, with no bound to keep."""
     return (torch.tanh(w) + 1) / 2
 
 
 def _from_box(x: Tensor) -> Tensor:
-    """The free variable near x, drawn in by 1 % so that black and white pixels can move."""
+    """The free variable near x (n, ...), drawn in by 1 %: at 0 and 1 it is infinite, and dx / dw = 2 x (1 - x) is 0."""
     return torch.atanh((2 * x - 1) * 0.99)
 
 
+# 9 parameters: the goal in three functions, and what the paper's search has. Most of its lines are words and their example.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def minimal_l2(
@@ -61,7 +63,7 @@ def minimal_l2(
     if not len(x) or eps == 0:
         return x
     w = _from_box(x)
-    adam = _Adam(w, learning_rate)
+    adam = Adam(w, learning_rate)
     best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     c = torch.full_like(best_norm, initial_c)
     low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
@@ -75,7 +77,7 @@ def minimal_l2(
                 raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
             squared = (x_adv - x).flatten(1).square().sum(1)
             extra = gap.relu() if penalty is None else gap.relu() + penalty(x_adv)
-            gradient = _gradient(squared + c * extra, at)
+            gradient = input_gradient(squared + c * extra, at)
             hit = gap.detach() < 0 if accept is None else accept(x_adv.detach())
             distance = squared.detach().sqrt()
             found |= hit
@@ -87,8 +89,8 @@ def minimal_l2(
     return best
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+# 10 parameters, as of minimal_l2. Every attack writes the contract's out, for help() and editors: so they look alike.
+@attack
 def cw_l2(
     model: nn.Module,
     x: Tensor,
@@ -102,30 +104,32 @@ def cw_l2(
     initial_c: float = 1.0,
     targets: Tensor | None = None,
 ) -> Tensor:
-    """The L2 attack of Carlini and Wagner (2017, section V-A): :func:`minimal_l2` on the margin of the logits.
+    """Carlini and Wagner in L2: :func:`minimal_l2` on the margin of the logits. Returns ``x`` where it finds nothing.
 
-    ``confidence`` is kappa, the margin by which the wrong class must lead. Returns ``x`` where nothing within ``eps`` (L2)
-    was found. No guarantee.
+    Parameters
+    ----------
+    confidence : kappa, the margin by which the wrong class must lead, 0 or more
+    search_steps, initial_c : of the binary search over c for each example, and where it begins
+    steps, learning_rate : of Adam, for each c
 
+    References
+    ----------
+    Carlini and Wagner (2017), section V-A, and equation 7 for the margin.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> x_adv = cw_l2(nn.Identity().eval(), x, y, confidence=0.2, search_steps=6)
     >>> round((x_adv - x).norm().item(), 2), round(0.7 / math.sqrt(2), 2)  # a margin of 0.5, and the confidence, to overcome
     (0.5, 0.49)
     """
-    x, y, targets = _begin(model, x, y, eps, targets)
-    return minimal_l2(
-        lambda x_adv: confidence - margin_loss(model(x_adv), y, targets),
-        x,
-        eps=eps,
-        search_steps=search_steps,
-        steps=steps,
-        learning_rate=learning_rate,
-        initial_c=initial_c,
-    )
+    goal = Goal(y, targets, confidence)
+    search = {"search_steps": search_steps, "steps": steps, "learning_rate": learning_rate, "initial_c": initial_c}
+    return minimal_l2(lambda x_adv: goal.gap(model(x_adv)), x, eps=eps, **search)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+# 12 parameters: the contract's, and what the paper's search has. A page of documentation, and the loop in one piece.
+@attack
 def cw_linf(
     model: nn.Module,
     x: Tensor,
@@ -141,33 +145,40 @@ def cw_linf(
     shrink: float = 0.9,
     targets: Tensor | None = None,
 ) -> Tensor:
-    """The linf attack of Carlini and Wagner (2017, section VI-C): the largest change is pressed under a falling threshold.
+    """Carlini and Wagner in linf: the largest change is pressed under a falling threshold tau, each example's own.
 
-    Adam on ``sum relu(|x_adv - x| - tau) + c relu(confidence - margin)``. Each example has a tau of its own, which
-    starts at 1 and falls to ``shrink`` times the largest change as soon as the goal is met with no change above tau. After
-    ``patience`` steps without that, c is doubled; an example leaves the batch when c passes ``largest_c``, or after
-    ``steps`` steps. Returns the point of the smallest largest change; ``x`` where none within ``eps`` (linf) was found.
-    No guarantee.
+    Adam on ``sum relu(|x_adv - x| - tau) + c relu(confidence - margin)``, with tau at 1 first. Returns the point of the
+    smallest largest change; ``x`` where none within ``eps`` was found.
 
+    Parameters
+    ----------
+    confidence : the margin by which the wrong class must lead, 0 or more
+    steps, learning_rate : of Adam, in all
+    patience : steps without a success under tau after which c is doubled
+    initial_c, largest_c : where c begins, and where an example leaves the batch
+    shrink : what tau falls to at a success, times the largest change, in (0, 1)
+
+    References
+    ----------
+    Carlini and Wagner (2017), section VI-C.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> round((cw_linf(nn.Identity().eval(), x, y) - x).abs().max().item(), 2)  # both move by half of their difference
     0.25
     """
-    x, y, targets = _begin(model, x, y, eps, targets)
-    if not len(x) or eps == 0:
-        return x
     best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
-    index = torch.arange(len(x), device=x.device)
-    w, base = _from_box(x), x
-    adam = _Adam(w, learning_rate)
+    goal, index, w = Goal(y, targets, confidence), torch.arange(len(x), device=x.device), _from_box(x)
+    adam = Adam(w, learning_rate)
     tau, c, waited = torch.ones_like(best_norm), torch.full_like(best_norm, initial_c), torch.zeros_like(best_norm)
     for _ in range(steps):
         at = w.requires_grad_()
         x_adv = _to_box(at)
-        gap = confidence - margin_loss(model(x_adv), y, targets)
-        change = (x_adv - base).abs()
-        over = (change - _per_example(tau, change)).relu().flatten(1).sum(1)
-        gradient = _gradient(over + c * gap.relu(), at)
+        gap = goal.gap(model(x_adv))
+        change = (x_adv - x).abs()
+        over = (change - per_example(tau, change)).relu().flatten(1).sum(1)
+        gradient = input_gradient(over + c * gap.relu(), at)
         largest, hit = change.detach().flatten(1).amax(1), gap.detach() < 0
         better = hit & (largest < best_norm[index]) & (largest <= eps)
         best[index[better]], best_norm[index[better]] = x_adv.detach()[better], largest[better]
@@ -178,17 +189,16 @@ def cw_linf(
         c = torch.where(late, 2 * c, c)
         w = adam.move(w.detach(), gradient)
         stay = c <= largest_c
+        if not stay.any():
+            break
         if not stay.all():
-            if not stay.any():
-                break
             adam.keep(stay)
-            w, base, y, index, tau, c, waited = (t[stay] for t in (w, base, y, index, tau, c, waited))
-            targets = None if targets is None else targets[stay]
+            goal, (w, x, index, tau, c, waited) = goal[stay], (t[stay] for t in (w, x, index, tau, c, waited))
     return best
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+# 11 parameters: the contract's, and what the paper's search has. A page of documentation, and the rounds in one piece.
+@attack
 def cw_l0(
     model: nn.Module,
     x: Tensor,
@@ -203,62 +213,73 @@ def cw_l0(
     drop: float = 0.3,
     targets: Tensor | None = None,
 ) -> Tensor:
-    """The L0 attack of Carlini and Wagner (2017, section VI-B): the pixels that matter least are given back, in rounds.
+    """Carlini and Wagner in L0: the pixels that matter least are given back, in rounds.
 
     Each round attacks in L2 with the pixels that may still change, starting where the last one ended. If it succeeds, the
     share ``drop`` of them with the least ``|gradient| |change|`` goes back to the original; if it fails, c is doubled, the
     last set is taken up again and half as many are dropped (before the first success it only goes on). An example leaves
-    the batch when it cannot give back a single one. A pixel is a position, with all its channels.
-    Returns the image that changes the fewest pixels; ``x`` where none of at most ``eps`` pixels was found. No guarantee.
+    the batch when it cannot give back a single one. ``eps`` counts pixels: positions, with all their channels.
 
+    Parameters
+    ----------
+    confidence : the margin by which the wrong class must lead, 0 or more
+    rounds, drop : at the most, and the share of pixels that the first gives back, in (0, 1)
+    steps, learning_rate, initial_c : of Adam in each round, and where c begins
+
+    References
+    ----------
+    Carlini and Wagner (2017), section VI-B.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3, 0.1, 0.1]]), torch.tensor([0])
     >>> int((cw_l0(nn.Identity().eval(), x, y) != x).sum())  # one value is enough
     1
     """
-    x, y, targets = _begin(model, x, y, eps, targets)
-    if not len(x) or eps == 0:
-        return x
     best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
-    index, base, w = torch.arange(len(x), device=x.device), x, _from_box(x)
-    free = torch.ones_like(_by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
-    good, good_w, worth = free, w, _by_pixel(x)  # of the last success
+    goal, index, w = Goal(y, targets, confidence), torch.arange(len(x), device=x.device), _from_box(x)
+    free = torch.ones_like(by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
+    good, good_w, worth = free, w, by_pixel(x)  # of the last success
     share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm.clone()
     for _ in range(rounds):
-        mask, adam = free.view(len(w), 1, *w.shape[2:]) if w.ndim > 2 else free, _Adam(w, learning_rate)
-        near, near_w, near_x = torch.full_like(share, math.inf), w, base.clone()
-        for _ in range(steps):
-            at = w.requires_grad_()
-            x_adv = torch.where(mask, _to_box(at), base)
-            gap = confidence - margin_loss(model(x_adv), y, targets)
-            squared = (x_adv - base).flatten(1).square().sum(1)
-            gradient = _gradient(squared + c * gap.relu(), at)
-            w = w.detach()
-            nearer = (gap.detach() < 0) & (squared.detach() < near)
-            near = torch.where(nearer, squared.detach(), near)
-            near_w = torch.where(_per_example(nearer, w), w, near_w)
-            near_x = torch.where(_per_example(nearer, w), x_adv.detach(), near_x)
-            w = adam.move(w, gradient)
-        found = near.isfinite()
+        near_x, near_w, found, w = _l2_round(model, goal, x, w, free, c, steps, learning_rate)
         at = near_x.clone().requires_grad_()
-        slope = _gradient(margin_loss(model(at), y, targets), at)
-        change = _by_pixel(near_x - base)
-        pixels = change.gt(0).sum(1).to(best_norm)
+        slope = input_gradient(goal.margin(model(at)), at)
+        pixels = by_pixel(near_x - x).gt(0).sum(1).to(best_norm)
         better = found & (pixels < best_norm[index]) & (pixels <= eps)
         best[index[better]], best_norm[index[better]] = near_x[better], pixels[better]
         ever, stay = number.isfinite() | found, found | (number > 1)
         good = torch.where(found[:, None], free, good)
-        good_w = torch.where(_per_example(found, w), near_w, torch.where(_per_example(ever, w), good_w, w))
-        worth = torch.where(found[:, None], _by_pixel(slope * (near_x - base)), worth)
+        w = good_w = torch.where(per_example(found, w), near_w, torch.where(per_example(ever, w), good_w, w))
+        worth = torch.where(found[:, None], by_pixel(slope * (near_x - x)), worth)
         share, c = torch.where(found | ~ever, share, share / 2), torch.where(found, c, 2 * c)
         number = torch.where(ever, (share * good.sum(1)).floor().clamp_min(1), math.inf)
         rank = worth.masked_fill(~good, math.inf).argsort(1).argsort(1)
         free = good & (rank >= torch.where(ever, number, 0)[:, None])
-        w = good_w
         stay &= free.any(1)
-        if not stay.all():
-            if not stay.any():
-                break
-            w, base, y, index, free, good, good_w = (t[stay] for t in (w, base, y, index, free, good, good_w))
-            worth, share, c, number = worth[stay], share[stay], c[stay], number[stay]
-            targets = None if targets is None else targets[stay]
+        if not stay.any():
+            break
+        goal, (x, index, w, free, good, good_w) = goal[stay], (t[stay] for t in (x, index, w, free, good, good_w))
+        worth, share, c, number = (t[stay] for t in (worth, share, c, number))
     return best
+
+
+def _l2_round(
+    model: nn.Module, goal: Goal, x: Tensor, w: Tensor, free: Tensor, c: Tensor, steps: int, learning_rate: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Adam on ``|x_adv - x|^2 + c relu(gap)`` over the ``free`` pixels: the nearest success, its w, if there is one; last w."""
+    mask, adam = free.view(len(w), 1, *w.shape[2:]) if w.ndim > 2 else free, Adam(w, learning_rate)
+    near, near_w, near_x = torch.full_like(c, math.inf), w, x.clone()
+    for _ in range(steps):
+        at = w.requires_grad_()
+        x_adv = torch.where(mask, _to_box(at), x)
+        gap = goal.gap(model(x_adv))
+        squared = (x_adv - x).flatten(1).square().sum(1)
+        gradient = input_gradient(squared + c * gap.relu(), at)
+        w = w.detach()
+        nearer = (gap.detach() < 0) & (squared.detach() < near)
+        near = torch.where(nearer, squared.detach(), near)
+        near_w = torch.where(per_example(nearer, w), w, near_w)
+        near_x = torch.where(per_example(nearer, w), x_adv.detach(), near_x)
+        w = adam.move(w, gradient)
+    return near_x, near_w, near.isfinite(), w

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor, nn
 
-from .losses import Loss, _hit, _loss
-from .steps import _begin, _gradient, _per_example, _project, _random_start, _stepper, _unit
+from .contract import attack
+from .losses import Goal, Loss, loss_function
+from .steps import input_gradient, per_example, project, random_point, steepest_step
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@attack
 def fgsm(
     model: nn.Module,
     x: Tensor,
@@ -21,25 +23,33 @@ def fgsm(
     loss: str | Loss = "ce",
     targets: Tensor | None = None,
 ) -> Tensor:
-    """One gradient step of length ``eps`` (Goodfellow et al. 2015): x + eps sign(gradient), clipped to [0, 1].
+    """One gradient step of length ``eps``: x + eps sign(gradient), clipped to [0, 1].
 
-    ``norm="l2"`` steps along the normalised gradient. A larger ``eps`` can do less harm: the step is taken blindly.
-    No guarantee.
+    It is taken blindly, so that a larger ``eps`` can do less harm.
 
+    Parameters
+    ----------
+    norm : "linf", or "l2" for a step along the normalised gradient
+    loss : what to make large, a name in ``LOSSES`` or a function
+
+    References
+    ----------
+    Goodfellow et al. (2015), section 4.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> fgsm(nn.Identity().eval(), x, y, eps=0.2)  # a network whose logits are its two inputs
     tensor([[0.6000, 0.5000]])
     """
-    x, y, targets = _begin(model, x, y, eps, targets, norm)
-    if not len(x) or eps == 0:
-        return x
     at = x.clone().requires_grad_()
-    gradient = _gradient(_loss(loss)(model(at), y, targets), at)
-    return _project(x + eps * (gradient.sign() if norm == "linf" else _unit(gradient)), x, eps, norm)
+    gradient = input_gradient(loss_function(loss)(model(at), y, targets), at)
+    return steepest_step(x, eps, norm)(x, gradient, eps)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+# 15 parameters: what papers on PGD vary, by its usual names; each attack writes the contract's out, for help() and editors.
+# Over 60 lines: most are these names and what they mean.
+@attack
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -58,98 +68,109 @@ def pgd(
     active_set: bool = True,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Projected gradient ascent on the loss inside the ball (Madry et al. 2018), ``norm`` "linf" or "l2".
+    """Projected gradient ascent on the loss inside the ball: an adversarial iterate of each example, else the last one.
 
-    Steps of ``step_size`` (default 2.5 eps / steps) along the gradient's sign, or the normalised gradient. Runs
-    ``restarts`` times from random points; ``start`` (n, ...) is where the first run begins instead, such as the result
-    for a smaller ``eps``. ``momentum`` accumulates L1-normalised gradients with that decay (Dong et al. 2018).
+    More restarts, and a warm ``start``, never leave the defender better off.
 
-    An example that meets the goal at any iterate is returned so; the others at their last iterate. With ``active_set``
-    an example that meets the goal is finished and leaves the batch, so that the return is its first adversarial iterate;
-    without it every step runs, and the last iterate is returned where it is adversarial too.
-    More restarts, and a warm ``start``, never leave the defender better off. No guarantee otherwise.
+    Parameters
+    ----------
+    steps, step_size : 1 or more, and their length (2.5 eps / steps), along the gradient's sign or the normalised gradient
+    norm : "linf" or "l2"
+    loss : what to make large, a name in ``LOSSES`` or a function
+    random_start, restarts : whether to begin at uniform points of the ball, and how often, 1 or more
+    start : (n, ...), where the first run begins instead, such as the result for a smaller ``eps``
+    momentum : decay with which L1-normalised gradients are accumulated (Dong et al. 2018, equation 6), or None
+    active_set : an example leaves the batch at its first adversarial iterate; else every step runs, and the last of them counts
+    generator : source of the random points
 
+    References
+    ----------
+    Madry et al. (2018), section 2.1.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> net = nn.Identity().eval()  # its logits are the two inputs, so that they must meet: eps = 0.25
     >>> [int(net(pgd(net, x, y, eps=eps)).argmax()) for eps in (0.24, 0.26)]
     [0, 1]
     """
-    x, y, targets = _begin(model, x, y, eps, targets, norm)
-    objective = _loss(loss)
-    if steps < 1 or restarts < 1:
-        raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
+    step_size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
+    ascent, goal = Ascent(eps, norm, loss_function(loss), steps, step_size, momentum, active_set), Goal(y, targets)
+    if restarts < 1:
+        raise ValueError(f"restarts is {restarts}; it must be at least 1")
     if start is not None and start.shape != x.shape:
         raise ValueError(f"start has the shape {tuple(start.shape)}, x {tuple(x.shape)}; they must be equal")
-    if not len(x) or eps == 0:
-        return x
-    length = 2.5 * eps / steps if step_size is None else step_size
-    result = x.clone()
-    todo = torch.arange(len(x), device=x.device)  # examples not yet broken
+    result, todo = x.clone(), torch.arange(len(x), device=x.device)  # todo: examples not yet broken
     for restart in range(restarts):
         if restart == 0 and start is not None:
-            begin = _project(start.detach().to(x), x, eps, norm)
+            begin = project(start.detach().to(x), x, eps, norm)
         else:
-            begin = _random_start(x[todo], eps, norm, generator) if random_start else x[todo].clone()
-        goals = None if targets is None else targets[todo]
-        final, broken = _ascend(
-            model, x[todo], y[todo], goals, begin, objective, eps, length, norm, steps, momentum, active_set
-        )
-        result[todo] = final
+            begin = random_point(x[todo], eps, norm, generator) if random_start else x[todo]
+        result[todo], broken = _ascend(model, x[todo], goal[todo], begin, ascent)
         todo = todo[~broken]
         if not len(todo):
             break
     return result
 
 
-def _ascend(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    targets: Tensor | None,
-    x_adv: Tensor,
-    objective: Loss,
-    eps: float,
-    length: float,
-    norm: str,
-    steps: int,
-    momentum: float | None,
-    active_set: bool,
-) -> tuple[Tensor, Tensor]:
-    """One run of PGD: the points to return, (n, ...), and which met the goal, (n,) bool."""
+@dataclass(frozen=True)
+class Ascent:
+    """How PGD climbs. Raises ValueError for fewer ``steps`` than 1."""
+
+    eps: float
+    norm: str
+    loss: Loss
+    steps: int
+    step_size: float
+    momentum: float | None
+    active_set: bool
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+
+
+# Plainly, without momentum and the bookkeeping of examples that are finished:
+#     for _ in range(steps):
+#         x_adv = project(x_adv + step_size * gradient(x_adv).sign(), x, eps, "linf")
+# and of each example the first x_adv that meets the goal, or the last.
+def _ascend(model: nn.Module, x: Tensor, goal: Goal, x_adv: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    """One run from ``x_adv`` (n, ...): the points to return, (n, ...), and which met the goal, (n,) bool."""
     result = x_adv.clone()
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     index = torch.arange(len(x), device=x.device)  # rows of the batch that are still worked on
-    step = _stepper(x, eps, norm)
-    velocity = torch.zeros_like(x) if momentum is not None else None
-    for _ in range(steps):
-        at = x_adv.requires_grad_()
+    step = steepest_step(x, ascent.eps, ascent.norm)
+    velocity = torch.zeros_like(x)
+    for _ in range(ascent.steps):
+        at = x_adv.detach().requires_grad_()
         logits = model(at)
-        hit = _hit(logits.detach(), y, targets)
-        gradient = _gradient(objective(logits, y, targets), at)
-        x_adv = x_adv.detach()
+        hit = goal.met(logits.detach())
+        gradient = input_gradient(ascent.loss(logits, goal.y, goal.targets), at)
+        x_adv = at.detach()
         if hit.any():
             result[index[hit]] = x_adv[hit]
             broken[index[hit]] = True
-            if active_set:
-                if hit.all():
-                    return result, broken
-                stay = ~hit
-                x, y, x_adv, gradient, index = x[stay], y[stay], x_adv[stay], gradient[stay], index[stay]
-                targets = None if targets is None else targets[stay]
-                velocity = None if velocity is None else velocity[stay]
-                step = _stepper(x, eps, norm)
-        if momentum is not None and velocity is not None:
+        if ascent.active_set and hit.all():
+            return result, broken
+        if ascent.active_set and hit.any():
+            stay = ~hit
+            x, goal, x_adv, index = x[stay], goal[stay], x_adv[stay], index[stay]
+            gradient, velocity = gradient[stay], velocity[stay]
+            step = steepest_step(x, ascent.eps, ascent.norm)
+        if ascent.momentum is not None:
             mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
-            gradient = velocity = momentum * velocity + gradient / _per_example(mean, x)
-        x_adv = step(x_adv, gradient, length)
+            gradient = velocity = ascent.momentum * velocity + gradient / per_example(mean, x)
+        x_adv = step(x_adv, gradient, ascent.step_size)
     with torch.no_grad():
-        hit = _hit(model(x_adv), y, targets)
+        hit = goal.met(model(x_adv))
     take = hit | ~broken[index]
     result[index[take]] = x_adv[take]
     broken[index] |= hit
     return result, broken
 
 
+# 9 parameters: the contract's, and what the paper has.
+@attack
 def bim(
     model: nn.Module,
     x: Tensor,
@@ -162,27 +183,30 @@ def bim(
     targets: Tensor | None = None,
     active_set: bool = True,
 ) -> Tensor:
-    """The basic iterative method (Kurakin et al. 2017): :func:`pgd` in the linf ball from ``x``, with steps of eps / steps.
+    """The basic iterative method: :func:`pgd` in the linf ball, from ``x`` itself.
 
+    Parameters
+    ----------
+    steps, step_size : 1 or more, and their length (eps / steps)
+    loss, active_set : as in :func:`pgd`
+
+    References
+    ----------
+    Kurakin et al. (2017), section 2.2.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> bim(nn.Identity().eval(), x, y, eps=0.2, steps=4)  # no random start: steps of 0.05, straight to the corner
     tensor([[0.6000, 0.5000]])
     """
-    length = eps / max(steps, 1) if step_size is None else step_size
-    return pgd(
-        model,
-        x,
-        y,
-        eps=eps,
-        steps=steps,
-        step_size=length,
-        loss=loss,
-        targets=targets,
-        random_start=False,
-        active_set=active_set,
-    )
+    step_size = eps / max(steps, 1) if step_size is None else step_size
+    ascent = Ascent(eps, "linf", loss_function(loss), steps, step_size, None, active_set)
+    return _ascend(model, x, Goal(y, targets), x, ascent)[0]
 
 
+# 9 parameters: the contract's, and what the paper has.
+@attack
 def mi_fgsm(
     model: nn.Module,
     x: Tensor,
@@ -195,22 +219,23 @@ def mi_fgsm(
     targets: Tensor | None = None,
     active_set: bool = False,
 ) -> Tensor:
-    """Momentum iterative FGSM (Dong et al. 2018): made for transfer, so every step runs unless ``active_set``.
+    """Momentum iterative FGSM: :func:`bim` with momentum, made for transfer, so that every step runs unless ``active_set``.
 
+    Parameters
+    ----------
+    steps : 1 or more, of length eps / steps
+    decay : of the gradients of earlier steps, in [0, 1]
+    loss, active_set : as in :func:`pgd`
+
+    References
+    ----------
+    Dong et al. (2018), algorithm 1.
+
+    Examples
+    --------
     >>> x, y = torch.tensor([[0.8, 0.3]]), torch.tensor([0])
     >>> mi_fgsm(nn.Identity().eval(), x, y, eps=0.2, targets=1 - y)
     tensor([[0.6000, 0.5000]])
     """
-    return pgd(
-        model,
-        x,
-        y,
-        eps=eps,
-        steps=steps,
-        step_size=eps / max(steps, 1),
-        loss=loss,
-        targets=targets,
-        random_start=False,
-        momentum=decay,
-        active_set=active_set,
-    )
+    ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / max(steps, 1), decay, active_set)
+    return _ascend(model, x, Goal(y, targets), x, ascent)[0]

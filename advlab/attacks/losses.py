@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -61,7 +62,8 @@ def dlr_loss(logits: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor
 LOSSES: dict[str, Loss] = {"ce": ce_loss, "margin": margin_loss, "dlr": dlr_loss}
 
 
-def _loss(loss: str | Loss) -> Loss:
+def loss_function(loss: str | Loss) -> Loss:
+    """The loss of that name; a function as it is. Raises ValueError for a name that is not in :data:`LOSSES`."""
     if callable(loss):
         return loss
     if loss not in LOSSES:
@@ -69,7 +71,26 @@ def _loss(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
-def _hit(logits: Tensor, y: Tensor, targets: Tensor | None) -> Tensor:
-    """Where the attack's goal is met, (n,) bool."""
-    guess = logits.argmax(1)
-    return guess != y if targets is None else guess == targets
+@dataclass(frozen=True)
+class Goal:
+    """What an attack is to reach: any class but ``y`` (n,), or ``targets`` (n,). ``goal[rows]`` is that of some examples."""
+
+    y: Tensor
+    targets: Tensor | None
+    confidence: float = 0.0
+
+    def __getitem__(self, rows: Tensor) -> Goal:
+        return Goal(self.y[rows], None if self.targets is None else self.targets[rows], self.confidence)
+
+    def met(self, logits: Tensor) -> Tensor:
+        """Where logits (n, k) meet the goal, (n,) bool."""
+        guess = logits.argmax(1)
+        return guess != self.y if self.targets is None else guess == self.targets
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """The :func:`margin_loss` of logits (n, k), (n,): above 0 where the goal is met."""
+        return margin_loss(logits, self.y, self.targets)
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """What the margin still lacks to ``confidence``, (n,): below 0 where it has more."""
+        return self.confidence - self.margin(logits)

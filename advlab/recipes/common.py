@@ -60,16 +60,18 @@ class Recipe:
     finish: Callable[[nn.Module, Tensor, Tensor], nn.Module] | None = None  #: network, training inputs, labels -> network
 
 
-def _mnist_without_validation() -> tuple[Tensor, Tensor]:
+def mnist_without_validation() -> tuple[Tensor, Tensor]:
+    """Training images 5,000 to 59,999, (n, 1, 28, 28), and their labels, (n,)."""
     x, y = data.mnist("train")
     return x[5000:], y[5000:]
 
 
-def _cifar10_without_validation() -> tuple[Tensor, Tensor]:
+def cifar10_without_validation() -> tuple[Tensor, Tensor]:
+    """Training images 5,000 to 49,999, (n, 3, 32, 32), and their labels, (n,)."""
     x, y = data.cifar10("train", full=True)
     return x[5000:], y[5000:]
 
 
-def _rise_and_fall(step: int, steps: int) -> float:
+def rise_and_fall(step: int, steps: int) -> float:
     """A straight line from 0 to 1 over the first fifth of the steps, and one back to 0."""
     return min(step / (0.2 * steps), (1 - step / steps) / 0.8)

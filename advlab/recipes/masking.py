@@ -13,7 +13,7 @@ from torch import nn
 from .. import data, models
 from ..masking import coordinate_resnet, dropout_resnet, masked_resnet, narrow_resnet, single_step, trades_loss, trades_pairs
 from ..training import cross_entropy, flip_and_shift, in_bfloat16
-from .common import Recipe, _cifar10_without_validation, _rise_and_fall
+from .common import Recipe, cifar10_without_validation, rise_and_fall
 
 _FLIP_AND_SHIFT = functools.partial(flip_and_shift, pixels=4)
 
@@ -33,19 +33,18 @@ def _mask_recipe(
     size = "" if width in (None, 64) else f"width {width}, not 64; "
     return Recipe(
         build=build,
-        train=_cifar10_without_validation,
+        train=cifar10_without_validation,
         test=functools.partial(data.cifar10, "test", full=True),
         epochs=epochs,
         batch_size=128,
         optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=_rise_and_fall,
+        schedule=rise_and_fall,
         seed=seed,
         says={
             "paper": f"Luo et al. (2018), {says}; {size}{epochs} epochs, not 350",
             "data": "CIFAR-10: training images from 5,000 on, mirrored and shifted by up to 4 pixels; tested on all 10,000",
             "optimizer": f"SGD, learning rate 0 to 0.1 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, {loss_says}; matrix "
             "products in bfloat16; the last epoch is kept; stored in half precision",
-            "licence": "MIT",
         },
         options={"transform": functools.partial(in_bfloat16, transform), "loss": functools.partial(in_bfloat16, loss)},
         half=True,
@@ -88,6 +87,9 @@ def _arms() -> dict[str, Recipe]:
     return made
 
 
+_RESNET18 = functools.partial(models.resnet, 18, 16)
+
+
 def _masked(drop: float, stages: str = "shallow", **options: Any) -> Callable[[], nn.Module]:
     return functools.partial(masked_resnet, 18, 16, drop, stages, **options)
 
@@ -111,13 +113,10 @@ def _full_scale() -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = {
-    "cifar_resnet18": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks"),
-    "cifar_resnet18_b": _mask_recipe(functools.partial(models.resnet, 18, 16), "no masks; another seed", 1),
+    "cifar_resnet18": _mask_recipe(_RESNET18, "no masks"),
+    "cifar_resnet18_b": _mask_recipe(_RESNET18, "no masks; another seed", 1),
     "cifar_densenet": _mask_recipe(
-        functools.partial(models.densenet, 22, 12),
-        "DenseNet with L = 22 and k = 12, not 121; no masks",
-        epochs=4,
-        width=None,
+        functools.partial(models.densenet, 22, 12), "DenseNet with L = 22 and k = 12, not 121; no masks", epochs=4, width=None
     ),
     "cifar_mask_50": _mask_recipe(_masked(0.5), "0.5-Shallow"),
     "cifar_mask_50_b": _mask_recipe(_masked(0.5), "0.5-Shallow; other masks and another seed", 1),
@@ -127,12 +126,10 @@ RECIPES: dict[str, Recipe] = {
     "cifar_mask_50_shared": _mask_recipe(_masked(0.5, kind="shared"), "0.5-Shallow, the same mask for all channels"),
     "cifar_mask_50_channel": _mask_recipe(_masked(0.5, kind="channel"), "0.5-Shallow, whole channels; our control"),
     "cifar_mask_50_narrow": _mask_recipe(functools.partial(narrow_resnet, 18, 16, 0.5), "0.5-Shallow DC: narrow, no masks"),
-    "cifar_adversarial": _mask_recipe(
-        functools.partial(models.resnet, 18, 16), "beside it: adversarial training, Wong et al. (2020)", **_ADVERSARIAL
-    ),
+    "cifar_adversarial": _mask_recipe(_RESNET18, "beside it: adversarial training, Wong et al. (2020)", **_ADVERSARIAL),
     "cifar_mask_50_adversarial": _mask_recipe(_masked(0.5), "0.5-Shallow, with adversarial training; ours", **_ADVERSARIAL),
     "cifar_trades": _mask_recipe(
-        functools.partial(models.resnet, 18, 16),
+        _RESNET18,
         "beside it: TRADES, Zhang et al. (2019)",
         epochs=6,
         transform=functools.partial(trades_pairs, eps=_EIGHT),

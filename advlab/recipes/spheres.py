@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,13 @@ def _spheres(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _sphere_recipe(
-    build: Callable[[], nn.Module], train: Split | Stream, says: str, *, epochs: int, batch_size: int, **others: Any
+    build: Callable[[], nn.Module],
+    train: Split | Stream,
+    says: str,
+    epochs: int,
+    batch_size: int,
+    more: str = "",
+    **others: Any,
 ) -> Recipe:
     return Recipe(
         build=build,
@@ -31,9 +38,8 @@ def _sphere_recipe(
         optimizer=lambda weights: torch.optim.Adam(weights, lr=1e-4, fused=True),
         says={
             "paper": "Gilmer et al. (2018), sections 3 and 4",
-            "data": f"{says}; tested on 200,000 other points, both spheres",
+            "data": f"{says} points of two spheres, d = 500{more}; tested on 200,000 other points, both spheres",
             "optimizer": "Adam, learning rate 0.0001, single precision, sigmoid cross entropy; stored in half precision",
-            "licence": "MIT",
         },
         options={"loss": binary_cross_entropy},
         half=True,
@@ -41,7 +47,8 @@ def _sphere_recipe(
     )
 
 
-_FRESH = functools.partial(concentric_spheres, d=500)
+_MILLION = ", in a million updates, as in the paper; seed "
+_FRESH = Stream(functools.partial(concentric_spheres, d=500), 50_000_000)
 
 
 def _fall_at_the_end(step: int, steps: int) -> float:
@@ -52,42 +59,30 @@ def _fall_at_the_end(step: int, steps: int) -> float:
 RECIPES: dict[str, Recipe] = {
     "sphere_relu": _sphere_recipe(
         models.sphere_relu,
-        Stream(_FRESH, 30_000_000),
-        "30 million fresh points of two spheres, d = 500; the rate falls to 0 over the last 5 million",
+        replace(_FRESH, samples=30_000_000),
+        "30 million fresh",
         epochs=30,
         batch_size=1000,
+        more="; the rate falls to 0 over the last 5 million",
         schedule=_fall_at_the_end,
     ),
     **{
         f"sphere_relu_million_{seed}": _sphere_recipe(
             models.sphere_relu,
-            Stream(_FRESH, 50_000_000),
-            f"50 million fresh points of two spheres, d = 500, in a million updates, as in the paper; seed {seed}",
-            epochs=100,
-            batch_size=50,
+            _FRESH,
+            "50 million fresh",
+            100,
+            50,
+            f", in a million updates, as in the paper; seed {seed}",
             seed=seed,
         )
         for seed in range(3)
     },
-    "sphere_quadratic": _sphere_recipe(
-        models.sphere_quadratic,
-        Stream(_FRESH, 50_000_000),
-        "50 million fresh points of two spheres, d = 500",
-        epochs=50,
-        batch_size=250,
-    ),
+    "sphere_quadratic": _sphere_recipe(models.sphere_quadratic, _FRESH, "50 million fresh", 50, 250),
     "sphere_quadratic_1m": _sphere_recipe(
-        models.sphere_quadratic,
-        functools.partial(_spheres, 1_000_000, seed=1),
-        "a fixed set of 1 million points of two spheres, d = 500",
-        epochs=2,
-        batch_size=250,
+        models.sphere_quadratic, functools.partial(_spheres, 1_000_000, seed=1), "a fixed set of 1 million", 2, 250
     ),
     "sphere_quadratic_100k": _sphere_recipe(
-        models.sphere_quadratic,
-        functools.partial(_spheres, 100_000, seed=1),
-        "a fixed set of 100 thousand points of two spheres, d = 500",
-        epochs=2,
-        batch_size=250,
+        models.sphere_quadratic, functools.partial(_spheres, 100_000, seed=1), "a fixed set of 100 thousand", 2, 250
     ),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import data, models
 from ..attacks import pgd
 from ..training import flip_and_shift, smoothed_cross_entropy
-from .common import Recipe, _mnist_without_validation, _rise_and_fall
+from .common import Recipe, mnist_without_validation, rise_and_fall
 
 
 def _pgd_examples(model: nn.Module, x: Tensor, y: Tensor, done: float) -> Tensor:
@@ -18,10 +18,11 @@ def _pgd_examples(model: nn.Module, x: Tensor, y: Tensor, done: float) -> Tensor
     return pgd(model, x, y, eps=0.3 * min(1.0, 0.1 + 3 * done), steps=5, active_set=False)
 
 
+# Each is the record of one training, written out.
 RECIPES: dict[str, Recipe] = {
     "mnist_cnn7": Recipe(
         build=models.mnist_cnn7,
-        train=_mnist_without_validation,
+        train=mnist_without_validation,
         test=data.mnist,
         epochs=50,
         batch_size=128,
@@ -31,22 +32,20 @@ RECIPES: dict[str, Recipe] = {
             "paper": "Xu, Evans and Qi (2018), Table 1; network and training of Carlini and Wagner (2017)",
             "data": "MNIST: training images 5,000 to 59,999; tested on all 10,000 test images",
             "optimizer": "SGD, learning rate 0.01 / (1 + 1e-6 step), momentum 0.9 (Nesterov), dropout 0.5, cross entropy",
-            "licence": "MIT",
         },
     ),
     "mnist_adversarial": Recipe(
         build=models.stability_cnn,
-        train=_mnist_without_validation,
+        train=mnist_without_validation,
         test=data.mnist,
         epochs=3,
         batch_size=250,
         optimizer=lambda weights: torch.optim.Adam(weights, lr=3e-3, fused=True),
-        schedule=_rise_and_fall,
+        schedule=rise_and_fall,
         says={
             "paper": "adversarial training as in Xu, Evans and Qi (2018), Figure 4, after Madry et al. (2018); smaller network",
             "data": "MNIST: training images 5,000 to 59,999, attacked by PGD-5 within linf 0.3; tested on 10,000 clean images",
             "optimizer": "Adam, learning rate 0 to 0.003 to 0, cross entropy of the attacked images",
-            "licence": "MIT",
         },
         options={"transform": _pgd_examples},
     ),
@@ -57,13 +56,12 @@ RECIPES: dict[str, Recipe] = {
         epochs=14,
         batch_size=250,
         optimizer=lambda weights: torch.optim.SGD(weights, lr=0.4, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        schedule=_rise_and_fall,
+        schedule=rise_and_fall,
         says={
             "paper": "in the place of the DenseNet of Xu, Evans and Qi (2018), Table 1; the network follows Jordan (2024)",
             "data": "CIFAR-10: all 50,000 training images, mirrored and shifted by up to 2 pixels; tested on all 10,000",
             "optimizer": "SGD, learning rate 0 to 0.4 to 0, momentum 0.9 (Nesterov), weight decay 0.0005, "
             "cross entropy with labels smoothed by 0.1; stored in half precision",
-            "licence": "MIT",
         },
         options={"loss": smoothed_cross_entropy, "transform": flip_and_shift},
         half=True,

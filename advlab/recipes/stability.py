@@ -12,17 +12,17 @@ from .. import data, models
 from ..attacks import pgd
 from ..stability.losses import pgd_pairs, stability_loss
 from ..stability.pruning import prune_relus, prune_small_weights
-from .common import Recipe, _cifar10_without_validation, _mnist_without_validation
+from .common import Recipe, cifar10_without_validation, mnist_without_validation
 
 
-def _stability_recipe(
+def stability_recipe(
     dataset: str, eps: float, step_size: float, epochs: int, says: str, *, l1: float = 0.0, rs: float = 0.0
 ) -> Recipe:
     """A row of Xiao et al. (2019): adversarial training, with or without L1 and the RS loss."""
     mnist = dataset == "MNIST"
     return Recipe(
         build=models.stability_cnn if mnist else functools.partial(models.stability_cnn, 3, 32),
-        train=_mnist_without_validation if mnist else _cifar10_without_validation,
+        train=mnist_without_validation if mnist else cifar10_without_validation,
         test=data.mnist if mnist else functools.partial(data.cifar10, "test", full=True),
         epochs=epochs,
         batch_size=64 if mnist else 128,
@@ -32,7 +32,6 @@ def _stability_recipe(
             "data": f"{dataset}: training images from 5,000 on, attacked by PGD-8; tested on 10,000",
             "optimizer": f"Adam, learning rate 0.0001, cross entropy of the attacked images, L1 weight {l1:g}, "
             f"RS weight {rs:g} (mean over positions, naive bounds)",
-            "licence": "MIT",
         },
         options={
             "transform": functools.partial(pgd_pairs, eps=eps, step_size=step_size),
@@ -55,7 +54,7 @@ def _prune(model: nn.Module, x: Tensor, y: Tensor, *, eps: float, step_size: flo
 
 def _pruned_recipe(dataset: str, start: str, eps: float, step_size: float, says: str) -> Recipe:
     """Both prunings of a network that is trained already."""
-    base = _stability_recipe(dataset, eps, step_size, 0, says)
+    base = stability_recipe(dataset, eps, step_size, 0, says)
     mnist = dataset == "MNIST"
     return replace(
         base,
@@ -68,20 +67,18 @@ def _pruned_recipe(dataset: str, start: str, eps: float, step_size: float, says:
 
 
 def _small_weights_recipe(start: str, eps: float, step_size: float, says: str) -> Recipe:
-    base = _stability_recipe("MNIST", eps, step_size, 0, says)
+    base = stability_recipe("MNIST", eps, step_size, 0, says)
     return replace(
         base, says=base.says | {"optimizer": "no training: weights below 0.001 removed"}, start=start, finish=_small_weights
     )
 
 
 RECIPES: dict[str, Recipe] = {
-    "mnist_01_adversarial": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only"),
-    "mnist_01_l1": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1", l1=2e-5),
-    "mnist_01_rs": _stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1 + RS loss", l1=2e-5, rs=8e-4),
+    "mnist_01_adversarial": stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only"),
+    "mnist_01_l1": stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1", l1=2e-5),
+    "mnist_01_rs": stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, + L1 + RS loss", l1=2e-5, rs=8e-4),
     "mnist_01_narrow": replace(
-        _stability_recipe(
-            "MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only; our control: as narrow as + RS ends up"
-        ),
+        stability_recipe("MNIST", 0.1, 0.03, 77, "linf 0.1, adversarial training only; our control: as narrow as + RS ends up"),
         build=models.narrow_stability_cnn,
     ),
     "mnist_01_narrow_pruned": replace(
@@ -93,15 +90,15 @@ RECIPES: dict[str, Recipe] = {
     "mnist_01_rs_pruned": _pruned_recipe(
         "MNIST", "mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"
     ),
-    "mnist_02_rs": _stability_recipe("MNIST", 0.2, 0.03, 10, "linf 0.2, + L1 + RS loss; 10 epochs, not 70", l1=2e-5, rs=8e-4),
+    "mnist_02_rs": stability_recipe("MNIST", 0.2, 0.03, 10, "linf 0.2, + L1 + RS loss; 10 epochs, not 70", l1=2e-5, rs=8e-4),
     "mnist_02_rs_pruned": _pruned_recipe("MNIST", "mnist_02_rs", 0.2, 0.03, "linf 0.2, + L1 + RS loss, pruned"),
-    "mnist_03_rs": _stability_recipe("MNIST", 0.3, 0.03, 20, "linf 0.3, + L1 + RS loss; 20 epochs, not 70", l1=2e-5, rs=8e-4),
+    "mnist_03_rs": stability_recipe("MNIST", 0.3, 0.03, 20, "linf 0.3, + L1 + RS loss; 20 epochs, not 70", l1=2e-5, rs=8e-4),
     "mnist_03_rs_pruned": _pruned_recipe("MNIST", "mnist_03_rs", 0.3, 0.03, "linf 0.3, + L1 + RS loss, pruned"),
-    "cifar_2_rs": _stability_recipe(
+    "cifar_2_rs": stability_recipe(
         "CIFAR-10", 2 / 255, 0.6 / 255, 20, "linf 2/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=1e-3
     ),
     "cifar_2_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_2_rs", 2 / 255, 0.6 / 255, "linf 2/255, + L1 + RS loss, pruned"),
-    "cifar_8_rs": _stability_recipe(
+    "cifar_8_rs": stability_recipe(
         "CIFAR-10", 8 / 255, 2 / 255, 10, "linf 8/255, + L1 + RS loss; 10 epochs, not 250", l1=1e-5, rs=2e-3
     ),
     "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),

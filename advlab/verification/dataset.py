@@ -169,7 +169,7 @@ def _check(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: dict[str, 
         raise ValueError(f"x has {len(x)} inputs and y {len(y)} labels; they must be equally many")
     rounds = normal_form(net, tuple(x.shape[1:]))  # a network or a shape that cannot be verified is named here
     if len(x):
-        check_inputs(x, eps, **options)
+        check_inputs(x, eps, *options.values())
         if not 0 <= int(y.min()) <= int(y.max()) < rounds.logits.units:
             raise ValueError(f"the labels are {int(y.min())} to {int(y.max())}; the network has {rounds.logits.units} classes")
 

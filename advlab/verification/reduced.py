@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ..attacks.steps import _Adam
+from ..attacks.steps import Adam
 from .affine import AffineLayer, NormalForm
 from .layers import Array, Index
 
@@ -256,7 +256,7 @@ def optimised(
     """
     free = [s.clone() for s in (*slopes, *(multipliers or []))]
     count = len(slopes)
-    movers = [_Adam(t, 0.2 if k < count else 0.1) for k, t in enumerate(free)]
+    movers = [Adam(t, 0.2 if k < count else 0.1) for k, t in enumerate(free)]
     best: Relaxed | None = None
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in range(steps):

@@ -1,0 +1,156 @@
+"""What is measured of a network and of an attack: answers, distances, and intervals of shares, medians and means."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import betaincinv
+from scipy.stats import binom, bootstrap
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
+    """The predicted class of each input, in bounded memory.
+
+    Parameters
+    ----------
+    model : maps (n, ...) to logits (n, k), or to one logit each, (n,), with class 1 where it is positive
+    x : (n, ...)
+    batch_size : 1 or more
+
+    Returns
+    -------
+    classes : (n,) int64
+
+    Examples
+    --------
+    >>> predict(nn.Identity().eval(), torch.tensor([[0.9, 0.1], [0.2, 0.8]])).tolist()
+    [0, 1]
+    """
+    if not len(x):
+        return torch.empty(0, dtype=torch.int64, device=x.device)
+    answers = [model(part) for part in x.split(batch_size)]
+    return torch.cat([a.argmax(1) if a.ndim == 2 else (a > 0).long() for a in answers])
+
+
+def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """An attack's seeds: the first ``n`` images of ``x`` (m, ...) that ``model`` classifies as ``y`` (m,), with their labels.
+
+    Looks at no more images than it needs, and raises ValueError if there are not ``n``.
+    """
+    rows: list[Tensor] = []
+    for start in range(0, len(x), 500):
+        if sum(map(len, rows)) >= n:
+            break
+        part = slice(start, start + 500)
+        rows.append(start + (predict(model, x[part]) == y[part]).nonzero()[:, 0])
+    right = torch.cat(rows)[:n] if rows else torch.empty(0, dtype=torch.int64)
+    if len(right) < n:
+        raise ValueError(f"the model gets {len(right)} of these {len(x)} images right; {n} were asked for")
+    return x[right], y[right]
+
+
+def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
+    """How far each example was moved.
+
+    Parameters
+    ----------
+    x_adv, x : (n, ...)
+    norm : "linf", "l2" or "l0", the number of values that changed, of all channels
+
+    Returns
+    -------
+    distances : (n,)
+
+    Raises
+    ------
+    ValueError
+        for another norm, or shapes that differ
+
+    Examples
+    --------
+    >>> x, x_adv = torch.zeros(1, 3), torch.tensor([[0.3, 0.4, 0.0]])
+    >>> [round(distances(x_adv, x, norm).item(), 4) for norm in ("linf", "l2", "l0")]
+    [0.4, 0.5, 2]
+    """
+    if x_adv.shape != x.shape:
+        raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
+    delta = (x_adv - x).flatten(1)
+    if norm == "linf":
+        return delta.abs().amax(1)
+    if norm == "l2":
+        return delta.norm(dim=1)
+    if norm == "l0":
+        return (delta != 0).sum(1)
+    raise ValueError(f"norm is {norm!r}; it must be 'linf', 'l2' or 'l0'")
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact two-sided confidence interval of a proportion.
+
+    Parameters
+    ----------
+    successes, n : 0 <= successes <= n
+    confidence : in (0, 1)
+
+    Returns
+    -------
+    low, high : in [0, 1]; (0, 1) if there was no trial
+
+    Raises
+    ------
+    ValueError
+        outside of these ranges
+
+    Guarantee
+    ---------
+    It covers the true proportion with probability at least ``confidence``, whatever that is, if the trials are independent.
+
+    References
+    ----------
+    Clopper and Pearson (1934).
+
+    Examples
+    --------
+    >>> [round(bound, 4) for bound in clopper_pearson(0, 100)]
+    [0.0, 0.0362]
+    """
+    if not 0 <= successes <= n or not 0 < confidence < 1:
+        raise ValueError(f"{successes} of {n} at confidence {confidence}: need 0 <= successes <= n and 0 < confidence < 1")
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+    return low, high
+
+
+def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The median of ``values`` (n,) and a confidence interval from order statistics, as (median, low, high).
+
+    Guarantee: the interval covers the true median with probability at least ``confidence`` for independent values of
+    any distribution, if n is at least 6 (at 95 %); it is (-inf, inf) where n is too small for that.
+    Raises ValueError for no values.
+    """
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
+    ranked = values.double().sort().values
+    n = len(ranked)
+    k = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # P(fewer than k below the median) <= tail
+    low, high = (float(ranked[k - 1]), float(ranked[n - k])) if k >= 1 else (float("-inf"), float("inf"))
+    return float(ranked.quantile(0.5)), low, high
+
+
+def mean_interval(values: Tensor, confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
+    """The mean of ``values`` (n,) and an interval by the bootstrap (percentiles of ``draws`` resamples), as (mean, low, high).
+
+    No guarantee: it covers the true mean about as often as it says only for many values, and less often if a few of them make
+    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values.
+    """
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
+    exact = values.double().numpy()
+    if len(exact) == 1:
+        return float(exact[0]), float("-inf"), float("inf")
+    options = {"n_resamples": draws, "confidence_level": confidence, "method": "percentile", "batch": 100}
+    found = bootstrap((exact,), np.mean, rng=0, **options).confidence_interval
+    return float(exact.mean()), float(found.low), float(found.high)
