@@ -1,8 +1,9 @@
 """What several test files need: a small trained network, real digits, and one thread for small batches.
 
 Each test has one mark, by where it stands and what it asks for. ``browser``: it opens Chromium. ``library``: its file, or the
-module whose examples it runs, imports nothing of the book. ``book``: all others. ``slow`` comes on top: such tests run with
-``--slow`` alone. ``-m library`` does not even collect the others.
+module whose examples it runs, imports nothing of the book, and the test does not say otherwise, as those do that take longer
+than `make quick` has. ``book``: all others. ``slow`` comes on top: such tests run with ``--slow`` alone. ``-m library`` does
+not even collect files of the others.
 
 What a run leaves in the checkout is named at its end, and where nobody edits, with ``$CI``, makes it fail. After a run that had
 notebooks in it, how long each took is printed, and noted in build/execution_times.json.
@@ -80,7 +81,8 @@ def pytest_sessionfinish(session):
 def pytest_collection_modifyitems(config, items):
     for item in items:
         chromium = any(mark == needs_chromium.mark for mark in item.iter_markers("skipif"))
-        item.add_marker("browser" if chromium else kind_of(item.path))
+        own = item.get_closest_marker("book")
+        item.add_marker("browser" if chromium else "book" if own else kind_of(item.path))
     if not config.getoption("--slow"):
         left = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=left)
@@ -114,8 +116,6 @@ def net():
 
 def pytest_terminal_summary(terminalreporter, config):
     """What the run left; and seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
-    import chores
-
     if left := config.stash.get(LEFT, []):
         terminalreporter.section("left in the checkout")
         for name in left:
@@ -126,6 +126,8 @@ def pytest_terminal_summary(terminalreporter, config):
         if path.suffix == ".ipynb":
             seconds[path.stem] += report.duration
     if seconds:
+        import chores
+
         chores.record(seconds, config.rootpath / "build" / "execution_times.json", "make test")
         terminalreporter.section("execution times of the notebooks")
         for name, s in sorted(seconds.items()):

@@ -124,13 +124,20 @@ def needed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("built", ["wheel", "wheel_of_the_sdist"])
-def test_installed_alone_in_an_empty_environment(built, source, needed, tmp_path, request):
+def test_the_sdist_makes_the_same_wheel(wheel, wheel_of_the_sdist):
+    one, other = (
+        {f.filename: (f.CRC, f.file_size) for f in zipfile.ZipFile(w).infolist()} for w in (wheel, wheel_of_the_sdist)
+    )
+    assert one == other
+    assert len(one) > 100
+
+
+def test_installed_alone_in_an_empty_environment(wheel, source, needed, tmp_path):
     """The wheel and what its metadata asks for: every module loads, and what a reader would do first runs, offline."""
     python = tmp_path / "env" / "bin" / "python"
     venv.create(tmp_path / "env", with_pip=False)
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(request.getfixturevalue(built))], check=True, capture_output=True)
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(f"{needed}\n")
 

@@ -69,6 +69,7 @@ def test_serial_verdicts_are_those_of_verify(serial):
     assert len(serial.seconds(correct=False)) == len(x)
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_executors_and_orders_change_nothing(serial, tmp_path):
     net, x, y = problem()
     with ThreadPoolExecutor(3) as threads:
@@ -219,6 +220,7 @@ verification.verify_dataset(net, x, y, float(sys.argv[2]), store=sys.argv[1], pr
 """
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_killed_four_times_the_store_is_that_of_one_run(tmp_path):
     """Kill -9 at four random moments of a run over 100 inputs."""
     net, x, y = problem(100)
@@ -260,6 +262,7 @@ if os.environ.get("ADVLAB_TEST_HOME", str(os.getpid())) != str(os.getpid()):
     dataset.verify = lambda net, x, *others, **options: os._exit(1) if x[0] > 0.99 else alive(net, x, *others, **options)
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_a_dead_worker_costs_one_input(monkeypatch):
     monkeypatch.setenv("ADVLAB_TEST_HOME", str(os.getpid()))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
@@ -276,6 +279,7 @@ def test_a_dead_worker_costs_one_input(monkeypatch):
     assert [facts(found)[i] for i in others] == [facts(expected)[i] for i in others]
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_a_cluster_that_loses_a_worker_gives_the_same_verdicts(serial, tmp_path):
     """Two worker processes under a local Dask cluster, one killed in mid-run."""
     net, x, y = problem()

@@ -132,7 +132,7 @@ def test_a_solver_that_is_absent_or_unknown_is_named(monkeypatch, tmp_path, caps
 
 def test_a_worker_without_the_solver_is_no_dead_worker(monkeypatch):
     net, x, y, eps = tiny(0)
-    monkeypatch.setattr(verification.dataset, "check_inputs", lambda *rest: None)
+    monkeypatch.setattr(verification.dataset, "check_inputs", lambda *rest, **options: None)
     monkeypatch.setitem(sys.modules, "gurobipy", None)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ImportError, match="pip install gurobipy"):
         verification.verify_dataset(net, x[None], torch.tensor([y]), eps, solver="gurobi", executor=executor, progress=False)

@@ -47,9 +47,12 @@ def least_margin(net, x, y, eps):
             rows.append(np.where(s[:, None], -z, z))
             limits.append(np.where(s, shift, -shift))
             matrix, const = s[:, None] * z, s * shift
+        signs, limit = np.concatenate(rows), np.concatenate(limits)
+        if (np.minimum(signs * ends[:, 0], signs * ends[:, 1]).sum(1) > limit + 1e-9).any():
+            continue  # one of the signs, alone, is that of no point of the box
         logits, shift = maps[-1][0] @ matrix, maps[-1][0] @ const + maps[-1][1]
         for j in set(range(len(shift))) - {y}:
-            found = linprog(logits[y] - logits[j], np.concatenate(rows), np.concatenate(limits), bounds=ends, method="highs")
+            found = linprog(logits[y] - logits[j], signs, limit, bounds=ends, method="highs")
             if found.status == 0:
                 least = min(least, found.fun + shift[y] - shift[j])
     return least

@@ -67,6 +67,7 @@ for i in range(10_000):
 """
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_two_writers_killed_again_and_again_lose_nothing(tmp_path):
     """Kill -9 at random moments. What a process was told to be on the disk is there, and a new process goes on."""
     path, chance, told = tmp_path / "store.sqlite", random.Random(0), []

@@ -43,6 +43,7 @@ def test_the_first_group_is_begun_first_and_drawn_when_its_turn_has_come():
         assert all(there <= i + 1 + lanes for i, there in begun)
 
 
+@pytest.mark.book  # takes longer than make quick has
 def test_a_group_stays_with_one_process_and_a_death_costs_one_task(tmp_path):
     mark = f"__import__('pathlib').Path({str(tmp_path / 'died')!r})"
     once = f"(lambda p: p.exists() or (p.touch(), __import__('os')._exit(1)))({mark})"
@@ -93,6 +94,7 @@ def gone(pid):
         return True
 
 
+@pytest.mark.book  # takes longer than make quick has
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_its_parent_and_the_end_is_prompt(tmp_path, how):
     (tmp_path / "run.py").write_text(SCRIPT)
