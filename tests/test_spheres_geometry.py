@@ -230,3 +230,12 @@ def test_impossible_samples_are_refused(bad):
 def test_the_outer_sphere_lies_outside():
     with pytest.raises(ValueError, match="above 1"):
         spheres.concentric_spheres(1, 5, 1.0)
+
+
+@pytest.mark.parametrize(("mu", "factor"), [(0.4, 2.13), (0.3, 1.36), (0.1, 1.04), (0.01, 1.001)])
+def test_the_mean_distance_to_a_cap_tends_to_h_phi_h_plus_density(mu, factor):
+    """Not to h, which is the distance of a typical point: the mean is larger, by these factors."""
+    h, d = -stats.norm.ppf(mu), 5_000_000
+    limit = h * stats.norm.cdf(h) + stats.norm.pdf(h)
+    assert math.sqrt(d) * spheres.optimal_distance(math.log(mu), d) == pytest.approx(limit, rel=2e-3)
+    assert limit / h == pytest.approx(factor, rel=5e-3)

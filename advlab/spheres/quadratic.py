@@ -56,17 +56,17 @@ def eigenbasis(net: SphereQuadratic) -> tuple[Tensor, Tensor]:
 
 
 def is_perfect(alphas: Any, outer_radius: float = 1.3) -> bool:
-    """Whether every alpha lies in [1 / R^2, 1]: the network is then right on every point of both spheres (section 4).
+    """Whether every alpha lies in (1 / R^2, 1]: the network is then right on every point of both spheres (section 4).
 
-    Guarantee: a certificate, in exact arithmetic on the given alphas (rounding in their computation is not covered); if
-    it is False, errors of positive measure exist. Raises ValueError for alphas that are no finite non-negative vector
-    (d,), and for an outer radius of 1 or less.
+    Guarantee: a certificate, in exact arithmetic on the given alphas (rounding in their computation is not covered). If it is
+    False there are errors; they are of measure zero only where an alpha of exactly 1 / R^2, the least of all, makes them.
+    Raises ValueError for alphas that are no finite non-negative vector (d,), and for an outer radius of 1 or less.
 
-    >>> is_perfect([0.6, 0.8, 1.0]), is_perfect([0.6, 0.8, 1.01])
-    (True, False)
+    >>> is_perfect([0.6, 0.8, 1.0]), is_perfect([0.6, 0.8, 1.01]), is_perfect([0.25, 0.8, 1.0], outer_radius=2.0)
+    (True, False, False)
     """
     spectrum = _spectrum(alphas, outer_radius)
-    return bool(spectrum.max() <= 1 and spectrum.min() >= 1 / outer_radius**2)
+    return bool(spectrum.max() <= 1 and spectrum.min() > 1 / outer_radius**2)
 
 
 def quadratic_log_error(alphas: Any, outer_radius: float = 1.3, sphere: str = "inner", method: str = "exact") -> float:
