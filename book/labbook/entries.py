@@ -1,9 +1,26 @@
-"""An entry of the manifest: a number with all that is needed to believe or repeat it."""
+"""An entry of the manifest: a number with all that is needed to believe or repeat it; and where the manifest is."""
 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def folder() -> Path:
+    """The manifest's folder: ``$ADVLAB_RESULTS``, or ``book/results`` of the nearest folder above that has one.
+
+    >>> folder().relative_to(folder().parents[1]).as_posix()
+    'book/results'
+    """
+    if told := os.environ.get("ADVLAB_RESULTS"):
+        return Path(told)
+    for start in (Path.cwd(), Path(__file__).resolve().parent):
+        for place in (start, *start.parents):
+            if (place / "book" / "results").is_dir():
+                return place / "book" / "results"
+    raise FileNotFoundError("there is no book/results here or above: run this inside a checkout of the book")
 
 
 @dataclass(frozen=True)

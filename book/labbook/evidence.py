@@ -13,6 +13,8 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
+from .entries import folder
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -38,8 +40,6 @@ def about(name: str) -> Evidence:
     >>> str(about("adversarial-mnist")).partition(" ")[2]
     '(advlab 0.1.0, 2026-11-22)'
     """
-    from .results import folder
-
     if name.startswith("verdicts/"):
         path = folder() / f"{name}.jsonl.xz"
         return _verdicts(path, path.stat().st_mtime_ns)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from .digest import build_version, code_version
-from .entries import Entry
+from .entries import Entry, folder
 from .entries import Measurement as Measurement
 from .evidence import about
 from .registry import CHAPTERS as CHAPTERS
@@ -151,21 +151,6 @@ def reworded(entry: Entry) -> Entry:
 
 
 # ---------------------------------------------------------------------------------------------- files
-
-
-def folder() -> Path:
-    """The manifest's folder: ``$ADVLAB_RESULTS``, or ``book/results`` of the nearest folder above that has one.
-
-    >>> folder().relative_to(folder().parents[1]).as_posix()
-    'book/results'
-    """
-    if told := os.environ.get("ADVLAB_RESULTS"):
-        return Path(told)
-    for start in (Path.cwd(), Path(__file__).resolve().parent):
-        for place in (start, *start.parents):
-            if (place / "book" / "results").is_dir():
-                return place / "book" / "results"
-    raise FileNotFoundError("there is no book/results here or above: run this inside a checkout of the book")
 
 
 def load(chapter: str, where: Path | None = None) -> dict[str, Entry]:
