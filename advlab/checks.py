@@ -40,6 +40,26 @@ def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "
         )
 
 
+def images(x: Tensor) -> None:
+    """Check that ``x`` holds numbers in [0, 1] as float16, 32 or 64, or bytes, which stand for x / 255: one pass over it.
+
+    Raises TypeError for another type, ValueError for a value outside or that is not finite.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is {type(x).__name__}; it must be a torch tensor: torch.as_tensor(x)")
+    if x.dtype == torch.uint8:
+        return
+    if x.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise TypeError(f"x is {x.dtype}; it must be float16, 32 or 64 in [0, 1], or uint8: x.float() of what lies there")
+    if x.numel():
+        low, high = (end.item() for end in x.detach().aminmax())
+        if not math.isfinite(low + high):
+            bad = tuple((~x.isfinite()).nonzero()[0].tolist())
+            raise ValueError(f"x is {x[bad]} at {bad}; it must hold finite numbers in [0, 1]")
+        if low < 0 or high > 1:
+            raise ValueError(f"x ranges from {low:.3g} to {high:.3g}; it must lie in [0, 1]: x / 255 of 0 to 255, x.clamp(0, 1)")
+
+
 def budget(eps: float) -> None:
     """Check a perturbation budget. Raises ValueError for one that is negative or not a number."""
     if not eps >= 0 or math.isnan(eps):

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from .. import checks
 from ..attacks import margin_loss, minimal_l2
 from .detector import joint_score
-from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth
+from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth, round_to_levels
 
 #: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
 GRADIENTS = {
@@ -55,10 +55,17 @@ def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
 def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
     """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section V-D).
 
+    Takes floats as :func:`reduce_bit_depth` does, and its ``gradient``. Raises TypeError and ValueError likewise.
+
     >>> binary_filter(torch.tensor([0.2, 0.5, 0.6]), 0.5).tolist()
     [0.0, 0.0, 1.0]
     """
-    return reduce_bit_depth(x + (0.5 - cutoff), 1, gradient=gradient)
+    if not 0 < cutoff < 1:
+        raise ValueError(f"cutoff is {cutoff}; it must lie between 0 and 1, such as 0.5")
+    checks.images(x)
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: x / 255")
+    return round_to_levels(x + (0.5 - cutoff), 1, gradient)
 
 
 def needed_margin(threshold: float, classes: int = 10) -> float:
