@@ -200,6 +200,44 @@ def test_evasion_in_linf_keeps_to_its_budget_and_grows_with_it(fitted):
         adaptive.evade_linf(net, views, detector.threshold_, x, y, eps=0.1, steps=0)
 
 
+ATTACKS = [
+    functools.partial(adaptive.evade_l2, search_steps=2, steps=3),
+    functools.partial(adaptive.evade_linf, eps=0.2, steps=3, restarts=2),
+    functools.partial(adaptive.paper_adaptive, search_steps=2, steps=3),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.func.__name__)
+def test_attacks_keep_what_they_note_where_the_images_are(attack):
+    """What is made without saying where would be on torch's default device: here that is none that can compute."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
+    x, y, views = torch.rand(9, 1, 6, 6), torch.arange(9) % 3, adaptive.with_gradient(squeezing.JOINT["mnist"], "soft")
+    made = []
+    for device in ("cpu", "meta"):
+        options = {"generator": torch.Generator().manual_seed(0)} if attack.func is adaptive.evade_linf else {}
+        with torch.device(device):
+            made.append(attack(net, views, 0.1, x, y, **options))
+    assert torch.equal(*made)
+    assert not torch.equal(made[0], x)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 250])
+def test_the_margin_is_for_as_many_classes_as_the_network_has(classes, monkeypatch):
+    """And not as many as there are labels, or ten."""
+    asked, needed = set(), adaptive.needed_margin
+    monkeypatch.setattr(adaptive, "needed_margin", lambda *given: asked.add(given) or needed(*given))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, classes)).eval()
+    x, y = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
+    views = adaptive.with_gradient(("1-bit",), "soft")
+    adaptive.evade_linf(net, views, 0.1, x, y, eps=0.1, steps=2)
+    adaptive.evade_l2(net, views, 0.1, x, y, search_steps=1, steps=2)
+    assert asked == {(0.1, classes)}
+    with pytest.raises(ValueError, match="at least 2"):
+        needed(0.1, 1)
+
+
 def test_the_papers_attack_is_caught_more_often_than_ours(fitted):
     net, detector = fitted
     x, y = examples.seeds("mnist", 8)

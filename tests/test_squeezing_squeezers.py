@@ -168,7 +168,7 @@ def test_networks_are_sorting(shape, size, dtype, levels, seed):
 
 @pytest.mark.parametrize("size", range(2, 10))
 def test_a_network_finds_the_middle_of_any_zeros_and_ones(size):
-    """By the zero-one principle, a network of minima and maxima that does so finds it of any values; half are tried at random."""
+    """By the zero-one principle, a network of minima and maxima that does so finds that of any values; thousands are tried."""
     draw = np.random.default_rng(size)
     ones = np.concatenate([np.tri(size**2 + 1, size**2, -1), (draw.random((4000, size**2)) < draw.random((4000, 1)))])
     windows = torch.from_numpy(draw.permuted(ones, axis=1)).float().view(1, -1, 1, size, size)

@@ -17,8 +17,9 @@ from torch import Generator, Tensor, nn
 
 from .. import checks
 from ..attacks import margin_loss, minimal_l2
+from ..attacks.steps import random_like
 from .detector import joint_score
-from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth, round_to_levels
+from .squeezers import SQUEEZERS, Squeezer, check_images, median_filter, non_local_means, reduce_bit_depth, round_to_levels
 
 #: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
 GRADIENTS = {
@@ -62,7 +63,7 @@ def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> 
     """
     if not 0 < cutoff < 1:
         raise ValueError(f"cutoff is {cutoff}; it must lie between 0 and 1, such as 0.5")
-    checks.images(x)
+    check_images(x)
     if not x.is_floating_point():
         raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: x / 255")
     return round_to_levels(x + (0.5 - cutoff), 1, gradient)
@@ -72,7 +73,8 @@ def needed_margin(threshold: float, classes: int = 10) -> float:
     """The margin between logits that keeps the detector silent: two softmax outputs with it differ by at most ``threshold``.
 
     With a margin m every probability but one is at most exp(-m), so that two such outputs for one class lie within
-    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive.
+    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive, and fewer than
+    2 classes.
 
     >>> m = needed_margin(0.003)
     >>> round(m, 2), round(2 * 9 * math.exp(-m), 6)
@@ -80,6 +82,8 @@ def needed_margin(threshold: float, classes: int = 10) -> float:
     """
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be positive")
+    if classes < 2:
+        raise ValueError(f"there is no margin among {classes} classes; there must be at least 2")
     return max(0.0, math.log(2 * (classes - 1) / threshold))
 
 
@@ -91,10 +95,7 @@ class _Evasion:
     ) -> None:
         self.model, self.squeezers, self.threshold = model, squeezers, threshold
         self.y, self.targets = y, targets
-        with torch.no_grad():
-            classes = 10 if not len(y) else int(y.max()) + 1
-        self.margin = needed_margin(threshold, max(classes, 10))
-        self.evades = torch.zeros(len(y), dtype=torch.bool)
+        self.evades = torch.zeros(len(y), dtype=torch.bool, device=y.device)
 
     def __call__(self, x: Tensor) -> Tensor:
         logits = torch.stack([self.model(x), *(self.model(squeezer(x)) for squeezer in self.squeezers.values())])  # (v, n, k)
@@ -106,7 +107,8 @@ class _Evasion:
         top = logits.topk(2, dim=2)
         best = top.values[:, :, :1].expand_as(logits)
         rival = best.scatter(2, top.indices[:, :, :1], top.values[:, :, 1:])  # the best other logit, for each class
-        missing = (self.margin - (logits - rival)).relu().sum(0)  # (n, k)
+        margin = needed_margin(self.threshold, logits.shape[2])
+        missing = (margin - (logits - rival)).relu().sum(0)  # (n, k)
         if self.targets is not None:
             return missing.gather(1, self.targets[:, None])[:, 0] - 1e-6
         return missing.scatter(1, self.y[:, None], math.inf).amin(1) - 1e-6
@@ -231,7 +233,7 @@ def evade_linf(
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
     result = x.detach().clone()
-    todo = torch.arange(len(x))
+    todo = torch.arange(len(x), device=x.device)
     ask = functools.partial(_Evasion, model, squeezers, threshold)
     length = 4 * eps / steps if step_size is None else step_size
     for restart in range(restarts):
@@ -240,7 +242,7 @@ def evade_linf(
         base = x[todo].detach()
         at = base if start is None else start[todo].detach()
         if restart:
-            at = base + eps * (2 * torch.rand(base.shape, generator=generator).to(base) - 1)
+            at = base + eps * (2 * random_like(base.shape, base, generator) - 1)
         goals = None if targets is None else targets[todo]
         result[todo], evaded = _descent(ask, base, at, y[todo], goals, eps=eps, steps=steps, length=length)
         todo = todo[~evaded]
@@ -260,8 +262,8 @@ def _descent(
 ) -> tuple[Tensor, Tensor]:
     """One run from ``at`` in the ball around ``base`` (n, ...): where each image ended, and whether it evades, (n,)."""
     low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
-    at, index = at.clamp(low, high), torch.arange(len(base))
-    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool)
+    at, index = at.clamp(low, high), torch.arange(len(base), device=base.device)
+    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool, device=base.device)
     for step in range(steps + 1):
         at = at.requires_grad_()
         criterion = ask(y, targets)

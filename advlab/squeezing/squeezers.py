@@ -1,7 +1,7 @@
 """Feature squeezers (Xu, Evans and Qi 2018, section III): fewer bits, local medians, non-local means.
 
 Each is a function of a batch of images in [0, 1], or of bytes, that keeps its shape, dtype and device and changes no argument.
-It refuses other types, numbers outside and what is not finite (:func:`advlab.checks.images`). Values are exact, bit for bit:
+It refuses other types, numbers outside and what is not finite (:func:`check_images`). Values are exact, bit for bit:
 those of NumPy's ``rint``, of SciPy's ``median_filter`` and of OpenCV's non-local means, which the paper's code calls.
 ``gradient`` chooses what the backward pass sees, and never changes a value, so that whoever attacks a squeezer can
 differentiate it. Wherever no gradient can be asked for (bytes, ``torch.no_grad``), ``gradient`` has no effect.
@@ -16,13 +16,32 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..attacks import bpda, straight_through
 from .denoising import bgr_of_lab, denoise, lab_of_bgr, smooth_denoise
 from .medians import ExactMedian, medians
 
 #: Sizes of non-local means beyond which its sums would leave 32 bits.
 _LARGEST = 99
+
+
+def check_images(x: Tensor) -> None:
+    """Check that ``x`` holds numbers in [0, 1] as float16, 32 or 64, or bytes, which stand for x / 255: one pass over it.
+
+    Raises TypeError for another type, ValueError for a value outside or that is not finite.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is {type(x).__name__}; it must be a torch tensor: torch.as_tensor(x)")
+    if x.dtype == torch.uint8:
+        return
+    if x.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise TypeError(f"x is {x.dtype}; it must be float16, 32 or 64 in [0, 1], or uint8: x.float() of what lies there")
+    if x.numel():
+        low, high = (end.item() for end in x.detach().aminmax())
+        if not math.isfinite(low + high):
+            bad = tuple((~x.isfinite()).nonzero()[0].tolist())
+            raise ValueError(f"x is {x[bad]} at {bad}; it must hold finite numbers in [0, 1]")
+        if low < 0 or high > 1:
+            raise ValueError(f"x ranges from {low:.3g} to {high:.3g}; it must lie in [0, 1]: x / 255, or x.clamp(0, 1)")
 
 
 def _known(gradient: str, *choices: str) -> None:
@@ -69,7 +88,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
         raise ValueError(f"bits is {bits}; it must be a whole number from 1 to 8")
     if not sharpness > 0:
         raise ValueError(f"sharpness is {sharpness}; it must be positive")
-    checks.images(x)
+    check_images(x)
     levels = 2 ** int(bits) - 1
     if x.dtype == torch.uint8:
         byte = torch.arange(256, device=x.device)
@@ -98,7 +117,7 @@ def _soft_steps(x: Tensor, levels: int, sharpness: float) -> Tensor:
     """A continuous staircase through the same values: at each rounding threshold a sigmoid, here written with tanh."""
     t = x * levels
     floor = t.detach().floor()
-    half = torch.as_tensor(sharpness / 4).tanh().item()
+    half = torch.as_tensor(sharpness / 4, device="cpu").tanh().item()
     return (floor + 0.5 + (sharpness / 2 * (t - floor - 0.5)).tanh() / (2 * half)) / levels
 
 
@@ -139,7 +158,7 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
     _known(gradient, "exact", "straight-through")
     if size != int(size) or size < 1:
         raise ValueError(f"size is {size}; it must be a whole number from 1 up")
-    checks.images(x)
+    check_images(x)
     if x.ndim != 4:
         raise ValueError(f"x has the shape {tuple(x.shape)}; the median needs images (n, c, h, w)")
     exact = partial(medians, size=int(size))
@@ -196,7 +215,7 @@ def non_local_means(
             raise ValueError(f"{name} is {size}; it must be an odd number from 1 to {_LARGEST}")
     if not 0 < strength < math.inf:
         raise ValueError(f"strength is {strength}; it must be a positive number, such as 4")
-    checks.images(x)
+    check_images(x)
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(f"x has the shape {tuple(x.shape)}; non-local means need images (n, 3, h, w) or (n, 1, h, w)")
     exact = partial(_means, search=search, patch=patch, strength=float(strength), swap=order == "rgb")
