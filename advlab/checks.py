@@ -21,7 +21,7 @@ def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "
         raise ValueError(f"x has the shape {tuple(x.shape)}; it must be a batch, (n, c, h, w) or (n, d): x.unsqueeze(0)")
     if y.shape != (len(x),):
         raise ValueError(f"{labels} has the shape {tuple(y.shape)}; {len(x)} inputs need ({len(x)},)")
-    if getattr(model, "training", False):
+    if any(part.training for part in model.modules()) if isinstance(model, nn.Module) else getattr(model, "training", False):
         raise ValueError("the model is in training mode, so that dropout and batch norm change its answers: call model.eval()")
     if not len(x):
         return
@@ -38,26 +38,6 @@ def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "
         raise ValueError(
             f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {logits.shape[1] - 1}"
         )
-
-
-def images(x: Tensor) -> None:
-    """Check that ``x`` holds numbers in [0, 1] as float16, 32 or 64, or bytes, which stand for x / 255: one pass over it.
-
-    Raises TypeError for another type, ValueError for a value outside or that is not finite.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x is {type(x).__name__}; it must be a torch tensor: torch.as_tensor(x)")
-    if x.dtype == torch.uint8:
-        return
-    if x.dtype not in (torch.float16, torch.float32, torch.float64):
-        raise TypeError(f"x is {x.dtype}; it must be float16, 32 or 64 in [0, 1], or uint8: x.float() of what lies there")
-    if x.numel():
-        low, high = (end.item() for end in x.detach().aminmax())
-        if not math.isfinite(low + high):
-            bad = tuple((~x.isfinite()).nonzero()[0].tolist())
-            raise ValueError(f"x is {x[bad]} at {bad}; it must hold finite numbers in [0, 1]")
-        if low < 0 or high > 1:
-            raise ValueError(f"x ranges from {low:.3g} to {high:.3g}; it must lie in [0, 1]: x / 255 of 0 to 255, x.clamp(0, 1)")
 
 
 def budget(eps: float) -> None:
