@@ -95,7 +95,7 @@ class _Evasion:
     ) -> None:
         self.model, self.squeezers, self.threshold = model, squeezers, threshold
         self.y, self.targets = y, targets
-        self.evades = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        self.evades = torch.zeros_like(y, dtype=torch.bool)
 
     def __call__(self, x: Tensor) -> Tensor:
         logits = torch.stack([self.model(x), *(self.model(squeezer(x)) for squeezer in self.squeezers.values())])  # (v, n, k)
@@ -263,7 +263,7 @@ def _descent(
     """One run from ``at`` in the ball around ``base`` (n, ...): where each image ended, and whether it evades, (n,)."""
     low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
     at, index = at.clamp(low, high), torch.arange(len(base), device=base.device)
-    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool, device=base.device)
+    ends, evaded = base.clone(), torch.zeros_like(index, dtype=torch.bool)
     for step in range(steps + 1):
         at = at.requires_grad_()
         criterion = ask(y, targets)

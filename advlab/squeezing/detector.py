@@ -99,7 +99,7 @@ def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str
     rows = torch.cat(logits).detach()
     if len(rows) and rows.min() >= 0 and (rows.sum(1) - 1).abs().max() < 1e-3:
         raise ValueError(
-            "the model returns probabilities (rows from 0 up that sum to 1): let it return what their softmax is of"
+            "the model returns probabilities (rows from 0 up that sum to 1): let it return logits, before its softmax"
         )
     plain, *others = (answer.softmax(1) for answer in logits)
     return torch.stack([(plain - other).abs().sum(1) for other in others], 1)
@@ -174,7 +174,7 @@ class SqueezingDetector(BaseEstimator):
     def fit(self, x_clean: Tensor, y: None = None) -> SqueezingDetector:
         """Set ``threshold_`` from clean inputs: the ceil(n (1 - false_positive_rate))-th smallest of their scores.
 
-        With fewer than 1 / false_positive_rate inputs that is the greatest of all, of which a UserWarning says what it is worth.
+        With fewer than 1 / false_positive_rate inputs that is the greatest of all, and a UserWarning says what it is worth.
 
         Parameters
         ----------
@@ -211,8 +211,8 @@ class SqueezingDetector(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            bad inputs, a model in training mode or that returns probabilities, a squeezer that is unknown or changes the shape, a
-            score of NaN
+            bad inputs, a model in training mode or with probabilities, a squeezer that is unknown or changes the shape, a score
+            of NaN
         """
         squeezers = _by_name(self.squeezers)
         if self.batch_size < 1:

@@ -161,6 +161,7 @@ def verify_dataset(
         for come in found:
             verdicts |= _kept(book, keys, come)
             bar.update(len(verdicts) - bar.n)
+            bar.set_postfix(collections.Counter(v.status for v in verdicts.values()))
     return Verdicts(tuple(verdicts[i] for i in range(len(x))))
 
 
