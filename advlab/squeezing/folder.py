@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,7 @@ def _digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _tasks(folder: Path, paths: list[Path], labels: list[int | None] | list[int], run: list) -> list[Task]:
+def _tasks(folder: Path, paths: list[Path], labels: Sequence[int | None], run: list) -> list[Task]:
     """The first half for the threshold, the others to be tested and attacked."""
     tasks = []
     for i, (path, label) in enumerate(zip(paths, labels, strict=True)):
