@@ -193,15 +193,12 @@ def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     labels = folders.labels(args.images, paths, count, args.classes, args.labels)
     if labels is None:
         raise ValueError(f"{args.images} has no subfolders that say what its images are: give --labels FILE")
-    read = []
-    for path, label in zip(paths, labels, strict=True):
-        try:
-            read.append((folders.read(path, shape[1], shape[0]), label))
-        except ValueError as e:
-            print(f"left out: {e}", file=sys.stderr)
-    if not read:
+    x, places, errors = folders.read_all(paths, shape[1], shape[0])
+    for error in errors:
+        print(error, file=sys.stderr)
+    if not places:
         raise ValueError(f"{args.images} holds no image that can be read")
-    return net, torch.stack([pixels for pixels, _ in read]).float() / 255, torch.tensor([label for _, label in read])
+    return net, x, torch.tensor([labels[k] for k in places])
 
 
 def _zoo(args: argparse.Namespace) -> int:

@@ -121,6 +121,18 @@ def read(path: Path, size: int, channels: int = 3) -> Tensor:
         raise ValueError(f"{path} cannot be read as an image ({e})") from e
 
 
+def read_all(paths: Sequence[Path], size: int, channels: int = 3) -> tuple[Tensor, list[int], list[str]]:
+    """What :func:`read` makes of those that can be read, (m, channels, size, size) in [0, 1]; which they are; the errors."""
+    pixels, places, errors = [torch.empty(0, channels, size, size, dtype=torch.uint8)], [], []
+    for k, path in enumerate(paths):
+        try:
+            pixels.append(read(path, size, channels)[None])
+            places.append(k)
+        except ValueError as e:
+            errors.append(f"left out: {e}")
+    return torch.cat(pixels).float() / 255, places, errors
+
+
 def _prepared(picture: Image.Image, size: int, mode: str) -> Tensor:
     sixteen = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
     if picture.mode[0] in "IF" and (not sixteen or "transparency" in picture.info):

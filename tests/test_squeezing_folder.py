@@ -143,10 +143,11 @@ def test_a_run_that_was_killed_goes_on(images, tmp_path, monkeypatch):
 
 def test_no_more_than_a_batch_is_in_memory(images, monkeypatch):
     held = []
-    stack = torch.stack
-    monkeypatch.setattr(folder.torch, "stack", lambda parts, *a: held.append(len(parts)) or stack(parts, *a))
+    read = folders.read_all
+    monkeypatch.setattr(folders, "read_all", lambda paths, *a: held.append(len(paths)) or read(paths, *a))
     folder.report(network(), images, 14, batch_size=5, progress=False)
     assert max(held) <= 5
+    assert sum(held) == 48
 
 
 def test_the_command_runs_on_a_network_of_the_readers_own(images, tmp_path, monkeypatch, capsys):

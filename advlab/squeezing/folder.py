@@ -132,17 +132,9 @@ def _tasks(folder: Path, paths: list[Path], labels: Sequence[int | None], run: l
 
 def _measured(detector: SqueezingDetector, tasks: list[Task], size: int, eps: float, notes: list[str]) -> dict[str, Record]:
     """Answer and score of each image, and of what FGSM makes of those that are right; what cannot be read goes to the notes."""
-    pixels, read = [], []
-    for task in tasks:
-        try:
-            pixels.append(folders.read(task.path, size))
-            read.append(task)
-        except ValueError as e:
-            notes.append(f"left out: {e}")
-    if not read:
-        return {}
-    model = detector.model
-    x = torch.stack(pixels).to(_device(model)).float() / 255
+    x, places, errors = folders.read_all([task.path for task in tasks], size)
+    notes.extend(errors)
+    read, model, x = [tasks[k] for k in places], detector.model, x.to(_device(detector.model))
     answers, scores = predict(model, x), detector.score_samples(x)
     found = {
         task.key: {"answer": answer, "score": score}
