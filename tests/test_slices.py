@@ -153,7 +153,7 @@ def changed(id, **changes):
         ("start_here.autoattack", "share", {"value": 0.125}, {"value": 0.625}),
         ("adversarial_spheres.relu_sampled_inner", "share", {"value": 0.0}, {"value": 3.0}),
         ("start_here.ddn", "mean", {"value": 1.4}, {"value": 3.4}),
-        ("adversarial_spheres.cap_2", "whole", {"n": None}, {"n": None, "value": 1.2533}),
+        ("adversarial_spheres.cap_2", "whole", {"n": None}, {"n": None, "value": 1.3711}),
         ("adversarial_spheres.online_exact_inner", "whole", {"n": None}, {"n": None, "value": -500.0}),
         ("relu_stability.rs_unstable", "level", {"value": 60.0}, {"value": 160.0}),
         ("relu_stability.sweep_plain", "time", {"value": 50.0}, {"value": -0.1}),
