@@ -84,10 +84,7 @@ class _Evasion:
     ) -> None:
         self.model, self.squeezers, self.threshold = model, squeezers, threshold
         self.y, self.targets = y, targets
-        with torch.no_grad():
-            classes = 10 if not len(y) else int(y.max()) + 1
-        self.margin = needed_margin(threshold, max(classes, 10))
-        self.evades = torch.zeros(len(y), dtype=torch.bool)
+        self.evades = torch.zeros_like(y, dtype=torch.bool)
 
     def __call__(self, x: Tensor) -> Tensor:
         logits = torch.stack([self.model(x), *(self.model(squeezer(x)) for squeezer in self.squeezers.values())])  # (v, n, k)
@@ -99,7 +96,8 @@ class _Evasion:
         top = logits.topk(2, dim=2)
         best = top.values[:, :, :1].expand_as(logits)
         rival = best.scatter(2, top.indices[:, :, :1], top.values[:, :, 1:])  # the best other logit, for each class
-        missing = (self.margin - (logits - rival)).relu().sum(0)  # (n, k)
+        margin = needed_margin(self.threshold, logits.shape[2])
+        missing = (margin - (logits - rival)).relu().sum(0)  # (n, k)
         if self.targets is not None:
             return missing.gather(1, self.targets[:, None])[:, 0] - 1e-6
         return missing.scatter(1, self.y[:, None], math.inf).amin(1) - 1e-6
@@ -224,7 +222,7 @@ def evade_linf(
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
     result = x.detach().clone()
-    todo = torch.arange(len(x))
+    todo = torch.arange(len(x), device=x.device)
     ask = functools.partial(_Evasion, model, squeezers, threshold)
     length = 4 * eps / steps if step_size is None else step_size
     for restart in range(restarts):
@@ -253,8 +251,8 @@ def _descent(
 ) -> tuple[Tensor, Tensor]:
     """One run from ``at`` in the ball around ``base`` (n, ...): where each image ended, and whether it evades, (n,)."""
     low, high = (base - eps).clamp(0, 1), (base + eps).clamp(0, 1)
-    at, index = at.clamp(low, high), torch.arange(len(base))
-    ends, evaded = base.clone(), torch.zeros(len(base), dtype=torch.bool)
+    at, index = at.clamp(low, high), torch.arange(len(base), device=base.device)
+    ends, evaded = base.clone(), torch.zeros_like(index, dtype=torch.bool)
     for step in range(steps + 1):
         at = at.requires_grad_()
         criterion = ask(y, targets)
