@@ -19,7 +19,6 @@ from .. import checks
 from ..attacks import minimal_l2
 from ..attacks.losses import Goal
 from ..attacks.steps import Adam, input_gradient
-from .detector import joint_score
 from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth
 
 #: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
@@ -160,6 +159,7 @@ def evade_l2(
     He et al. (2017); Carlini and Wagner (2017)
     Examples
     --------
+    >>> from advlab.squeezing import joint_score
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_l2(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
@@ -213,6 +213,7 @@ def evade_linf(
     He et al. (2017); Athalye et al. (2018)
     Examples
     --------
+    >>> from advlab.squeezing import joint_score
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "soft")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = evade_linf(net, squeezers, 0.5, x, y, eps=0.2)
@@ -314,6 +315,7 @@ def paper_adaptive(
     Xu et al. (2018), section 5-D; He et al. (2017)
     Examples
     --------
+    >>> from advlab.squeezing import joint_score
     >>> net, squeezers = nn.Flatten().eval(), with_gradient(("median 2x2",), "none")
     >>> x, y = torch.tensor([[[[0.9, 0.6], [0.6, 0.6]]]]), torch.tensor([0])
     >>> x_adv = paper_adaptive(net, squeezers, 0.5, x, y, search_steps=3, steps=50)
