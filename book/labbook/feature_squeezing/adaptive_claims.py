@@ -1,4 +1,4 @@
-"""Claims of chapter 2 on attacks that know the detector.
+"""Claims of chapter 2 on our attacks that know the detector.
 
 Rates are shares of the same first seeds; every image is rounded to 8 bits before the detector is asked.
 """
@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advlab import attacks, evaluate
 from advlab.data import eight_bits
 from advlab.squeezing import adaptive
-from advlab.squeezing.detector import SqueezingDetector, joint_score
-from advlab.squeezing.squeezers import JOINT, Squeezer, median_filter
+from advlab.squeezing.detector import SqueezingDetector
+from advlab.squeezing.squeezers import JOINT, median_filter
 
 from ..results import Measurement, claim
 from ..stats import curve, pooled, share
 from . import examples
 from .measuring import NAMES, halves, network
 
-ADAPTIVE = "Xu et al. (2018), section 5-D"
+SECTION = "Xu et al. (2018), section 5-D"
 
 
 @functools.cache
@@ -63,7 +62,7 @@ _BUDGET = {
     "mnist": {"learning_rate": 0.03},
     "cifar10": {"learning_rate": 0.01, "initial_c": 10.0, "search_steps": 4, "steps": 50},
 }
-_TRIAL = {"search_steps": 2, "steps": 20}  # of a slice
+TRIAL = {"search_steps": 2, "steps": 20}  #: of a slice
 
 
 @functools.cache
@@ -73,51 +72,16 @@ def run(dataset: str, kind: str, goal: str, n: int) -> Run:
     x, y = examples.seeds(dataset, n)
     targets = None if goal == "any" else examples.targets(model, x, y, f"attack {goal}")
     squeezers = adaptive.with_gradient(JOINT[dataset], kind)
-    budget = _BUDGET[dataset] | (_TRIAL if n < 12 else {})
+    budget = _BUDGET[dataset] | (TRIAL if n < 12 else {})
     x_adv = adaptive.evade_l2(model, squeezers, at, x, y, targets=targets, **cast(dict[str, Any], budget))
     return Run(dataset, x, y, x_adv, targets, at)
-
-
-#: For each of the authors' nine values of c we take 500 gradients, where they take 5,000.
-GRADIENTS_FOR_EACH_C = 500
-
-
-@functools.cache
-def authors(
-    goal: str, n: int, *, at: float | None = None, gradient: str = "none", greatest: bool = False, **settings: float
-) -> Run:
-    """The authors' attack on digits with their settings but for the number of gradients, and but for what is given.
-
-    ``at`` is the threshold, ``gradient`` a key of :data:`adaptive.GRADIENTS`; ``greatest`` has the greatest score in the
-    penalty, as the detector, where the authors have the sum of both.
-    """
-    model, at = network("mnist"), level("mnist", None if n >= 12 else n) if at is None else at
-    x, y = examples.seeds("mnist", n)
-    targets = None if goal == "any" else examples.targets(model, x, y, f"attack {goal}")
-    squeezers = adaptive.with_gradient(JOINT["mnist"], gradient)
-    budget = {"steps": GRADIENTS_FOR_EACH_C} | settings | (_TRIAL if n < 12 else {})
-    views = {"the worst": _worst(model, squeezers)} if greatest else squeezers
-    x_adv = adaptive.paper_adaptive(model, views, at, x, y, targets=targets, **cast(dict[str, Any], budget))
-    return Run("mnist", x, y, x_adv, targets, at)
-
-
-def _worst(model: nn.Module, squeezers: Mapping[str, Squeezer]) -> Squeezer:
-    """The squeezer of the greatest score, for each image: a penalty on it alone is one on the greatest."""
-
-    def squeeze(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            scores = torch.stack([joint_score(model, x, [squeezer]) for squeezer in squeezers.values()])  # (k, n)
-        views = torch.stack([squeezer(x) for squeezer in squeezers.values()])  # (k, n, c, h, w)
-        return views[scores.argmax(0), torch.arange(len(x))]
-
-    return squeeze
 
 
 #: Budgets in L2 at which the curves of evasion are read.
 L2_BUDGETS = {"mnist": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0], "cifar10": [0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0]}
 
 
-def _evasion(made: Run) -> Measurement:
+def evasion(made: Run) -> Measurement:
     """The share that evades at any distance; the series is the curve against the budget in L2."""
     budgets = L2_BUDGETS[made.dataset]
     return replace(share(made.evades), series=curve({"budget": budgets}, "evades", [made.within(b) for b in budgets]))
@@ -128,7 +92,7 @@ _KINDS = {
     "straight-through": "straight-through bits",
     "identity": "the identity through every squeezer",
 }
-_GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
+GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
 _RUNS = [
     ("mnist", "soft", "any", 100),
     ("mnist", "soft", "next", 20),
@@ -141,7 +105,7 @@ _RUNS = [
 def _adaptive_claim(dataset: str, kind: str, goal: str, seeds: int) -> None:
     @claim(
         f"feature_squeezing.evades_{dataset}_{kind.replace('-', '_')}_{goal.lower()}",
-        f"{NAMES[dataset]}, ours, a margin on all views, {_KINDS[kind]}, {_GOALS[goal]}: share that evades, any distance",
+        f"{NAMES[dataset]}, ours, a margin on all views, {_KINDS[kind]}, {GOALS[goal]}: share that evades, any distance",
         digits=0,
         note="Wrong, and below the threshold, after rounding to 8 bits. "
         f"{500 if dataset == 'mnist' else 200} gradients an image.",
@@ -149,47 +113,11 @@ def _adaptive_claim(dataset: str, kind: str, goal: str, seeds: int) -> None:
         networks=[examples.NETWORKS[dataset]],
     )
     def measure(n: int = seeds) -> Measurement:
-        return _evasion(run(dataset, kind, goal, n))
+        return evasion(run(dataset, kind, goal, n))
 
 
 for _run in _RUNS:
     _adaptive_claim(*_run)
-
-
-def _authors_claims(goal: str, success: float, distance: float) -> None:
-    @claim(
-        f"feature_squeezing.evades_mnist_paper_{goal.lower()}",
-        f"MNIST, the authors' adaptive attack, {_GOALS[goal]}: share that evades, any distance",
-        paper=success,
-        where=ADAPTIVE,
-        digits=0,
-        note="Wrong, and below the threshold, after rounding to 8 bits. The settings of the authors' code, but for "
-        f"{GRADIENTS_FOR_EACH_C} gradients for each of the nine values of c, where they take 5,000.",
-        tier="laptop",
-        networks=["mnist_cnn7"],
-    )
-    def evades(n: int = 100) -> Measurement:
-        return _evasion(authors(goal, n))
-
-    @claim(
-        f"feature_squeezing.distance_paper_{goal.lower()}",
-        f"MNIST, the authors' adaptive attack, {_GOALS[goal]}: mean L2 of the images that evade",
-        unit="",
-        paper=distance,
-        where=ADAPTIVE,
-        digits=2,
-        note="As the row of its rate.",
-        tier="laptop",
-        networks=["mnist_cnn7"],
-    )
-    def mean_distance(n: int = 100) -> Measurement:
-        made = authors(goal, n)
-        return pooled(made.l2 * made.evades, made.evades, generator=torch.Generator().manual_seed(0))
-
-
-_authors_claims("any", 0.68, 2.80)
-_authors_claims("next", 0.44, 4.14)
-_authors_claims("LL", 0.24, 4.67)
 
 
 @claim(
@@ -206,24 +134,6 @@ def evasion_distance_mnist(n: int = 100) -> Measurement:
     median, low, high = evaluate.median_interval(torch.where(made.evades, made.l2, torch.inf))
     return Measurement(median, n, (low, high))
 
-
-def _clipped(eps: float, printed: float) -> None:
-    @claim(
-        f"feature_squeezing.clipped_{round(10 * eps)}",
-        f"MNIST, the authors' adaptive attack, untargeted, clipped afterwards to linf {eps}: share that evades",
-        paper=printed,
-        where="Xu et al. (2018), Figure 7",
-        digits=0,
-        note="Clipped after the attack, as in the authors' code; compare the attack that keeps to the budget throughout.",
-        tier="laptop",
-        networks=["mnist_cnn7"],
-    )
-    def measure(n: int = 100) -> Measurement:
-        return share(authors("any", n).clipped(eps))
-
-
-_clipped(0.3, 0.01)
-_clipped(0.5, 0.06)
 
 #: Budgets of the attacks that keep to them, in linf.
 LINF_BUDGETS = {"mnist": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "cifar10": [k / 255 for k in (1, 2, 4, 8)]}
@@ -306,7 +216,7 @@ CUTOFFS = (0.4, 0.5, 0.6)
     "feature_squeezing.random_cutoff_mnist",
     "MNIST, the one-bit cutoff drawn anew at each look: share of looks that are evaded",
     paper=0.465,
-    where=ADAPTIVE,
+    where=SECTION,
     digits=1,
     note="The cutoff is normal, mean 0.5, deviation 0.0625; the attack asks for a margin at cutoffs 0.4, 0.5 and 0.6 and "
     "through the median. Twenty looks an image. The paper's number is its own ensemble attack, untargeted.",
