@@ -128,7 +128,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
     just outside of the ball.
     References
     ----------
-    Ours; the bit is that of Xu et al. (2018), section III-A
+    Ours; the bit is that of Xu et al. (2018), section 3-A
     """
     start = time.process_time()
     rows, const = (torch.from_numpy(part) for part in class_margins(int(y), 10))
