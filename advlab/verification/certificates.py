@@ -141,7 +141,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
     and its lead does not, or where the only errors are at ends that rounding put just outside of the ball.
     References
     ----------
-    Ours; the bit is that of Xu et al. (2018), section III-A
+    Ours; the bit is that of Xu et al. (2018), section 3-A
     """
     start = time.thread_time()
     rows, const = _margins(net, x, y)

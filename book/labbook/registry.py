@@ -54,6 +54,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "feature_squeezing": (
         "labbook.feature_squeezing.claims",
         "labbook.feature_squeezing.adaptive_claims",
+        "labbook.feature_squeezing.authors_claims",
         "labbook.feature_squeezing.filter_claims",
         "labbook.feature_squeezing.inside_claims",
     ),
