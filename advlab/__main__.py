@@ -6,9 +6,12 @@ import sys
 from fractions import Fraction
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 #: Commands of the book, which a reader may type here too.
 _OF_THE_BOOK = ("reproduce", "examples", "transfer")
+#: What verify ends with: the first of these that any verdict is, or "robust".
+_STATUS = {"counterexample": 10, "unknown": 20, "robust": 0}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,20 +34,24 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
     p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
-    p = commands.add_parser("detect", help="chapter 2's detector on a folder of images, such as ImageNet's validation set")
-    p.add_argument("folder", help="one subfolder a class")
+    p = commands.add_parser("detect", help="chapter 2's detector on a folder of images; run again to go on")
+    p.add_argument("folder", help="images, one subfolder a class or with --labels; transparent ones are put on white")
     p.add_argument("--network", required=True, metavar="MODULE:FUNCTION", help="returns a network from [0, 1] to logits")
-    p.add_argument("--size", type=int, default=224, help="side of the network's input (default: 224)")
-    p.add_argument("--n", type=int, help="take so many images (default: all)")
-    p = commands.add_parser("verify", help="chapter 3's exact verifier on a network's test images; run again to go on")
-    p.add_argument("name", help="a network of the zoo")
-    p.add_argument("--eps", type=_budget, required=True, help="the budget in linf, such as 0.1 or 2/255")
-    p.add_argument("--images", type=int, default=100, help="the first so many test images (default: 100)")
+    p.add_argument("--size", type=_count, default=224, help="side of the network's input (default: 224)")
+    p.add_argument("--n", type=_count, help="take so many images, in an order mixed with a fixed seed (default: all)")
+    p.add_argument("--store", metavar="FILE", default="runs/detect.sqlite", help="what was found (default: runs/detect.sqlite)")
+    _add_labels(p)
+    p = commands.add_parser("verify", help="chapter 3's exact verifier; 10 is returned for a counterexample, 20 for unknown")
+    p.add_argument("name", help="a network of the zoo, or NET.onnx; run again to go on")
+    p.add_argument("property", nargs="?", metavar="SPEC.vnnlib", help="of NET.onnx: the property instead of images")
+    p.add_argument("--eps", type=_budget, help="the budget in linf, such as 0.1 or 2/255")
+    p.add_argument("--images", type=_images, default=100, help="so many test images, or a folder of images (default: 100)")
+    _add_labels(p)
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
     p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
     p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
     p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
-    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--workers", type=_count, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
@@ -67,11 +74,34 @@ def _book(argv: list[str]) -> int:
     return runpy.run_module("labbook.__main__")["main"](argv)
 
 
+def _add_labels(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--classes", metavar="FILE", help="class names, one a line (default: the subfolders in their order)")
+    p.add_argument("--labels", metavar="FILE", help="lines image,label for images whose subfolders are no classes")
+
+
 def _budget(text: str) -> float:
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError) as e:
-        raise argparse.ArgumentTypeError(f"{text!r} is no budget; give a number such as 0.1 or 2/255") from e
+        eps = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        eps = -1.0
+    if eps < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no budget; give a number such as 0.1 or 2/255")
+    return eps
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return int(text)
+
+
+def _images(text: str) -> int | Path:
+    try:
+        return _count(text)
+    except argparse.ArgumentTypeError as e:
+        if Path(text).is_dir():
+            return Path(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 up nor a folder") from e
 
 
 def _data(args: argparse.Namespace) -> int:
@@ -97,26 +127,37 @@ def _train(args: argparse.Namespace) -> int:
 def _detect(args: argparse.Namespace) -> int:
     from .squeezing import folder
 
-    model = folder.network(args.network)
-    for name, value in folder.report(model, *folder.load(args.folder, args.size, args.n)).items():
-        print(f"{name:26} {value:.4f}")
+    values, notes = folder.report(
+        folder.network(args.network), args.folder, args.size, args.n, classes=args.classes, table=args.labels, store=args.store
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
+    for name, value in values.items():
+        print(f"{name:26} {value:.{0 if name == 'images' else 4}f}")
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     import torch
 
-    from . import work, zoo
-    from .verification import Store, verify_dataset
+    from . import work
+    from .verification import Store, verify_dataset, verify_files
 
     torch.set_num_threads(1)
-    net = zoo.load(args.name, args.folder)
-    x, y = (t[: args.images] for t in zoo.recipe(args.name).test())
-    store = Path(args.store or f"runs/{args.name}-{args.eps:g}.sqlite")
+    options = {"time_limit": args.time_limit, "solver": args.solver}
+    if args.property is not None:
+        if args.eps is not None or not args.name.endswith(".onnx"):
+            raise ValueError(f"{args.property} holds the inputs and is of a network in a file: verify NET.onnx SPEC.vnnlib")
+        verdict = verify_files(args.name, args.property, **options)
+        print(f"{args.name}, {args.property}: {verdict.status} ({verdict.stage}, {verdict.seconds:.2f} CPU seconds)")
+        return _STATUS[verdict.status]
+    if args.eps is None:
+        raise ValueError("the budget is missing: --eps 0.1 or 2/255")
+    net, x, y = _questions(args)
+    store = Path(args.store or f"runs/{Path(args.name).stem}-{args.eps:g}.sqlite")
     if (old := store.with_suffix(".jsonl")).exists() and not store.exists():  # of versions before there was a store
         Store(store).records.take(old)
     with work.workers(args.workers, args.scheduler) as lanes:
-        options = {"time_limit": args.time_limit, "solver": args.solver}
         found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, **options)
     seconds = found.seconds()
     low, high = found.interval
@@ -125,7 +166,42 @@ def _verify(args: argparse.Namespace) -> int:
     if len(seconds):
         print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
         print(f"most {seconds.max():.2f}. The verdicts are in {store}")
-    return 0
+    return next((code for status, code in _STATUS.items() if found.count(status)), 0)
+
+
+def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """The network, images and labels that verify is asked about."""
+    import torch
+
+    from . import folders, zoo
+    from .verification import read_onnx
+
+    if not args.name.endswith(".onnx"):
+        net, (x, y) = zoo.load(args.name, args.folder), zoo.recipe(args.name).test()
+        shape = tuple(x.shape[1:])
+        if isinstance(args.images, int):
+            return net, x[: args.images], y[: args.images]
+    else:
+        net, shape = read_onnx(args.name)
+        if isinstance(args.images, int):
+            raise ValueError(f"{args.name} comes without images: give --images FOLDER, or a property, SPEC.vnnlib")
+    if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+        raise ValueError(f"{args.name} takes inputs of the shape {shape}; images of a folder are (1 or 3, size, size)")
+    with torch.no_grad():
+        count = net(torch.zeros(1, *shape, dtype=next((p.dtype for p in net.parameters()), torch.float32))).shape[1]
+    paths, _ = folders.images(args.images)
+    labels = folders.labels(args.images, paths, count, args.classes, args.labels)
+    if labels is None:
+        raise ValueError(f"{args.images} has no subfolders that say what its images are: give --labels FILE")
+    read = []
+    for path, label in zip(paths, labels, strict=True):
+        try:
+            read.append((folders.read(path, shape[1], shape[0]), label))
+        except ValueError as e:
+            print(f"left out: {e}", file=sys.stderr)
+    if not read:
+        raise ValueError(f"{args.images} holds no image that can be read")
+    return net, torch.stack([pixels for pixels, _ in read]).float() / 255, torch.tensor([label for _, label in read])
 
 
 def _zoo(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "
         raise ValueError(f"x has the shape {tuple(x.shape)}; it must be a batch, (n, c, h, w) or (n, d): x.unsqueeze(0)")
     if y.shape != (len(x),):
         raise ValueError(f"{labels} has the shape {tuple(y.shape)}; {len(x)} inputs need ({len(x)},)")
-    if getattr(model, "training", False):
+    if any(part.training for part in model.modules()) if isinstance(model, nn.Module) else getattr(model, "training", False):
         raise ValueError("the model is in training mode, so that dropout and batch norm change its answers: call model.eval()")
     if not len(x):
         return

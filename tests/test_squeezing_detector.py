@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_threshold_rule_and_the_promised_rate(values, percent, seed):
     """Many ties: the threshold is a score that was attained, and no more than floor(n rate) clean inputs lie above it."""
     rate = percent / 100
     x = torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1) / 12
-    detector = SqueezingDetector(Reads().eval(), [erase], rate, batch_size=7).fit(x)
+    detector = fitted(SqueezingDetector(Reads().eval(), [erase], rate, batch_size=7), x)
     scores = detector.score_samples(x)
     allowed = math.floor(len(x) * Fraction(percent, 100))
     assert detector.threshold_ in scores.tolist()
@@ -89,14 +90,36 @@ def test_threshold_rule_and_the_promised_rate(values, percent, seed):
     assert detector.threshold_ == sorted(scores.tolist())[rank - 1]
     assert (scores >= detector.threshold_).sum() >= allowed
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    assert clone(detector).fit(x[order]).threshold_ == detector.threshold_
+    assert fitted(clone(detector), x[order]).threshold_ == detector.threshold_
+
+
+def fitted(detector, x):
+    """With a warning exactly where the threshold is the greatest of the scores by its rank."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        detector.fit(x)
+    assert len(told) == (math.ceil(len(x) * (1 - detector.false_positive_rate)) == len(x))
+    return detector
+
+
+@pytest.mark.parametrize(("n", "rate", "share", "least"), [(19, 0.05, "5%", 20), (9, 0.1, "10%", 10), (1, 0.05, "50%", 20)])
+def test_fewer_inputs_than_the_rate_can_count_are_warned_of(n, rate, share, least):
+    """Of n + 1 exchangeable scores without ties each is the greatest with probability 1 / (n + 1)."""
+    x = torch.linspace(0.1, 1, n, dtype=torch.float64).view(-1, 1)
+    says = f"the greatest of only {n} clean scores: up to {share} of fresh ones .* give at least {least}"
+    with pytest.warns(UserWarning, match=says) as told:
+        detector = SqueezingDetector(Reads().eval(), [erase], rate).fit(x)
+    assert told[0].filename == __file__
+    assert not detector.predict(x).any()
+    more = torch.linspace(0.1, 1, least, dtype=torch.float64).view(-1, 1)
+    assert SqueezingDetector(Reads().eval(), [erase], rate).fit(more).predict(more).sum() == 1, "and nothing is said"
 
 
 def test_threshold_by_hand():
     x = torch.linspace(0, 1, 20, dtype=torch.float64).view(-1, 1)
     score = np.abs(np.tanh(x.numpy()[:, 0] / 2))
     for rate, rank in ((0.05, 18), (0.1, 17), (0.5, 9), (0.01, 19), (0.99, 0)):
-        detector = SqueezingDetector(Reads().eval(), [erase], false_positive_rate=rate).fit(x)
+        detector = fitted(SqueezingDetector(Reads().eval(), [erase], false_positive_rate=rate), x)
         assert math.isclose(detector.threshold_, score[rank], abs_tol=1e-12)
         assert detector.predict(x).tolist() == [i > rank for i in range(20)]
 
@@ -206,6 +229,50 @@ def test_no_inputs_give_no_answers(net, digits):
     assert detector.predict(nothing).dtype == torch.bool
 
 
+def training_inside():
+    """In eval mode itself, with a batch norm in it that is not."""
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)).eval()
+    net[1].train()
+    return net
+
+
+def test_probabilities_are_refused_by_the_score_too(net, digits):
+    """Where they come from softmax in any precision; and logits are not, that are probabilities of some inputs alone."""
+    x = digits[0]
+    for dtype in (torch.float32, torch.float64):
+        model = nn.Sequential(copy.deepcopy(net), nn.Softmax(1)).to(dtype).eval()
+        for n in (1, 60):
+            with pytest.raises(ValueError, match="the model returns probabilities"):
+                joint_score(model, x[:n].to(dtype), ["1-bit"])
+    logs = nn.Sequential(net, nn.LogSoftmax(1)).eval()
+    assert torch.allclose(joint_score(logs, x, ["1-bit"]), joint_score(net, x, ["1-bit"]), atol=1e-5)
+    ones = torch.ones(3, 1, dtype=torch.float64)
+    assert joint_score(Reads(), ones, [erase]).tolist() == pytest.approx([math.tanh(0.5)] * 3), "logits (1, 0), and (0, 0)"
+
+
+def test_the_first_lines_say_that_the_sign_is_not_scikit_learns():
+    """Where somebody looks who knows its outlier detectors."""
+    said = SqueezingDetector.__doc__.strip().split("\n\n")
+    assert "High scores are suspect" in said[0]
+    assert all(
+        name in said[1] for name in ("scikit-learn", "score_samples", "decision_function", "fit_predict", "OutlierMixin")
+    )
+    first = SqueezingDetector.score_samples.__doc__.strip().split("\n")[0]
+    assert "high is suspect" in first
+    assert "scikit-learn" in first
+
+
+def test_masks_and_scores_are_where_the_images_are(net, digits):
+    """What is made without saying where would be on torch's default device: here that is none that can compute."""
+    x = digits[0][:30]
+    detector = SqueezingDetector(net, JOINT["mnist"])
+    with torch.device("meta"):
+        scores = detector.fit(x).squeezer_scores(x)
+        assert detector.predict(x).device == x.device
+        assert detector.roc(x, x).auc == pytest.approx(0.5)
+    assert scores.device == x.device
+
+
 def broken(x):
     return torch.full((len(x), 10), torch.nan)
 
@@ -228,6 +295,8 @@ def broken(x):
         ({"model": nn.Flatten(0).eval()}, ValueError, "logits"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval()}, ValueError, "cannot take inputs of the shape"),
         ({"model": nn.Flatten().train()}, ValueError, r"model\.eval\(\)"),
+        ({"model": training_inside()}, ValueError, r"model\.eval\(\)"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(784, 3), nn.Softmax(1)).eval()}, ValueError, "returns probabilities"),
     ],
 )
 def test_errors_of_the_detector_say_what_to_do(net, digits, change, error, message):

@@ -1,6 +1,7 @@
 """The squeezers against NumPy, SciPy and OpenCV bit for bit, and the gradients that an attacker may ask for."""
 
 import functools
+import inspect
 import pickle
 
 import cv2
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.nn.functional import pad
 
-from advlab import data
+from advlab import data, squeezing
 from advlab.squeezing import JOINT, SQUEEZERS, denoising, median_filter, medians, non_local_means, reduce_bit_depth
 from advlab.squeezing.denoising import bgr_of_lab, lab_of_bgr, smooth_denoise
 
@@ -153,7 +154,7 @@ def test_median_by_looking(h, w, size, seed):
 @SMALL
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
-    st.sampled_from([2, 3]),
+    st.integers(2, 10),
     st.sampled_from([torch.uint8, *FLOATS]),
     st.sampled_from([2, 256]),
     st.integers(0, 99),
@@ -165,9 +166,19 @@ def test_networks_are_sorting(shape, size, dtype, levels, seed):
     assert same(medians.medians(x, size)[0], plain)
 
 
+@pytest.mark.parametrize("size", range(2, 10))
+def test_a_network_finds_the_middle_of_any_zeros_and_ones(size):
+    """By the zero-one principle, a network of minima and maxima that does so finds that of any values; thousands are tried."""
+    draw = np.random.default_rng(size)
+    ones = np.concatenate([np.tri(size**2 + 1, size**2, -1), (draw.random((4000, size**2)) < draw.random((4000, 1)))])
+    windows = torch.from_numpy(draw.permuted(ones, axis=1)).float().view(1, -1, 1, size, size)
+    middle = windows.flatten().view(-1, size**2).sum(1) > (size**2 - 1) // 2
+    assert torch.equal(medians.middle_by_network(windows).flatten(), middle.float())
+
+
 def test_median_of_many_batches_strided_input_and_none(photos, monkeypatch):
     view = photos.transpose(2, 3)[::2, :, 1:, ::3]
-    for size in (2, 3, 4):
+    for size in (2, 3, 4, 10):
         whole = scipys(view.contiguous(), size)
         assert same(median_filter(view, size), whole)
         monkeypatch.setattr("advlab.squeezing.medians._CHUNK", 5000)
@@ -180,12 +191,15 @@ def test_median_of_many_batches_strided_input_and_none(photos, monkeypatch):
 
 def test_median_takes_bounded_memory(monkeypatch):
     seen = []
-    sort = torch.Tensor.sort
+    sort, middle = torch.Tensor.sort, medians.middle_by_network
     monkeypatch.setattr(torch.Tensor, "sort", lambda t, *a: seen.append(t.numel()) or sort(t, *a))
-    median_filter(noise((40, 3, 32, 32), torch.float32), 9)
-    assert len(seen) > 1
-    assert sum(seen) == 40 * 3 * 32 * 32 * 81
-    assert max(seen) <= 2**22
+    monkeypatch.setattr(medians, "middle_by_network", lambda t: seen.append(t.numel()) or middle(t))
+    for size in (9, 11):
+        seen.clear()
+        median_filter(noise((60, 3, 32, 32), torch.float32), size)
+        assert len(seen) > 1
+        assert sum(seen) == 60 * 3 * 32 * 32 * size**2
+        assert max(seen) <= 2**22
 
 
 def first_equal(x, size, weights):
@@ -216,21 +230,23 @@ def test_exact_gradient_is_autograds_through_sorting(size, dtype):
     """Without ties, on several chunks; the frame by torch's own padding, which at one pixel's width is the same."""
     n = 400
     order = torch.randperm(n * 25, generator=torch.Generator().manual_seed(1)).view(n, 1, 5, 5)
-    x = order.to(torch.float64)  # all different
+    x, few = order / (n * 25.0), (order % 2048)[:40] / 2048.0  # all different, and exact in half precision
+    x, few = x.double(), few.double()
     weights = torch.arange(25.0, dtype=torch.float64).view(1, 1, 5, 5).expand_as(x)
 
     def sorting(x):
         framed = pad(x, (1, size - 2, 1, size - 2), mode="replicate")
         return framed.unfold(2, size, 1).unfold(3, size, 1).flatten(4).sort(4).values[..., size**2 // 2]
 
-    got = gradient(functools.partial(median_filter, size=size), (order % 2048).to(dtype)[:40], weights[:40].to(dtype))
+    got = gradient(functools.partial(median_filter, size=size), few.to(dtype), weights[:40].to(dtype))
     assert got.dtype == dtype
-    assert same(got.double(), gradient(sorting, (order % 2048).double()[:40], weights[:40]))
+    assert same(got.double(), gradient(sorting, few, weights[:40]))
     assert same(gradient(functools.partial(median_filter, size=size), x, weights), gradient(sorting, x, weights))
 
 
 def test_exact_gradient_by_finite_differences():
-    x = torch.randperm(36, generator=torch.Generator().manual_seed(2)).view(1, 1, 6, 6).double().requires_grad_()
+    x = (torch.randperm(36, generator=torch.Generator().manual_seed(2)).view(1, 1, 6, 6).double() + 1) / 40
+    x.requires_grad_()
     for size in (2, 3, 4):
         assert torch.autograd.gradcheck(functools.partial(median_filter, size=size), x, eps=1e-3)
 
@@ -336,7 +352,6 @@ def test_non_local_means_rounds_its_input_to_bytes(photos):
     x = (photos[:4] + 0.3 / 255 * torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))).clamp(max=1)
     assert same(non_local_means(x), non_local_means(to_bytes(x) / 255))
     assert not same(x, to_bytes(x) / 255)
-    assert same(non_local_means(3 * x - 1), non_local_means((3 * x - 1).clamp(0, 1)))  # clipped, unlike bit depth
     for dtype in FLOATS:
         out = non_local_means((to_bytes(x) / 255).to(dtype))
         assert same(out, (opencvs(to_bytes(x), 11, 3, 4.0).to(dtype) / 255))
@@ -427,22 +442,94 @@ def test_each_row_is_the_function_of_its_name(photos):
     assert len({tuple(v.flatten().tolist()) for v in expected.values()}) == len(SQUEEZERS)
 
 
+def every_squeezer():
+    """The rows of the table, and every public function of the package that makes images of images, with the least it needs."""
+    yield from SQUEEZERS.items()
+    for name in squeezing.__all__:
+        function = getattr(squeezing, name)
+        if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters)) == "x":
+            needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty][1:]
+            yield name, functools.partial(function, **{p.name: 2 for p in needed})
+
+
+EVERY = dict(every_squeezer())
+
+
+def with_one(value):
+    """Images in [0, 1] but for one pixel."""
+
+    def change(x):
+        x = x.clone()
+        x[1, 0, 2, 3] = value
+        return x
+
+    return change
+
+
+def test_every_squeezer_is_among_them():
+    assert {"binary_filter", "median_filter", "non_local_means", "reduce_bit_depth", *SQUEEZERS} == set(EVERY)
+
+
+@pytest.mark.parametrize("squeezer", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x: x * 255, ValueError, r"ranges from 0 to 255; it must lie in \[0, 1\]"),
+        (lambda x: x - 0.5, ValueError, r"ranges from -0.5 to 0.5"),
+        (with_one(1 + 1e-6), ValueError, r"it must lie in \[0, 1\]"),
+        (with_one(-1e-30), ValueError, r"it must lie in \[0, 1\]"),
+        (with_one(np.nan), ValueError, r"x is nan at \(1, 0, 2, 3\)"),
+        (with_one(np.inf), ValueError, r"x is inf at \(1, 0, 2, 3\)"),
+        (with_one(-np.inf), ValueError, r"x is -inf at \(1, 0, 2, 3\)"),
+        (lambda x: x.bfloat16(), TypeError, "bfloat16; it must be float16, 32 or 64"),
+        (lambda x: x.round().long(), TypeError, "int64; it must be float16, 32 or 64"),
+        (lambda x: x > 0.5, TypeError, "bool; it must be"),
+        (lambda x: x.to(torch.complex64), TypeError, "complex64; it must be"),
+        (lambda x: x.numpy(), TypeError, "ndarray; it must be a torch tensor"),
+        (lambda x: x.tolist(), TypeError, "list; it must be a torch tensor"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_every_squeezer(squeezer, change, error, message):
+    x = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 0, 0], x[1, 2, 5, 5] = 0, 1
+    with pytest.raises(error, match=message):
+        squeezer(change(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_an_image_is_taken_by_every_squeezer(name, dtype):
+    if (name, dtype) == ("binary_filter", torch.uint8):
+        with pytest.raises(TypeError, match="x / 255"):
+            EVERY[name](noise((2, 3, 6, 6), dtype))
+        return
+    x = noise((2, 3, 6, 6), dtype, levels=3)
+    if dtype != torch.uint8:
+        x[0, 0, 0, 0] = -0.0
+    before = x.clone()
+    out = EVERY[name](x)
+    assert (out.dtype, out.shape, out.device) == (x.dtype, x.shape, x.device)
+    assert same(x, before)
+    assert out.min() >= 0
+    assert out.max() <= (255 if dtype == torch.uint8 else 1)
+    assert EVERY[name](x[:0]).shape == (0, 3, 6, 6)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda x: reduce_bit_depth(x, 0), ValueError, "1 to 8"),
         (lambda x: reduce_bit_depth(x, 9), ValueError, "1 to 8"),
-        (lambda x: reduce_bit_depth(x.long(), 1), TypeError, "float tensor"),
+        (lambda x: squeezing.binary_filter(x, 1.0), ValueError, "between 0 and 1"),
+        (lambda x: squeezing.binary_filter(x, gradient="exact"), ValueError, "'soft'"),
         (lambda x: reduce_bit_depth(x, 1, gradient="exact"), ValueError, "'soft'"),
         (lambda x: reduce_bit_depth(x, 1, sharpness=0), ValueError, "positive"),
         (lambda x: median_filter(x, 0), ValueError, "from 1 up"),
         (lambda x: median_filter(x, 2.5), ValueError, "whole number"),
         (lambda x: median_filter(x[0], 2), ValueError, r"\(n, c, h, w\)"),
-        (lambda x: median_filter(x.long(), 2), TypeError, "uint8"),
         (lambda x: median_filter(x, 2, gradient="soft"), ValueError, "'exact'"),
         (lambda x: non_local_means(x[:, :2]), ValueError, r"\(n, 3, h, w\)"),
         (lambda x: non_local_means(x[0]), ValueError, r"\(n, 3, h, w\)"),
-        (lambda x: non_local_means(x.int()), TypeError, "uint8"),
         (lambda x: non_local_means(x, 10), ValueError, "search is 10; it must be an odd number"),
         (lambda x: non_local_means(x, 11, 2), ValueError, "patch is 2; it must be an odd number"),
         (lambda x: non_local_means(x, strength=0), ValueError, "positive"),

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 
 import pytest
 from browser import ROOT
@@ -58,6 +59,32 @@ def others(root):
 def test_nothing_in_the_library_imports_the_book_or_draws():
     assert others(ROOT / "advlab") & {"labbook", "matplotlib", "ipywidgets", "anywidget", "IPython"} == set()
     assert "advlab" in others(ROOT / "book" / "labbook"), "the other way there are many"
+
+
+def strings(root):
+    """Module -> the strings in its code, docstrings left out: with others, the paths that it could open."""
+    found = {}
+    for name, path in modules(root).items():
+        tree = ast.parse(path.read_text())
+        said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        found[name] = {node.value for node in constants if id(node) not in said}
+    return found
+
+
+def test_nothing_in_the_library_opens_a_file_of_the_book():
+    """In the wheel there is none: no manifest, no page, no notebook; and nothing outside the package is asked for by place."""
+
+    def opened(root):
+        parts = {module: {part for text in texts for part in text.split("/")} for module, texts in strings(root).items()}
+        return {module for module, names in parts.items() if names & {"book", "notebooks", "tests", "bench", "results"}}
+
+    assert opened(ROOT / "advlab") <= {""}, "the package names its former modules, to say where they are"
+    assert {"entries", "vouch"} <= opened(ROOT / "book" / "labbook"), "the book does, and it is seen"
+    upwards = [
+        path.name for path in (ROOT / "advlab").rglob("*.py") if re.search(r"\.parents\b|\.parent\.parent", path.read_text())
+    ]
+    assert not upwards
 
 
 def test_no_package_of_a_paper_imports_that_of_another():

@@ -18,8 +18,8 @@ from torch import Generator, Tensor, nn
 from .. import checks
 from ..attacks import minimal_l2
 from ..attacks.losses import Goal
-from ..attacks.steps import Adam, input_gradient
-from .squeezers import SQUEEZERS, Squeezer, median_filter, non_local_means, reduce_bit_depth
+from ..attacks.steps import Adam, input_gradient, random_like
+from .squeezers import SQUEEZERS, Squeezer, check_images, median_filter, non_local_means, reduce_bit_depth, round_to_levels
 
 #: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
 GRADIENTS = {
@@ -56,17 +56,25 @@ def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
 def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
     """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section 5-D).
 
+    Takes floats as :func:`reduce_bit_depth` does, and its ``gradient``. Raises TypeError and ValueError likewise.
+
     >>> binary_filter(torch.tensor([0.2, 0.5, 0.6]), 0.5).tolist()
     [0.0, 0.0, 1.0]
     """
-    return reduce_bit_depth(x + (0.5 - cutoff), 1, gradient=gradient)
+    if not 0 < cutoff < 1:
+        raise ValueError(f"cutoff is {cutoff}; it must lie between 0 and 1, such as 0.5")
+    check_images(x)
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: x / 255")
+    return round_to_levels(x + (0.5 - cutoff), 1, gradient)
 
 
 def needed_margin(threshold: float, classes: int = 10) -> float:
     """The margin between logits that keeps the detector silent: two softmax outputs with it differ by at most ``threshold``.
 
     With a margin m every probability but one is at most exp(-m), so that two such outputs for one class lie within
-    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive.
+    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive, and fewer than
+    2 classes.
 
     >>> m = needed_margin(0.003)
     >>> round(m, 2), round(2 * 9 * math.exp(-m), 6)
@@ -74,6 +82,8 @@ def needed_margin(threshold: float, classes: int = 10) -> float:
     """
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold}; it must be positive")
+    if classes < 2:
+        raise ValueError(f"there is no margin among {classes} classes; there must be at least 2")
     return max(0.0, math.log(2 * (classes - 1) / threshold))
 
 
@@ -234,7 +244,7 @@ def evade_linf(
         base = x[todo].detach()
         at = base if start is None else start[todo].detach()
         if restart:
-            at = base + eps * (2 * torch.rand(base.shape, generator=generator).to(base) - 1)
+            at = base + eps * (2 * random_like(base.shape, base, generator) - 1)
         goals = None if targets is None else targets[todo]
         result[todo], evaded = _descent(ask, base, at, y[todo], goals, eps=eps, steps=steps, length=length)
         todo = todo[~evaded]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeeze
     Raises
     ------
     TypeError, ValueError
-        what is no squeezer, an unknown name, a squeezer that changes the shape, a model without logits
+        what is no squeezer, an unknown name, a squeezer that changes the shape, a model without logits or with probabilities
     Guarantee
     ---------
     The score as defined, in the model's dtype. No guarantee about attacks: see :class:`SqueezingDetector`.
@@ -87,27 +88,52 @@ def _by_name(squeezers: Squeezers) -> dict[str, Squeezer]:
 
 def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str, Squeezer]) -> Tensor:
     """Equation 6 for each squeezer, (n, k)."""
-    plain = _softmax(model, x)
-    columns = []
+    logits = [_logits(model, x)]
     for name, squeezer in squeezers.items():
         squeezed = squeezer(x)
         if squeezed.shape != x.shape:
             raise ValueError(
                 f"the squeezer {name!r} turns {tuple(x.shape)} into {tuple(squeezed.shape)}; it must keep the shape"
             )
-        columns.append((plain - _softmax(model, squeezed)).abs().sum(1))
-    return torch.stack(columns, 1)
+        logits.append(_logits(model, squeezed))
+    rows = torch.cat(logits).detach()
+    if len(rows) and rows.min() >= 0 and (rows.sum(1) - 1).abs().max() < 1e-3:
+        raise ValueError(
+            "the model returns probabilities (rows from 0 up that sum to 1): let it return logits, before its softmax"
+        )
+    plain, *others = (answer.softmax(1) for answer in logits)
+    return torch.stack([(plain - other).abs().sum(1) for other in others], 1)
 
 
-def _softmax(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _logits(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     logits = model(x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(f"the model maps {tuple(x.shape)} to {tuple(logits.shape)}; it must give logits (n, classes)")
-    return logits.softmax(1)
+    return logits
+
+
+def threshold(scores: Tensor, false_positive_rate: float = 0.05) -> tuple[float, str | None]:
+    """The ceil(n (1 - rate))-th smallest of the scores (n,) of clean inputs; and, if that is the greatest, what it is worth.
+
+    >>> threshold(torch.arange(20) / 16)
+    (1.125, None)
+    >>> print(threshold(torch.arange(4) / 16)[1])
+    the threshold is the greatest of only 4 clean scores: up to 20% of fresh ones are expected above it; give at least 20
+    """
+    n = len(scores)
+    rank = math.ceil(n * (1 - false_positive_rate))
+    note = (
+        f"the threshold is the greatest of only {n} clean scores: up to {1 / (n + 1):.0%} of fresh ones are expected above it; "
+        f"give at least {math.ceil(1 / false_positive_rate)}"
+    )
+    return scores.sort().values[rank - 1].item(), note if rank == n else None
 
 
 class SqueezingDetector(BaseEstimator):
-    """Flags an input as adversarial where squeezing it changes the network's answer much.
+    """Flags an input as adversarial where squeezing it changes the network's answer much. High scores are suspect.
+
+    This is the paper's sign, and not that of scikit-learn's outlier detectors, whose ``score_samples`` are low for outliers
+    and whose ``predict`` gives -1 and 1: hence no ``decision_function``, no ``fit_predict`` and no ``OutlierMixin`` here.
 
     The score of an input is :func:`joint_score`; above a threshold, which comes from clean inputs alone, it is flagged.
 
@@ -148,6 +174,8 @@ class SqueezingDetector(BaseEstimator):
     def fit(self, x_clean: Tensor, y: None = None) -> SqueezingDetector:
         """Set ``threshold_`` from clean inputs: the ceil(n (1 - false_positive_rate))-th smallest of their scores.
 
+        With fewer than 1 / false_positive_rate inputs that is the greatest of all, and a UserWarning says what it is worth.
+
         Parameters
         ----------
         x_clean : Tensor (n, ...), in [0, 1], some hundreds or more
@@ -165,8 +193,9 @@ class SqueezingDetector(BaseEstimator):
             raise ValueError(f"false_positive_rate is {rate}; it must lie between 0 and 1, such as 0.05")
         if not len(x_clean):
             raise ValueError("x_clean is empty: give clean inputs, some hundreds or more, that the network was not attacked on")
-        ranked = self.score_samples(x_clean).sort().values
-        self.threshold_ = ranked[math.ceil(len(ranked) * (1 - rate)) - 1].item()
+        self.threshold_, note = threshold(self.score_samples(x_clean), rate)
+        if note:
+            warnings.warn(note, stacklevel=2)
         self.squeezer_names_ = tuple(_by_name(self.squeezers))
         return self
 
@@ -182,12 +211,13 @@ class SqueezingDetector(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            bad inputs, a model in training mode, a squeezer that is unknown or changes the shape, a score of NaN
+            bad inputs, a model in training mode or with probabilities, a squeezer that is unknown or changes the shape, a score
+            of NaN
         """
         squeezers = _by_name(self.squeezers)
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
-        checks.classifier_inputs(self.model, x, torch.zeros(len(x), dtype=torch.int64))
+        checks.classifier_inputs(self.model, x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
         if not len(x):
             return x.new_empty(0, len(squeezers))
         with torch.no_grad():
@@ -201,7 +231,7 @@ class SqueezingDetector(BaseEstimator):
         return scores
 
     def score_samples(self, x: Tensor) -> Tensor:
-        """The greatest distance over the squeezers; high is suspect. Needs no :meth:`fit`.
+        """The greatest distance over the squeezers: high is suspect, other than in scikit-learn. Needs no :meth:`fit`.
 
         Parameters
         ----------
@@ -217,7 +247,7 @@ class SqueezingDetector(BaseEstimator):
         return self.squeezer_scores(x).amax(1)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Which inputs are flagged as adversarial: those whose score exceeds ``threshold_``.
+        """Which inputs are flagged as adversarial, true or false: those whose score exceeds ``threshold_``.
 
         Parameters
         ----------

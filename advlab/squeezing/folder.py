@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor, nn
+from torch import nn
+from tqdm.auto import tqdm
 
+from .. import checks, folders
 from ..attacks import fgsm
 from ..data import eight_bits
 from ..evaluate import clopper_pearson, predict
-from .detector import SqueezingDetector
+from ..store import Record, Records
+from .detector import SqueezingDetector, threshold
 from .squeezers import JOINT
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-
-def load(folder: str | Path, size: int = 224, n: int | None = None) -> tuple[Tensor, Tensor]:
-    """Images of a folder with one subfolder a class: (n, 3, size, size) in [0, 1], red first, and labels (n,).
-
-    Labels count the subfolders in the order of their names, as for ImageNet. The shorter side is scaled to 8/7 of ``size``
-    and the middle is cut out, the usual preparation. With ``n`` as many images are taken, one a class in turn.
-    Raises ValueError for a folder without images in subfolders, and for a file that is no image.
-    """
-    classes = sorted(p for p in Path(folder).iterdir() if p.is_dir()) if Path(folder).is_dir() else []
-    files = [[(p, label) for p in sorted(c.rglob("*")) if p.suffix.lower() in SUFFIXES] for label, c in enumerate(classes)]
-    turns = [row[k] for k in range(max(map(len, files), default=0)) for row in files if k < len(row)]
-    if not turns:
-        raise ValueError(f"{folder} holds no images in subfolders: it needs one subfolder a class, with {', '.join(SUFFIXES)}")
-    images, labels = [], []
-    for path, label in turns[:n]:
-        try:
-            with Image.open(path) as picture:
-                images.append(_prepared(picture.convert("RGB"), size))
-        except (UnidentifiedImageError, OSError) as e:
-            raise ValueError(f"{path} cannot be read as an image ({e}): remove it, or replace it") from e
-        labels.append(label)
-    return torch.stack(images), torch.tensor(labels)
-
-
-def _prepared(picture: Image.Image, size: int) -> Tensor:
-    scale = size * 8 / 7 / min(picture.size)
-    wide, high = (max(size, round(side * scale)) for side in picture.size)
-    picture = picture.resize((wide, high), Image.Resampling.BILINEAR)
-    left, top = (wide - size) // 2, (high - size) // 2
-    pixels = np.asarray(picture.crop((left, top, left + size, top + size)), np.uint8)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
 def network(place: str) -> nn.Module:
@@ -71,32 +41,145 @@ def network(place: str) -> nn.Module:
     return made.eval()
 
 
-def report(model: nn.Module, x: Tensor, y: Tensor, *, eps: float = 0.0078, batch_size: int = 32) -> dict[str, float]:
-    """The paper's ImageNet detector on images (n, 3, h, w): threshold from half of them, rates on the other half.
+class Task(NamedTuple):
+    """An image, what it is for, and the key under which a store keeps what was found."""
 
-    Returns accuracy, threshold, the false positive rate with its 95 % interval, the success rate of FGSM within ``eps``
-    (the paper's, in linf) on correctly classified images, and the detection rate of its successes (NaN if there are none).
-    Raises ValueError for fewer than 4 images, and as the detector does.
+    path: Path
+    label: int | None
+    attacked: bool  #: or one of those that the threshold is from
+    key: str
+
+
+def report(
+    model: nn.Module,
+    folder: str | Path,
+    size: int = 224,
+    n: int | None = None,
+    *,
+    classes: str | Path | None = None,
+    table: str | Path | None = None,
+    store: str | Path | None = None,
+    eps: float = 0.0078,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> tuple[dict[str, float], list[str]]:
+    """The paper's ImageNet detector on the images of a folder: threshold from half of them, rates on the other half.
+
+    Parameters
+    ----------
+    model : (n, 3, size, size) in [0, 1], red first -> logits, in eval mode
+    folder, classes, table : as :func:`advlab.folders.labels` takes them
+    size, n : side of the network's input; so many of the images, or all
+    store : a file that keeps what was found of each image: a run that was stopped goes on, unless files or weights changed
+    eps : budget of FGSM, linf, by default the paper's
+    batch_size : images in memory at a time
+    Returns
+    -------
+    values : accuracy (NaN without labels), threshold, false positive rate with its 95 % interval, the share of the correctly
+        classified that FGSM breaks (without labels, of all), and the share of these that is detected (NaN of none)
+    notes : what to say beside them, such as files that were left out
+    Raises
+    ------
+    ValueError
+        as :mod:`advlab.folders` and the detector do, and for fewer than 4 images that can be read
     """
-    if len(x) < 4:
-        raise ValueError(f"there are {len(x)} images; a threshold and its test need at least 4, better some hundreds")
-    half = len(x) // 2
-    detector = SqueezingDetector(model, JOINT["imagenet"], batch_size=batch_size).fit(x[:half])
-    rest, labels = x[half:], y[half:]
-    flagged = detector.predict(rest)
-    low, high = clopper_pearson(int(flagged.sum()), len(flagged))
-    right = predict(model, rest, batch_size) == labels
-    parts = zip(rest[right].split(batch_size), labels[right].split(batch_size), strict=True)
-    attacked = [eight_bits(fgsm(model, images, goal, eps=eps)) for images, goal in parts if len(images)]
-    x_adv = torch.cat(attacked) if attacked else rest[:0]
-    wrong = predict(model, x_adv, batch_size) != labels[right]
-    caught = detector.predict(x_adv[wrong])
-    return {
-        "accuracy": float((predict(model, x, batch_size) == y).double().mean()),
-        "threshold": detector.threshold_,
-        "false positive rate": float(flagged.double().mean()),
+    paths, others = folders.images(folder)
+    paths, blank = paths[:n], torch.zeros(1, 3, size, size, device=_device(model))
+    checks.classifier_inputs(model, blank, torch.zeros_like(blank[:, 0, 0, 0], dtype=torch.int64))
+    with torch.no_grad():
+        count = model(blank).shape[1]
+    labels = folders.labels(folder, paths, count, classes, table) or [None] * len(paths)
+    tasks = _tasks(Path(folder), paths, labels, [_digest(model), size, eps])
+    book: Any = {} if store is None else Records(store, "detection")
+    found: dict[str, Record] = {task.key: book[task.key] for task in tasks if task.key in book}
+    notes = [f"left out: {k} files {suffix or 'without a suffix'}, which are not read" for suffix, k in others.items()]
+    if labels[:1] == [None]:
+        notes.append("without labels the accuracy is not known, and FGSM is to change the network's own answers")
+    todo = [task for task in tasks if task.key not in found]
+    detector = SqueezingDetector(model, JOINT["imagenet"], batch_size=batch_size)
+    with tqdm(total=len(tasks), initial=len(found), disable=not progress, unit="image") as bar:
+        for start in range(0, len(todo), batch_size):
+            come = _measured(detector, todo[start : start + batch_size], size, eps, notes)
+            found |= come
+            if store is not None:
+                book.extend(come)
+            bar.update(len(todo[start : start + batch_size]))
+            bar.set_postfix(read=len(found), unreadable=bar.n - len(found))
+    return _summary([(task, found[task.key]) for task in tasks if task.key in found], notes)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+
+
+def _digest(model: nn.Module) -> str:
+    """Of layers and weights. Code that neither shows is not seen."""
+    digest = hashlib.sha256(repr(model).encode())
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().double().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tasks(folder: Path, paths: list[Path], labels: Sequence[int | None], run: list) -> list[Task]:
+    """The first half for the threshold, the others to be tested and attacked."""
+    tasks = []
+    for i, (path, label) in enumerate(zip(paths, labels, strict=True)):
+        about, attacked = path.stat(), i >= len(paths) // 2
+        parts = [*run, path.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns, label, attacked]
+        tasks.append(Task(path, label, attacked, hashlib.sha256(repr(parts).encode()).hexdigest()))
+    return tasks
+
+
+def _measured(detector: SqueezingDetector, tasks: list[Task], size: int, eps: float, notes: list[str]) -> dict[str, Record]:
+    """Answer and score of each image, and of what FGSM makes of those that are right; what cannot be read goes to the notes."""
+    pixels, read = [], []
+    for task in tasks:
+        try:
+            pixels.append(folders.read(task.path, size))
+            read.append(task)
+        except ValueError as e:
+            notes.append(f"left out: {e}")
+    if not read:
+        return {}
+    model = detector.model
+    x = torch.stack(pixels).to(_device(model)).float() / 255
+    answers, scores = predict(model, x), detector.score_samples(x)
+    found = {
+        task.key: {"answer": answer, "score": score}
+        for task, answer, score in zip(read, answers.tolist(), scores.tolist(), strict=True)
+    }
+    rows = [i for i, task in enumerate(read) if task.attacked and task.label in (None, int(answers[i]))]
+    if rows:
+        x_adv = eight_bits(fgsm(model, x[rows], answers[rows], eps=eps))
+        after, scores = predict(model, x_adv).tolist(), detector.score_samples(x_adv).tolist()
+        for i, answer, score in zip(rows, after, scores, strict=True):
+            found[read[i].key] |= {"attacked answer": answer, "attacked score": score}
+    return found
+
+
+def _summary(found: list[tuple[Task, Record]], notes: list[str]) -> tuple[dict[str, float], list[str]]:
+    clean = [record["score"] for task, record in found if not task.attacked]
+    rest = [record for task, record in found if task.attacked]
+    if min(len(clean), len(rest)) < 2:
+        raise ValueError(
+            f"{len(found)} images could be read; a threshold and its test need at least 4, better some hundreds. "
+            + " ".join(notes[:3])
+        )
+    limit, few = threshold(torch.tensor(clean, dtype=torch.float64))
+    flagged = sum(record["score"] > limit for record in rest)
+    low, high = clopper_pearson(flagged, len(rest))
+    attacked = [record for record in rest if "attacked answer" in record]
+    broken = [record for record in attacked if record["attacked answer"] != record["answer"]]
+    caught = sum(record["attacked score"] > limit for record in broken)
+    right = [task.label == record["answer"] for task, record in found if task.label is not None]
+    values = {
+        "images": float(len(found)),
+        "accuracy": sum(right) / len(right) if right else math.nan,
+        "threshold": limit,
+        "false positive rate": flagged / len(rest),
         "false positive rate, low": low,
         "false positive rate, high": high,
-        "FGSM success": float(wrong.double().mean()) if len(wrong) else math.nan,
-        "FGSM detection": float(caught.double().mean()) if len(caught) else math.nan,
+        "FGSM success": len(broken) / len(attacked) if attacked else math.nan,
+        "FGSM detection": caught / len(broken) if broken else math.nan,
     }
+    return values, [*notes, *filter(None, [few])]

@@ -1,8 +1,9 @@
-"""Medians of small windows, as SciPy computes them: by sorting, and for windows of 2 and 3 by networks of minima and maxima."""
+"""Medians of small windows, as SciPy computes them: by sorting, and for windows up to 9 by networks of minima and maxima."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from .denoising import mirror
 
 #: Bytes of images that one step works on: the copies that it makes fit a processor's cache.
 _CHUNK = 2**19
-#: Elements of all windows that are sorted at once, where no network of minima and maxima is written down.
-_WINDOWS = 2**22
+#: Elements of all windows that are sorted at once; and the greatest side of a window for which a network is quicker.
+_WINDOWS, _BY_NETWORK = 2**22, 9
 
 
 def _pad(x: Tensor, size: int) -> Tensor:
@@ -38,7 +39,8 @@ def medians(x: Tensor, size: int) -> Tensor:
         return x.clone()
     planes = x.reshape(n * c, h, w).contiguous()
     out = torch.empty_like(planes)
-    find = {2: _median_of_4, 3: _median_of_9}.get(size, partial(median_by_sorting, size=size))
+    others = partial(_in_parts, middle=middle_by_network) if size <= _BY_NETWORK else median_by_sorting
+    find = {2: _median_of_4, 3: _median_of_9}.get(size, partial(others, size=size))
     step = _chunks(planes)
     for part, target in zip(planes.split(step), out.split(step), strict=True):
         find(part, target)
@@ -47,15 +49,51 @@ def medians(x: Tensor, size: int) -> Tensor:
 
 def median_by_sorting(x: Tensor, out: Tensor, size: int) -> None:
     """The plain version, for any size, of (m, h, w) images. ``test_networks_are_sorting`` compares the networks with it."""
+    _in_parts(x, out, size, lambda windows: windows.flatten(3).sort(3).values[..., size**2 // 2])
+
+
+def _in_parts(x: Tensor, out: Tensor, size: int, middle: Callable[[Tensor], Tensor]) -> None:
+    """``middle`` of the windows (m, rows, w, size, size) of some images and rows at a time."""
     windows = _pad(x, size).unfold(1, size, 1).unfold(2, size, 1)  # (m, h, w, size, size), a view
     _, h, w = x.shape
     images, rows = max(1, _WINDOWS // (h * w * size**2)), max(1, _WINDOWS // (w * size**2))
     for some, into in zip(windows.split(images), out.split(images), strict=True):
         for part, target in zip(some.split(rows, 1), into.split(rows, 1), strict=True):
-            target.copy_(part.flatten(3).sort(3).values[..., size**2 // 2])
+            target.copy_(middle(part))
 
 
-# The networks take (m, h, w) contiguous images for one long row of pixels, where the pixel above lies w places earlier. What
+def middle_by_network(windows: Tensor) -> Tensor:
+    """Batcher's odd-even merge sort, of which only what the middle value needs is computed, on all windows at once."""
+    wires = [pixel.contiguous() for row in windows.unbind(3) for pixel in row.unbind(3)]  # each (m, rows, w)
+    for i, j, low, high in _comparators(len(wires)):
+        first, second = wires[i], wires[j]
+        if low:
+            wires[i] = torch.minimum(first, second)
+        if high:
+            wires[j] = torch.maximum(first, second)
+    return wires[len(wires) // 2]
+
+
+@cache
+def _comparators(n: int) -> list[tuple[int, int, bool, bool]]:
+    """(i, j, whether the lesser of the two is needed on wire i, the greater on j), for the middle one of n (Batcher 1968)."""
+    steps = [(2**a, 2**b) for a in range((n - 1).bit_length()) for b in range(a, -1, -1)]
+    pairs = [
+        (j, j + k)
+        for p, k in steps
+        for start in range(k % p, n - k, 2 * k)
+        for j in range(start, min(start + k, n - k))
+        if j // (2 * p) == (j + k) // (2 * p)
+    ]
+    needed, kept = {n // 2}, []
+    for i, j in reversed(pairs):
+        if {i, j} & needed:
+            kept.append((i, j, i in needed, j in needed))
+            needed |= {i, j}
+    return kept[::-1]
+
+
+# The next two take (m, h, w) contiguous images for one long row of pixels, where the pixel above lies w places earlier. What
 # straddles two rows or images is worthless: it lies on the border, which is set right after each step.
 
 

@@ -1,8 +1,9 @@
 """Feature squeezers (Xu, Evans and Qi 2018, section 3): fewer bits, local medians, non-local means.
 
-Each is a function of a batch of images that keeps its shape, dtype and device and changes no argument. Values are exact,
-bit for bit: those of NumPy's ``rint``, of SciPy's ``median_filter`` and of OpenCV's non-local means, which the paper's code
-calls. ``gradient`` chooses what the backward pass sees, and never changes a value, so that whoever attacks a squeezer can
+Each is a function of a batch of images in [0, 1], or of bytes, that keeps its shape, dtype and device and changes no argument.
+It refuses other types, numbers outside and what is not finite (:func:`check_images`). Values are exact, bit for bit:
+those of NumPy's ``rint``, of SciPy's ``median_filter`` and of OpenCV's non-local means, which the paper's code calls.
+``gradient`` chooses what the backward pass sees, and never changes a value, so that whoever attacks a squeezer can
 differentiate it. Wherever no gradient can be asked for (bytes, ``torch.no_grad``), ``gradient`` has no effect.
 """
 
@@ -23,6 +24,26 @@ from .medians import ExactMedian, medians
 _LARGEST = 99
 
 
+def check_images(x: Tensor) -> None:
+    """Check that ``x`` holds numbers in [0, 1] as float16, 32 or 64, or bytes, which stand for x / 255: one pass over it.
+
+    Raises TypeError for another type, ValueError for a value outside or that is not finite.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is {type(x).__name__}; it must be a torch tensor: torch.as_tensor(x)")
+    if x.dtype == torch.uint8:
+        return
+    if x.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise TypeError(f"x is {x.dtype}; it must be float16, 32 or 64 in [0, 1], or uint8: x.float() of what lies there")
+    if x.numel():
+        low, high = (end.item() for end in x.detach().aminmax())
+        if not math.isfinite(low + high):
+            bad = tuple((~x.isfinite()).nonzero()[0].tolist())
+            raise ValueError(f"x is {x[bad]} at {bad}; it must hold finite numbers in [0, 1]")
+        if low < 0 or high > 1:
+            raise ValueError(f"x ranges from {low:.3g} to {high:.3g}; it must lie in [0, 1]: x / 255, or x.clamp(0, 1)")
+
+
 def _known(gradient: str, *choices: str) -> None:
     if gradient not in choices:
         raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(map(repr, choices))}")
@@ -40,7 +61,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
 
     Parameters
     ----------
-    x : float16, 32 or 64 of any shape, in [0, 1], and not clipped elsewhere; or uint8, which stands for x / 255
+    x : float16, 32 or 64 of any shape, in [0, 1]; or uint8, which stands for x / 255
     bits : int, 1 to 8
     gradient : "none", zero as ``torch.round`` has it; "straight-through", the identity; "soft", that of a staircase of sigmoids
     sharpness : float above 0, of "soft": with t = x (2^bits - 1) and f its fraction, a step is sigmoid(sharpness (f - 1/2)),
@@ -51,7 +72,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     Raises
     ------
     TypeError, ValueError
-        another dtype; other ``bits`` or ``gradient``, or a sharpness that is not positive
+        another dtype, or values; other ``bits`` or ``gradient``, or a sharpness that is not positive
     Guarantee
     ---------
     Equal to NumPy's ``rint`` formula in that dtype bit for bit. Known limitation: no defence by itself.
@@ -63,20 +84,24 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     >>> reduce_bit_depth(torch.tensor([0.0, 0.5, 0.51, 1.0]), 1).tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
-    _known(gradient, "none", "straight-through", "soft")
     if bits not in range(1, 9):
         raise ValueError(f"bits is {bits}; it must be a whole number from 1 to 8")
     if not sharpness > 0:
         raise ValueError(f"sharpness is {sharpness}; it must be positive")
+    check_images(x)
     levels = 2 ** int(bits) - 1
     if x.dtype == torch.uint8:
         byte = torch.arange(256, device=x.device)
         level = (2 * byte * levels + 255) // 510  # the nearest level of byte / 255; a tie would need an even 255 or levels
         table = ((510 * level + levels) // (2 * levels)).to(torch.uint8)
         return table[x.long()]
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1], or uint8")
-    exact = partial(_round_to_levels, levels=levels)
+    return round_to_levels(x, levels, gradient, sharpness)
+
+
+def round_to_levels(x: Tensor, levels: int, gradient: str = "none", sharpness: float = 10.0) -> Tensor:
+    """The rounding of :func:`reduce_bit_depth`, to multiples of 1 / ``levels``, of any floats; only ``gradient`` is checked."""
+    _known(gradient, "none", "straight-through", "soft")
+    exact = partial(_nearest_level, levels=levels)
     if gradient == "none" or not _differentiated(x):
         return exact(x)
     if gradient == "straight-through":
@@ -84,15 +109,15 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     return bpda(exact, partial(_soft_steps, levels=levels, sharpness=sharpness))(x)
 
 
-def _round_to_levels(x: Tensor, levels: int) -> Tensor:
-    return (x * levels).round() / levels
+def _nearest_level(x: Tensor, levels: int) -> Tensor:
+    return (x * levels).round_().div_(levels)
 
 
 def _soft_steps(x: Tensor, levels: int, sharpness: float) -> Tensor:
     """A continuous staircase through the same values: at each rounding threshold a sigmoid, here written with tanh."""
     t = x * levels
     floor = t.detach().floor()
-    half = torch.as_tensor(sharpness / 4).tanh().item()
+    half = torch.as_tensor(sharpness / 4, device="cpu").tanh().item()
     return (floor + 0.5 + (sharpness / 2 * (t - floor - 0.5)).tanh() / (2 * half)) / levels
 
 
@@ -107,7 +132,7 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
 
     Parameters
     ----------
-    x : Tensor (n, c, h, w), uint8 or float16, 32 or 64, without NaN
+    x : Tensor (n, c, h, w), float16, 32 or 64 in [0, 1], or uint8
     size : int, from 1 up, also beyond the image's
     gradient : "exact", to the pixel that each output is, the first in reading order among equals; or "straight-through"
     Returns
@@ -116,7 +141,7 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        another dtype; another shape, size or gradient
+        another dtype, or values; another shape, size or gradient
     Guarantee
     ---------
     Equal to ``scipy.ndimage.median_filter(x, (1, 1, size, size), mode="reflect")`` bit for bit.
@@ -126,17 +151,16 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
     Xu et al. (2018), section 3-B
     Examples
     --------
-    >>> median_filter(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), 2)
-    tensor([[[[0., 1.],
-              [2., 2.]]]])
+    >>> median_filter(torch.tensor([[[[0.0, 0.25], [0.5, 1.0]]]]), 2)
+    tensor([[[[0.0000, 0.2500],
+              [0.5000, 0.5000]]]])
     """
     _known(gradient, "exact", "straight-through")
     if size != int(size) or size < 1:
         raise ValueError(f"size is {size}; it must be a whole number from 1 up")
+    check_images(x)
     if x.ndim != 4:
         raise ValueError(f"x has the shape {tuple(x.shape)}; the median needs images (n, c, h, w)")
-    if not x.is_floating_point() and x.dtype != torch.uint8:
-        raise TypeError(f"x is {x.dtype}; it must be a float tensor, or uint8")
     exact = partial(medians, size=int(size))
     if not _differentiated(x):
         return exact(x)
@@ -167,7 +191,7 @@ def non_local_means(
     Raises
     ------
     TypeError, ValueError
-        another dtype; another shape, size, strength, order or gradient
+        another dtype, or values; another shape, size, strength, order or gradient
     Guarantee
     ---------
     The bytes of OpenCV 5, bit for bit: ``fastNlMeansDenoisingColored(image, None, strength, strength, patch, search)``, or
@@ -191,10 +215,9 @@ def non_local_means(
             raise ValueError(f"{name} is {size}; it must be an odd number from 1 to {_LARGEST}")
     if not 0 < strength < math.inf:
         raise ValueError(f"strength is {strength}; it must be a positive number, such as 4")
+    check_images(x)
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(f"x has the shape {tuple(x.shape)}; non-local means need images (n, 3, h, w) or (n, 1, h, w)")
-    if not x.is_floating_point() and x.dtype != torch.uint8:
-        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1], or uint8")
     exact = partial(_means, search=search, patch=patch, strength=float(strength), swap=order == "rgb")
     if gradient == "none" or not _differentiated(x):
         return exact(x)
@@ -207,7 +230,7 @@ def _means(x: Tensor, search: int, patch: int, strength: float, swap: bool) -> T
     x = x.detach()
     if not x.numel():
         return x.clone()
-    planes = x if x.dtype == torch.uint8 else (x * 255).round().clamp(0, 255).to(torch.uint8)
+    planes = x if x.dtype == torch.uint8 else (x * 255).round().to(torch.uint8)
     planes = planes.transpose(0, 1)  # (c, n, h, w)
     if len(planes) == 1:
         smooth = denoise(planes, search, patch, strength)

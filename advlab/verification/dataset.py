@@ -160,8 +160,14 @@ def verify_dataset(
     ):
         for come in found:
             verdicts |= _kept(book, keys, come)
-            bar.update(len(verdicts) - bar.n)
+            _show(bar, verdicts)
+        _show(bar, verdicts)  # the last ones may have been there already
     return Verdicts(tuple(verdicts[i] for i in range(len(x))))
+
+
+def _show(bar: tqdm, verdicts: dict[int, Verdict]) -> None:
+    bar.update(len(verdicts) - bar.n)
+    bar.set_postfix(collections.Counter(v.status for v in verdicts.values()))
 
 
 def _check(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: dict[str, Any]) -> None:

@@ -1,0 +1,136 @@
+"""python -m advlab verify: what it takes, and what its exit status says. What it computes is tested with the verifier."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from advlab import verification
+from advlab.__main__ import main
+from advlab.verification import Verdict, Verdicts
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a network of two classes, "the mean of the image is above 1/2" or not, on grey images of 4 x 4."""
+    monkeypatch.chdir(tmp_path)
+    weight = np.stack([-np.ones(16), np.ones(16)]).astype(np.float32) / 16
+    constants = {"w": weight, "b": np.float32([0.5, -0.5]), "same": np.eye(2, dtype=np.float32)}
+    steps = [("Flatten", ["x"], "f"), ("Gemm", ["f", "w", "b"], "g"), ("Relu", ["g"], "r"), ("Gemm", ["r", "same"], "y")]
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, [out], **{"transB": 1} if kind == "Gemm" else {}) for kind, names, out in steps],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)])
+    model.ir_version = 8
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    for name, grey in (("bright", 204), ("dark", 51)):  # 0.8 and 0.2
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for k in range(2):
+            Image.fromarray(np.full((4, 4), grey, np.uint8)).save(tmp_path / "photos" / name / f"{k}.png")
+    (tmp_path / "names.txt").write_text("dark\nbright\n")
+    return tmp_path
+
+
+def specification(here, low, high):
+    """All pixels within [low, high]; unsafe where the image is not called bright."""
+    lines = [f"(declare-const X_{i} Real)" for i in range(16)] + ["(declare-const Y_0 Real)", "(declare-const Y_1 Real)"]
+    lines += [f"(assert (>= X_{i} {low}))\n(assert (<= X_{i} {high}))" for i in range(16)]
+    (here / "spec.vnnlib").write_text("\n".join([*lines, "(assert (<= Y_1 Y_0))"]))
+    return "spec.vnnlib"
+
+
+def test_a_folder_of_images_under_a_network_in_a_file(here, capsys):
+    line = ["verify", "net.onnx", "--images", "photos", "--classes", "names.txt", "--eps"]
+    assert main([*line, "0.29"]) == 0
+    told = capsys.readouterr()
+    assert "net.onnx, linf 0.29, 4 images: 100.00% proved robust" in told.out
+    assert "robust=4" in told.err, "the bar counts them"
+    assert len(verification.Store("runs/net-0.29.sqlite")) == 2, "of four images two are equal to the other two"
+    assert main([*line, "0.31"]) == 10
+    assert "0.00% not broken" in capsys.readouterr().out
+    assert main(["verify", "net.onnx", "--images", "photos", "--eps", "0.29"]) == 10, "by their order bright is class 0"
+    (here / "photos" / "dark" / "x.jpg").write_bytes(b"not a picture")
+    assert main([*line, "0.29"]) == 0
+    assert "left out: photos/dark/x.jpg" in capsys.readouterr().err
+
+
+def test_a_property_in_a_file(here, capsys):
+    assert main(["verify", "net.onnx", specification(here, 0.6, 0.9)]) == 0
+    assert "net.onnx, spec.vnnlib: robust" in capsys.readouterr().out
+    assert main(["verify", "net.onnx", specification(here, 0.4, 0.9)]) == 10
+    assert "counterexample" in capsys.readouterr().out
+
+
+def test_the_status_of_a_property_that_is_not_decided(here, monkeypatch):
+    monkeypatch.setattr(verification, "verify_files", lambda *_, **__: Verdict("unknown", "mixed-integer", -1.0, 1.0))
+    assert main(["verify", "net.onnx", "spec.vnnlib"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (["robust", "robust"], 0),
+        (["robust", "counterexample"], 10),
+        (["unknown", "robust"], 20),
+        (["unknown", "counterexample", "robust"], 10),
+    ],
+)
+def test_the_status_of_images(here, monkeypatch, statuses, code):
+    found = Verdicts(tuple(Verdict(status, "crown", 0.0, 1.0) for status in statuses))
+    monkeypatch.setattr(verification, "verify_dataset", lambda *_, **__: found)
+    assert main(["verify", "mnist_small", "--eps", "0.1"]) == code
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--images", "-5"], "'-5' is neither a number from 1 up nor a folder"),
+        (["--images", "0"], "'0' is neither"),
+        (["--images", "nowhere"], "'nowhere' is neither"),
+        (["--workers", "0"], "'0' is no number from 1 up"),
+        (["--workers", "-1"], "'-1' is no number from 1 up"),
+        (["--workers", "1.5"], "'1.5' is no number from 1 up"),
+        (["--eps", "-0.1"], "'-0.1' is no budget"),
+        (["--eps", "nan"], "'nan' is no budget"),
+        (["--eps", "inf"], "'inf' is no budget"),
+    ],
+)
+def test_counts_and_budgets_are_checked_before_any_work(here, capsys, option, says):
+    with pytest.raises(SystemExit) as stopped:
+        main(["verify", "mnist_small", "--eps", "0.1", *option])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["mnist_small"], "the budget is missing"),
+        (["net.onnx", "--eps", "0.1"], "give --images FOLDER, or a property"),
+        (["mnist_small", "spec.vnnlib"], "verify NET.onnx SPEC.vnnlib"),
+        (["net.onnx", "spec.vnnlib", "--eps", "0.1"], "verify NET.onnx SPEC.vnnlib"),
+        (["net.onnx", "nowhere.vnnlib"], "nowhere.vnnlib"),
+        (["net.onnx", "--images", "photos/dark", "--eps", "0.1"], "give --labels FILE"),
+        (["mnist_small", "--images", "photos", "--eps", "0.1"], "2 subfolders, the network 10 classes"),
+    ],
+)
+def test_what_does_not_go_together_is_said(here, capsys, line, says):
+    specification(here, 0.6, 0.9)
+    assert main(["verify", *line]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_folder_under_a_network_of_the_zoo(here, capsys):
+    (here / "digits.txt").write_text("\n".join("0123456789"))
+    (here / "labels.csv").write_text("image,label\n0.png,3\n1.png,4\n")
+    line = ["verify", "mnist_small", "--images", "photos/dark", "--labels", "labels.csv", "--classes", "digits.txt"]
+    assert main([*line, "--eps", "0.001"]) == 10, "grey squares are no digits"
+    assert "2 images" in capsys.readouterr().out
+    assert torch.get_num_threads() == 1
