@@ -94,12 +94,8 @@ def pgd(
     >>> [int(net(pgd(net, x, y, eps=eps)).argmax()) for eps in (0.24, 0.26)]
     [0, 1]
     """
-    step_size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
+    step_size = 2.5 * eps / steps if step_size is None else step_size
     ascent, goal = Ascent(eps, norm, loss_function(loss), steps, step_size, momentum, active_set), Goal(y, targets)
-    if restarts < 1:
-        raise ValueError(f"restarts is {restarts}; it must be at least 1")
-    if start is not None and start.shape != x.shape:
-        raise ValueError(f"start has the shape {tuple(start.shape)}, x {tuple(x.shape)}; they must be equal")
     result, todo = x.clone(), torch.arange(len(x), device=x.device)  # todo: examples not yet broken
     for restart in range(restarts):
         if restart == 0 and start is not None:
@@ -115,7 +111,7 @@ def pgd(
 
 @dataclass(frozen=True)
 class Ascent:
-    """How PGD climbs. Raises ValueError for fewer ``steps`` than 1."""
+    """How PGD climbs."""
 
     eps: float
     norm: str
@@ -124,10 +120,6 @@ class Ascent:
     step_size: float
     momentum: float | None
     active_set: bool
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
 
 
 # Plainly, without momentum and the bookkeeping of examples that are finished:
@@ -200,7 +192,7 @@ def bim(
     >>> bim(nn.Identity().eval(), x, y, eps=0.2, steps=4)  # no random start: steps of 0.05, straight to the corner
     tensor([[0.6000, 0.5000]])
     """
-    step_size = eps / max(steps, 1) if step_size is None else step_size
+    step_size = eps / steps if step_size is None else step_size
     ascent = Ascent(eps, "linf", loss_function(loss), steps, step_size, None, active_set)
     return _ascend(model, x, Goal(y, targets), x, ascent)[0]
 
@@ -237,5 +229,5 @@ def mi_fgsm(
     >>> mi_fgsm(nn.Identity().eval(), x, y, eps=0.2, targets=1 - y)
     tensor([[0.6000, 0.5000]])
     """
-    ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / max(steps, 1), decay, active_set)
+    ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / steps, decay, active_set)
     return _ascend(model, x, Goal(y, targets), x, ascent)[0]
