@@ -18,7 +18,7 @@ PRECISIONS = (torch.float32, torch.float64)
 
 #: A setting's range: (test, in words).
 Range = tuple[Callable[[Any], bool], str]
-COUNT: Range = (lambda v: isinstance(v, Integral) and v >= 1, "a whole number and at least 1")
+COUNT: Range = (lambda v: v >= 1 and isinstance(v, Integral), "a whole number and at least 1")
 POSITIVE: Range = (lambda v: 0 < v < math.inf, "above 0 and finite")
 NOT_NEGATIVE: Range = (lambda v: 0 <= v < math.inf, "at least 0 and finite")
 SHARE: Range = (lambda v: 0 < v < 1, "between 0 and 1")
@@ -55,7 +55,7 @@ def classifier_inputs(
     except RuntimeError as e:
         shape = ", ".join(map(str, x.shape[1:]))
         raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
-    k = finite(logits(answer, 1), "of the first input, the model's logits").shape[1]
+    k = logits(answer, 1).shape[1]
     if y.min() < 0 or y.max() >= k:
         raise ValueError(f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {k - 1}")
     if gradient:

@@ -25,6 +25,9 @@ MINIMAL = [name for name in ATTACKS if inspect.signature(getattr(attacks, name))
 #: For each attack, a few steps of it.
 FEW = {
     "pgd": {"steps": 3},
+    "apgd": {"steps": 3},
+    "fmn": {"steps": 20},
+    "sigma_zero": {"steps": 40},
     "square": {"queries": 5},
     "hop_skip_jump": {"queries": 30, "batch": 5},
     "ddn": {"steps": 5},
@@ -320,7 +323,9 @@ def test_a_criterion_without_a_gradient_or_with_nan_is_refused():
 
 #: Parameters that no range is given for: what they may be is checked elsewhere, or any value does something.
 FREE = {"model", "x", "y", "eps", "norm", "loss", "targets", "random_start", "start", "active_set", "generator", "seed"}
-WHOLE = {"steps", "restarts", "search_steps", "rounds", "patience", "queries", "batch", "batch_size", "classes", "draws"}
+WHOLE = {"steps", "restarts", "search_steps", "rounds", "patience", "queries", "batch", "batch_size", "classes"}
+POSITIVE = {"step_size", "learning_rate", "initial_c", "largest_c", "initial_norm", "theta", "sigma"}
+POSITIVE |= {"shrink", "drop", "share", "threshold"}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -330,20 +335,7 @@ def test_settings_with_which_an_attack_does_nothing_are_refused(name, tiny):
     for option in ranged:
         assert option in contract.SETTINGS or f"{name}.{option}" in contract.SETTINGS, f"{option} has no range"
         bad = [-1, math.nan, math.inf, "3"]
-        whole = option in (
-            "steps",
-            "restarts",
-            "search_steps",
-            "rounds",
-            "patience",
-            "queries",
-            "batch",
-            "batch_size",
-            "classes",
-        )
-        bad += [0, 2.5] if whole else []
-        bad += [0] if option in ("step_size", "learning_rate", "initial_c", "largest_c", "initial_norm", "theta") else []
-        bad += [0] if option in ("shrink", "drop", "share") or (name, option) == ("ddn", "gamma") else []
+        bad += [0, 2.5] if option in WHOLE else [0] if option in POSITIVE or (option == "gamma" and name != "jsma") else []
         for value in bad:
             if (option, value) == ("theta", -1):  # darker pixels
                 continue

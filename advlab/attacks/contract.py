@@ -41,12 +41,12 @@ A = TypeVar("A", bound=Callable[..., Tensor])
 
 #: What each setting of an attack must be, so that it does something: by its name, or "attack.name" where they differ.
 SETTINGS: dict[str, checks.Range] = {
-    **dict.fromkeys(("steps", "restarts", "search_steps", "rounds", "patience", "queries", "batch"), checks.COUNT),
-    **dict.fromkeys(("batch_size", "draws"), checks.COUNT),
-    **dict.fromkeys(("step_size", "learning_rate", "initial_c", "largest_c", "initial_norm"), checks.POSITIVE),
+    **dict.fromkeys(("steps", "restarts", "search_steps", "rounds", "patience", "queries"), checks.COUNT),
+    **dict.fromkeys(("batch", "batch_size"), checks.COUNT),
+    **dict.fromkeys(("step_size", "learning_rate", "initial_c", "largest_c", "initial_norm", "sigma"), checks.POSITIVE),
     **dict.fromkeys(("confidence", "overshoot", "momentum", "decay"), checks.NOT_NEGATIVE),
-    **dict.fromkeys(("shrink", "drop", "gamma"), checks.SHARE),
-    "classes": (lambda v: isinstance(v, Integral) and v >= 2, "a whole number and at least 2"),
+    **dict.fromkeys(("shrink", "drop", "gamma", "threshold"), checks.SHARE),
+    "classes": (lambda v: v >= 2 and isinstance(v, Integral), "a whole number and at least 2"),
     "jsma.gamma": (lambda v: 0 <= v <= 1, "from 0 to 1"),
     "share": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
     "theta": (lambda v: 0 < abs(v) <= 1, "from -1 to 1 and not 0"),

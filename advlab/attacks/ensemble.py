@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .contract import Guarded, attack
 from .steps import project
@@ -11,7 +13,7 @@ from .steps import project
 
 @attack
 def autoattack(
-    model: Guarded, x: Tensor, y: Tensor, *, eps: float, norm: str = "linf", seed: int = 0, batch_size: int = 250
+    model: nn.Module, x: Tensor, y: Tensor, *, eps: float, norm: str = "linf", seed: int = 0, batch_size: int = 250
 ) -> Tensor:
     """AutoAttack's standard ensemble, imported from ``pyautoattack``: the reference protocol.
 
@@ -41,17 +43,18 @@ def autoattack(
     except ImportError as e:
         raise ImportError("AutoAttack needs the package pyautoattack: pip install 'advlab[autoattack]'") from e
     name = "Linf" if norm == "linf" else "L2"
-    weights = [weight for part in model.parts for weight in part.parameters() if weight.requires_grad]
+    weights = [weight for part in cast(Guarded, model).parts for weight in part.parameters() if weight.requires_grad]
     images = x if x.ndim == 4 else x.reshape(len(x), -1, 1, 1)
+    shaped = nn.Sequential(nn.Flatten(), nn.Unflatten(1, x.shape[1:]), model)
     try:
         for weight in weights:
             weight.requires_grad_(False)
         with torch.random.fork_rng():
-            ensemble = AutoAttack(lambda v: model(v.view(-1, *x.shape[1:])), norm=name, eps=eps, seed=seed, device=x.device)
+            ensemble = AutoAttack(shaped, norm=name, eps=eps, seed=seed, device=x.device)
             if (others := model(x[:1]).shape[1] - 1) < 9:
                 ensemble.fab.n_target_classes = ensemble.apgd_targeted.n_target_classes = others
             if others < 3:
-                ensemble.attacks_to_run.remove("apgd-t")
+                ensemble.attacks_to_run = ["apgd-ce", "fab-t", "square"]
             x_adv, _ = ensemble.run_standard_evaluation(images, y, batch_size=batch_size)
     finally:
         for weight in weights:

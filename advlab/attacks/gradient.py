@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -96,17 +98,34 @@ def pgd(
     """
     step_size = 2.5 * eps / steps if step_size is None else step_size
     ascent, goal = Ascent(eps, norm, loss_function(loss), steps, step_size, momentum, active_set), Goal(y, targets)
+    climb, where = functools.partial(_ascend, model, ascent=ascent), {"random_start": random_start, "start": start}
+    return in_restarts(climb, x, goal, eps=eps, norm=norm, restarts=restarts, generator=generator, **where)[0]
+
+
+def in_restarts(
+    climb: Callable[[Tensor, Goal, Tensor], tuple[Tensor, Tensor]],
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    norm: str,
+    restarts: int,
+    generator: Generator | None,
+    start: Tensor | None,
+    random_start: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``climb(x, goal, begin)`` from several points, of what stands yet: the points (n, ...), and which met the goal, (n,)."""
     result, todo = x.clone(), torch.arange(len(x), device=x.device)  # todo: examples not yet broken
     for restart in range(restarts):
         if restart == 0 and start is not None:
             begin = project(start.detach().to(x), x, eps, norm)
         else:
             begin = random_point(x[todo], eps, norm, generator) if random_start else x[todo]
-        result[todo], broken = _ascend(model, x[todo], goal[todo], begin, ascent)
+        result[todo], broken = climb(x[todo], goal[todo], begin)
         todo = todo[~broken]
         if not len(todo):
             break
-    return result
+    return result, ~torch.isin(torch.arange(len(x), device=x.device), todo)
 
 
 @dataclass(frozen=True)
