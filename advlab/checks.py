@@ -43,18 +43,15 @@ def classifier_inputs(
         raise TypeError(f"{labels} is {y.dtype}; it must be class indices as int64: {labels}.long()")
     if y.shape != (len(x),):
         raise ValueError(f"{labels} has the shape {tuple(y.shape)}; {len(x)} inputs need ({len(x)},)")
-    parts = [model] if isinstance(model, nn.Module) else []
-    for part in parts:
-        ready(part)
-    if not len(x):
-        return parts
-    at = x[:1].detach().clone().requires_grad_(gradient)
-    try:
-        with torch.set_grad_enabled(gradient), _watched(parts):
+    with watched(model) as parts, torch.set_grad_enabled(gradient):
+        if not len(x):
+            return parts
+        at = x[:1].detach().clone().requires_grad_(gradient)
+        try:
             answer = model(at)
-    except RuntimeError as e:
-        shape = ", ".join(map(str, x.shape[1:]))
-        raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
+        except RuntimeError as e:
+            shape = ", ".join(map(str, x.shape[1:]))
+            raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
     k = logits(answer, 1).shape[1]
     if y.min() < 0 or y.max() >= k:
         raise ValueError(f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {k - 1}")
@@ -104,9 +101,14 @@ def ready(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _watched(parts: list[nn.Module]) -> Iterator[None]:
-    """Modules that a function runs here are checked before they run, and noted in ``parts``, those within them left out."""
-    thread, known = threading.get_ident(), {id(module) for part in parts for module in part.modules()}
+def watched(model: Callable[[Tensor], Any]) -> Iterator[list[nn.Module]]:
+    """The modules that ``model`` answers with, each of them ``ready``: itself, or what it runs here where it is a function."""
+    if isinstance(model, nn.Module):
+        ready(model)
+        yield [model]
+        return
+    parts: list[nn.Module] = []
+    thread, known = threading.get_ident(), set[int]()
 
     def look(module: nn.Module, _: Any) -> None:
         if threading.get_ident() == thread and id(module) not in known:
@@ -116,7 +118,7 @@ def _watched(parts: list[nn.Module]) -> Iterator[None]:
 
     hook = register_module_forward_pre_hook(look)
     try:
-        yield
+        yield parts
     finally:
         hook.remove()
 
@@ -136,9 +138,14 @@ def logits(answer: Any, n: int) -> Tensor:
 
 def finite(value: Tensor, name: str, begin: int = 0) -> Tensor:
     """``value``, rows of ``name`` from ``begin`` on, if all is finite. Raises ValueError that names the first that is not."""
-    if not value.detach().sum().isfinite() and not (good := value.detach().isfinite()).all():
-        raise ValueError(f"{first(~good, value, name, begin)}; it must be finite")
+    if not is_finite(value):
+        raise ValueError(f"{first(~value.isfinite(), value, name, begin)}; it must be finite")
     return value
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether all of ``value`` is finite. A sum is one look at it, and finite only if all is; it may overflow, though."""
+    return math.isfinite(value.detach().sum().item()) or bool(value.isfinite().all())
 
 
 def first(bad: Tensor, value: Tensor, name: str, begin: int = 0) -> str:
@@ -155,6 +162,8 @@ def setting(name: str, value: Any, within: Range) -> None:
 
 
 def budget(eps: float, *, limited: bool = False) -> None:
-    """Check a perturbation budget, which is finite if ``limited``. Raises ValueError for one that is not."""
+    """Check a perturbation budget, which is finite if ``limited``. Raises TypeError for no number, ValueError for another one."""
+    if not isinstance(eps, Real | Tensor):
+        raise TypeError(f"eps is {eps!r}; a budget is a number from 0 up")
     if not eps >= 0 or (limited and eps == math.inf):
         raise ValueError(f"eps is {eps}; a budget is a{' finite' * limited} number from 0 up")

@@ -37,17 +37,14 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     """
     checks.tensors(x=x)
     checks.setting("batch_size", batch_size, checks.COUNT)
-    if isinstance(model, nn.Module):
-        checks.ready(model)
-    if not len(x):
-        return torch.empty(0, dtype=torch.int64, device=x.device)
-    classes = []
-    for begin in range(0, len(x), batch_size):
-        part = x[begin : begin + batch_size]
-        answer = model(part)
-        if isinstance(answer, Tensor) and answer.ndim == 1:
-            answer = torch.stack([0 * answer, answer], 1)
-        classes.append(checks.finite(checks.logits(answer, len(part)), "the model's logits", begin).argmax(1))
+    classes = [] if len(x) else [torch.empty(0, dtype=torch.int64, device=x.device)]
+    with checks.watched(model):
+        for begin in range(0, len(x), batch_size):
+            part = x[begin : begin + batch_size]
+            answer = model(part)
+            if isinstance(answer, Tensor) and answer.ndim == 1:
+                answer = torch.stack([0 * answer, answer], 1)
+            classes.append(checks.finite(checks.logits(answer, len(part)), "the model's logits", begin).argmax(1))
     return torch.cat(classes)
 
 
@@ -83,7 +80,7 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        for what is no tensor, for another norm, or shapes that differ
+        for what is no tensor of float32 or float64, for another norm, or shapes that differ
 
     Examples
     --------
@@ -94,6 +91,10 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     checks.tensors(x_adv=x_adv, x=x)
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
+    if x_adv.dtype not in checks.PRECISIONS or x.dtype not in checks.PRECISIONS:
+        raise TypeError(
+            f"x_adv is {x_adv.dtype}, x {x.dtype}; both must be float32 or float64: differences of bytes wrap around"
+        )
     if norm == "l0":
         changed = x_adv != x
         return (changed.any(1) if x.ndim > 2 else changed).flatten(1).sum(1)

@@ -26,7 +26,7 @@ MINIMAL = [name for name in ATTACKS if inspect.signature(getattr(attacks, name))
 FEW = {
     "pgd": {"steps": 3},
     "apgd": {"steps": 3},
-    "fmn": {"steps": 20},
+    "fmn_linf": {"steps": 20},
     "sigma_zero": {"steps": 40},
     "square": {"queries": 5},
     "hop_skip_jump": {"queries": 30, "batch": 5},
@@ -190,6 +190,9 @@ def test_evaluation_refuses_what_attacks_refuse(tiny):
         evaluate.robust_accuracy(net, x, y.int(), idle)
     with pytest.raises(TypeError, match="torch tensors"):
         evaluate.distances(x.numpy(), x)
+    for made in (x.half(), (x * 255).byte()):
+        with pytest.raises(TypeError, match="float32 or float64"):
+            evaluate.distances(made, made)
     for options in ({"batch_size": 0}, {"queries": -1}, {"eps": -0.1}, {"eps": math.nan}):
         with pytest.raises(ValueError, match=next(iter(options))):
             evaluate.robust_accuracy(net, x, y, idle, **options)
@@ -226,7 +229,7 @@ def test_a_part_in_training_mode_is_refused_before_it_changes(name, part, tiny):
     around.training = False
     methods = SimpleNamespace(net=net, logits=lambda v: methods.net(v) * 2)
     functions = [lambda v: net(v), functools.partial(lambda m, v: m(v), net), methods.logits]
-    for model in (net, around, *(functions if name != "predict" else [])):
+    for model in (net, around, *functions):
         with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
             ask(model)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -344,6 +347,8 @@ def test_settings_with_which_an_attack_does_nothing_are_refused(name, tiny):
     for eps in (-0.1, math.nan, -math.inf):
         with pytest.raises(ValueError, match="budget"):
             run(name, net, x, y, eps=eps)
+    with pytest.raises(TypeError, match="eps is '0.1'; a budget"):
+        run(name, net, x, y, eps="0.1")
     with pytest.raises(TypeError, match="unexpected keyword"):
         run(name, net, x, y, eps=0.0, setps=3)
 

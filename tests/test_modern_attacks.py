@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_attacks import distance, errors, linear, nearest
+from test_attacks import distance, errors, linear
 from test_minimal_attacks import affine, fewest, guesses, margins, nearest_linf
 from torch import nn
 
@@ -109,25 +109,38 @@ def test_apgd_finds_what_pgd_of_as_many_steps_finds(net, digits):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_fmn_comes_near_the_linear_and_the_quadratic_programme(seed):
+def test_fmn_comes_near_the_linear_programme(seed):
     random = np.random.default_rng(seed)
     weight, bias = random.normal(size=(2, 12)), random.normal(size=2) * 0.1
     x = random.uniform(size=(20, 12))
+    x[:, :4] = x[:, :4].round()  # black and white values, so that the box binds
     y = (x @ weight.T + bias).argmax(1)
     model, batch, labels = affine(weight, bias), torch.tensor(x), torch.tensor(y)
-    linf = np.array([nearest_linf(weight, bias, *one, 0.0) for one in zip(x, y, strict=True)])
-    l2 = np.array([nearest(weight, bias, one) for one in x])
-    for norm, best in (("linf", linf), ("l2", l2)):
-        found = attacks.fmn(model, batch, labels, norm=norm, steps=300)
-        ratio = distance(found, batch, norm).numpy() / best
-        assert (guesses(model, found) != labels).all()
-        assert ratio.min() >= 1 - 1e-9
-        assert np.median(ratio) < 1.02
-        eps = float(np.median(best)) * 1.1
-        bounded = attacks.fmn(model, batch, labels, norm=norm, steps=300, eps=eps)
-        near = distance(found, batch, norm) <= eps
-        assert torch.equal(bounded[near], found[near])
-        assert torch.equal(bounded[~near], batch[~near])
+    best = np.array([nearest_linf(weight, bias, *one, 0.0) for one in zip(x, y, strict=True)])
+    can = np.isfinite(best)
+    found = attacks.fmn_linf(model, batch, labels, steps=300)
+    ratio = distance(found, batch, "linf").numpy()[can] / best[can]
+    assert can.sum() > 15
+    assert (guesses(model, found) != labels).numpy()[can].all()
+    assert ratio.min() >= 1 - 1e-9
+    assert ratio.max() < 1.05
+    assert np.median(ratio) < 1.01
+    eps = float(np.median(best)) * 1.1
+    bounded = attacks.fmn_linf(model, batch, labels, steps=300, eps=eps)
+    near = distance(found, batch, "linf") <= eps
+    assert torch.equal(bounded[near], found[near])
+    assert torch.equal(bounded[~near], batch[~near])
+
+
+def test_fmn_and_sigma_zero_are_stronger_than_carlini_and_wagner_in_less(net, digits):
+    """On the small network of the tests; bench/ladder.py measures it on shipped ones, with the time."""
+    x, y = (t[:20] for t in digits)
+    for ours, theirs, norm in (
+        (attacks.fmn_linf(net, x, y, steps=60), attacks.cw_linf(net, x, y, steps=300), "linf"),
+        (attacks.sigma_zero(net, x, y, steps=100), attacks.cw_l0(net, x, y, rounds=12, steps=15), "l0"),
+    ):
+        far = [distance(found, x, norm).double().where(errors(net, found, y), math.inf).median() for found in (ours, theirs)]
+        assert far[0] <= far[1] < math.inf
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,7 +8,7 @@ from .auto_pgd import apgd
 from .black_box import hop_skip_jump, square
 from .carlini_wagner import cw_l0, cw_l2, cw_linf, minimal_l2
 from .ensemble import autoattack
-from .fast_minimum import fmn, sigma_zero
+from .fast_minimum import fmn_linf, sigma_zero
 from .gradient import bim, fgsm, mi_fgsm, pgd
 from .losses import LOSSES, Loss, ce_loss, dlr_loss, margin_loss
 from .minimal import ddn, deepfool, jsma
@@ -30,7 +30,7 @@ __all__ = [
     "dlr_loss",
     "expectation",
     "fgsm",
-    "fmn",
+    "fmn_linf",
     "hop_skip_jump",
     "jsma",
     "margin_loss",

@@ -69,8 +69,8 @@ class Guarded(nn.Module):
         return answer
 
     def _look(self, what: str, seen: Tensor, value: Tensor) -> None:
-        if not value.detach().sum().isfinite() and not (good := value.detach().isfinite().flatten(1).all(1)).all():
-            place = seen[~good][0]  # attacks drop examples from the batch: which one of x is it?
+        if not checks.is_finite(value):
+            place = seen[~value.detach().isfinite().flatten(1).all(1)][0]  # attacks drop examples: which one of x is it?
             nearest = int((self.x - place).flatten(1).norm(dim=1).argmin())
             raise ValueError(f"the model's {what} are not finite: first at x[{nearest}], or near it")
 

@@ -57,7 +57,7 @@ def straight_through(exact: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
 def expectation(model: Callable[[Tensor], Tensor], draws: int = 30) -> Callable[[Tensor], Tensor]:
     """The mean of ``draws`` passes of a randomised ``model``, for attacks on it: expectation over transformation.
 
-    Gradients are averaged with it (Athalye, Engstrom et al. 2018, equation 1; section 4.2 of bpda's paper): each step of an attack follows the mean over fresh draws.
+    Gradients are averaged with it (Athalye, Engstrom et al. 2018, equation 1): each step follows the mean over fresh draws.
     For an input that is transformed at random, ``expectation(lambda x: model(transform(x)))``. A pass costs ``draws`` passes.
     Raises ValueError for fewer draws than 1. No guarantee: the mean over few draws is random too.
 
