@@ -162,7 +162,7 @@ def setting(name: str, value: Any, within: Range) -> None:
 
 
 def budget(eps: float, *, limited: bool = False) -> None:
-    """Check a perturbation budget, which is finite if ``limited``. Raises TypeError for no number, ValueError for another one."""
+    """Check a budget, finite if ``limited``. Raises TypeError for what is no number, ValueError for one that is no budget."""
     if not isinstance(eps, Real | Tensor):
         raise TypeError(f"eps is {eps!r}; a budget is a number from 0 up")
     if not eps >= 0 or (limited and eps == math.inf):

@@ -92,9 +92,7 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
     if x_adv.dtype not in checks.PRECISIONS or x.dtype not in checks.PRECISIONS:
-        raise TypeError(
-            f"x_adv is {x_adv.dtype}, x {x.dtype}; both must be float32 or float64: differences of bytes wrap around"
-        )
+        raise TypeError(f"x_adv is {x_adv.dtype}, x {x.dtype}; both must be float32 or float64, for bytes x.float() / 255")
     if norm == "l0":
         changed = x_adv != x
         return (changed.any(1) if x.ndim > 2 else changed).flatten(1).sum(1)

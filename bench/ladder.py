@@ -1,7 +1,7 @@
 """Our own ladder of attacks, rung against rung, in one run on the same images and networks.
 
 - ``budget``: PGD and Auto-PGD with as many gradients in the linf ball around test images that are classified correctly: the
-  share that stands. A step of PGD is 2.5 eps / steps, its default.
+  share that stands. A step of PGD is 2.5 eps / steps, its default, or eps / 4.
 - ``linf``: ``cw_linf``, our ``fmn_linf``, and FMN as published, with the first step of 1 and of 10: median distance in linf.
 - ``l0``: ``cw_l0`` and sigma-zero: median number of pixels.
 
@@ -53,9 +53,9 @@ def contenders(part: str, eps: float) -> Contenders:
             f"sigma_zero {steps}": functools.partial(attacks.sigma_zero, steps=steps) for steps in (100, 1000)
         }
     pgd, apgd = (functools.partial(f, eps=eps, steps=100) for f in (attacks.pgd, attacks.apgd))
-    return {f"pgd {loss}": functools.partial(pgd, loss=loss) for loss in ("ce", "margin", "dlr")} | {
-        f"apgd {loss}": functools.partial(apgd, loss=loss) for loss in ("ce", "dlr", "targeted")
-    }
+    rows = {f"pgd {loss}": functools.partial(pgd, loss=loss) for loss in ("ce", "margin", "dlr")}
+    rows["pgd ce, eps / 4"] = functools.partial(pgd, step_size=eps / 4)
+    return rows | {f"apgd {loss}": functools.partial(apgd, loss=loss) for loss in ("ce", "dlr", "targeted")}
 
 
 def published_fmn(
@@ -93,7 +93,7 @@ def score(part: str, model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> f
 def measure(part: str, name: str, limit: int | None) -> dict[str, Any]:
     """The rows of one network: score and CPU seconds of each contender."""
     model, n = zoo.load(name), min(limit or IMAGES[part], IMAGES[part])
-    images, labels = (data.mnist if name.startswith("mnist") else data.cifar10)("test", 2 * n)
+    images, labels = (data.mnist if name.startswith("mnist") else data.cifar10)("test", 3 * n)
     x, y = first_correct(model, images, labels, n)
     rows = {}
     print(f"\n{part}, {name}, {n} images" + f", eps {EPS[name]:.4g}" * (part == "budget"), flush=True)
