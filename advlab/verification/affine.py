@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from ..models import MaskedReLU
-from .layers import AffineMap, Array, diagonal, flattened, known_layers, through_layer
+from .layers import UNIT, AffineMap, Array, diagonal, flattened, known_layers, through_layer
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class AffineLayer:
 
     matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
     bias: Array = field(repr=False)  #: (units,)
+    doubt: Array = field(repr=False)  #: (units,), the rounding error of forming each, where no source is above 1
 
     @property
     def units(self) -> int:
@@ -41,6 +42,20 @@ class AffineLayer:
     def magnitudes(self) -> dict[int, sparse.csr_array]:
         """The matrices with the absolute values of their entries, for interval arithmetic."""
         return {source: abs(matrix) for source, matrix in self.matrices.items()}
+
+    @functools.cached_property
+    def terms(self) -> int:
+        """The most entries that a unit has."""
+        rows = [np.diff(matrix.indptr) for matrix in self.matrices.values()]
+        return int(np.sum(rows, 0).max(initial=0)) if rows else 0
+
+    def reach(self, sizes: dict[int, Array], faults: dict[int, Array]) -> tuple[Array, Array]:
+        """How large what a unit adds up may be, and its error, each (units,), given both for the sources."""
+        reach, fault = abs(self.bias), self.doubt * max(1.0, *(size.max(initial=0) for size in sizes.values()))
+        for source, matrix in self.magnitudes.items():
+            both = matrix @ np.stack([sizes[source], faults[source]], 1)
+            reach, fault = reach + both[:, 0], fault + both[:, 1]
+        return reach, fault
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,16 @@ class NormalForm:
         for k, layer in enumerate(self.hidden, 1):
             sources[k] = np.maximum(_affine(layer, sources), 0)
         return _affine(self.logits, sources).T
+
+    def rounding(self, x: Array) -> tuple[Array, Array]:
+        """The logits of one input (inputs,), and a bound of their error where float64 computes them in any order."""
+        values, faults = {0: np.asarray(x, np.float64)}, {0: np.zeros(self.inputs)}
+        for k, layer in enumerate((*self.hidden, self.logits), 1):
+            z = _affine(layer, {s: v[:, None] for s, v in values.items()})[:, 0]
+            reach, fault = layer.reach({s: abs(v) for s, v in values.items()}, faults)
+            fault = fault + 2 * (layer.terms + 16) * UNIT * reach
+            values[k], faults[k] = np.maximum(z, 0), np.where(z + fault > 0, fault, 0.0)
+        return z, fault
 
     @property
     def sha256(self) -> str:
@@ -187,10 +212,10 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
         arguments = [values.get(a, a) if isinstance(a, fx.Node) else a for a in node.args]
         if node.op == "placeholder":
             size = int(np.prod(shape))
-            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape))
+            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape), np.zeros(size))
         elif node.op == "output":
             logits = values[cast(fx.Node, node.args[0])]
-            return NormalForm(int(np.prod(shape)), tuple(reader.hidden), AffineLayer(logits.parts, logits.bias))
+            return NormalForm(int(np.prod(shape)), tuple(reader.hidden), AffineLayer(logits.parts, logits.bias, logits.doubt))
         else:
             values[node] = reader.result(node, arguments)
     raise TypeError("the network has no output")
@@ -229,9 +254,10 @@ class _Reader:
         """A new source: the units that are ReLUs. Those that a mask makes linear (1) go on as they are, zeros (-1) end here."""
         size = len(value.bias)
         kept = np.flatnonzero(mask == 0) if mask is not None else np.arange(size)
-        self.hidden.append(AffineLayer({s: cast(Any, part)[kept] for s, part in value.parts.items()}, value.bias[kept]))
+        parts = {s: cast(Any, part)[kept] for s, part in value.parts.items()}
+        self.hidden.append(AffineLayer(parts, value.bias[kept], value.doubt[kept]))
         place = sparse.coo_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), shape=(size, len(kept)))
-        out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape)
+        out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape, np.zeros(size))
         if mask is None:
             return out
         return out.plus(value.through(diagonal((mask > 0).astype(np.float64)), np.zeros(size), value.shape))

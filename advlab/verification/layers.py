@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,8 @@ from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+
+UNIT = 2.0**-53  #: the relative rounding error of one operation in float64
 
 
 class Elementwise(nn.Module):
@@ -46,24 +48,31 @@ class AffineMap:
     parts: dict[int, sparse.csr_array]
     bias: Array
     shape: tuple[int, ...]
+    doubt: Array  #: (units,), the rounding error of forming each, where no source is above 1
 
-    def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...]) -> AffineMap:
-        return AffineMap(
-            {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}, matrix @ self.bias + bias, shape
-        )
+    def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...], doubt: Array | float = 0.0) -> AffineMap:
+        """The map and then another, whose entries may have 8 roundings each, and its bias a rounding error of ``doubt``."""
+        parts = {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}
+        size = abs(self.bias) + sum((abs(part).sum(1) for part in self.parts.values()), np.zeros(len(self.bias)))
+        terms = int(np.diff(matrix.indptr).max(initial=0)) + 8
+        doubt = abs(matrix) @ (self.doubt + terms * UNIT * size) + terms * UNIT * abs(bias) + doubt
+        return AffineMap(parts, matrix @ self.bias + bias, shape, doubt)
 
-    def scaled(self, scale: Array, shift: Array) -> AffineMap:
-        """Channel by channel: ``scale`` and ``shift`` (c,)."""
+    def scaled(self, scale: Array, shift: Array, doubt: Array | float = 0.0) -> AffineMap:
+        """Channel by channel: ``scale``, ``shift`` and its ``doubt`` (c,)."""
         repeat = int(np.prod(self.shape[1:]))
-        return self.through(diagonal(np.repeat(scale, repeat)), np.repeat(shift, repeat), self.shape)
+        each = [np.repeat(v, repeat) if np.ndim(v) else v for v in (scale, shift, doubt)]
+        return self.through(diagonal(each[0]), each[1], self.shape, each[2])
 
     def plus(self, other: AffineMap) -> AffineMap:
         if self.shape != other.shape:
-            raise TypeError(f"shapes {self.shape} and {other.shape} are added; only equal shapes have a normal form")
+            raise TypeError(f"branches of the shapes {self.shape} and {other.shape} are added: only equal shapes are known")
         parts = dict(self.parts)
         for source, part in other.parts.items():
             parts[source] = cast(sparse.csr_array, parts[source] + part) if source in parts else part
-        return AffineMap(parts, self.bias + other.bias, self.shape)
+        bias = self.bias + other.bias
+        size = abs(bias) + sum((abs(part).sum(1) for part in parts.values()), np.zeros(len(bias)))
+        return AffineMap(parts, bias, self.shape, self.doubt + other.doubt + UNIT * size)
 
 
 def diagonal(values: Array) -> sparse.csr_array:
@@ -71,7 +80,7 @@ def diagonal(values: Array) -> sparse.csr_array:
 
 
 def flattened(value: AffineMap) -> AffineMap:
-    return AffineMap(value.parts, value.bias, (len(value.bias),))
+    return replace(value, shape=(len(value.bias),))
 
 
 def _linear(layer: nn.Linear, value: AffineMap) -> AffineMap:
@@ -128,7 +137,7 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> Aff
     scale = 1 / np.sqrt(_array(layer.running_var) + layer.eps)
     scale = scale if layer.weight is None else scale * _array(layer.weight)
     shift = -_array(layer.running_mean) * scale
-    return value.scaled(scale, shift if layer.bias is None else shift + _array(layer.bias))
+    return value.scaled(scale, shift if layer.bias is None else shift + _array(layer.bias), 8 * UNIT * abs(shift))
 
 
 def _normalize(layer: Normalize, value: AffineMap) -> AffineMap:

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from ..attacks import pgd
 from .affine import NormalForm, normal_form, what_is_read
-from .layers import Array
+from .layers import UNIT, Array
+from .programs import Solver, check_solver
 from .reduced import Problem, class_margins, crown, optimised, reduce
-from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
+from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
+FEW_UNITS, EARLY = 150, 0.5  #: below so many the solver is asked first, and has so many seconds for each margin
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -124,10 +126,11 @@ def verify(
         a bad argument, a network without a normal form, a solver that is not installed
     Guarantee
     ---------
-    "robust": a lower bound of all margins, computed in float64, exceeds ``margin``, which is far above its rounding; by the
-    last stage it rests on the solver's word, at a tolerance of 1e-9. "counterexample": ``witness`` lies in the ball, in the
-    dtype of ``x``, and is misclassified in float64; a misclassified ``x`` is its own. All else is "unknown", with a
-    RuntimeWarning where Gurobi's licence does not allow for the problem. The proof is of the network in real arithmetic.
+    "robust": all margins exceed ``margin``, in real arithmetic: bounds are computed in float64 and lowered by all that its
+    rounding may have added. By the last stage it rests on the solver's word about a scaled problem that leaves room for its
+    tolerances. "counterexample": ``witness`` lies in the ball, in the dtype of ``x``, and is misclassified by more than
+    float64 may be wrong; a misclassified ``x`` is its own. All else is "unknown", such as what rounding hides, with a
+    RuntimeWarning where Gurobi's licence does not allow for the problem.
     References
     ----------
     Tjeng et al. (2019); Zhang et al. (2018); Wang et al. (2021); Jia and Rinard (2021) for what float32 does
@@ -138,7 +141,7 @@ def verify(
     >>> [verify(net, torch.tensor([0.75, 0.25]), 0, eps).status for eps in (0.24, 0.26)]
     ['robust', 'counterexample']
     """
-    wall, start = time.perf_counter(), time.process_time()
+    clock = Clock(time_limit)
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
@@ -148,8 +151,8 @@ def verify(
     centre = x.detach().double().flatten().cpu()
     box = (centre - eps).clamp(0, 1), (centre + eps).clamp(0, 1)
     attack = functools.partial(_attack, net, x, int(y), eps)
-    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
+    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
+    return _decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
 
 
 def _attack(net: nn.Module, x: Tensor, y: int, eps: float) -> Tensor:
@@ -199,7 +202,7 @@ def verify_property(
     >>> [verify_property(net, low, high, rows, torch.tensor([c])).status for c in (2.1, 1.9)]  # is |x| < c on [-1, 2]?
     ['robust', 'counterexample']
     """
-    wall, start = time.perf_counter(), time.process_time()
+    clock = Clock(time_limit)
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
     _check_limits(time_limit, margin, last_stage, solver)
@@ -208,23 +211,16 @@ def verify_property(
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.form.logits.units})")
     box = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, start, budget)
+    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
+    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, budget)
 
 
 @dataclass(frozen=True)
 class Budget:
-    deadline: float  #: in time.process_time()
-    began: tuple[float, float]  #: time.perf_counter(), time.process_time()
+    clock: Clock
     margin: float
     stop: int  #: the place of the last stage
     solver: Solver
-
-    @property
-    def slowness(self) -> float:
-        """Seconds that pass for a CPU second, since the beginning; at least 1. Solvers count the former."""
-        wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        return max(1.0, wall / max(cpu, 1e-3))
 
 
 _Outcome = tuple[str, str, float, Tensor | None]
@@ -236,25 +232,24 @@ def _decide(
     box: tuple[Tensor, Tensor],
     margins: tuple[Array, Array],
     attack: Callable[[], Tensor] | None,
-    start: float,
     budget: Budget,
 ) -> Verdict:
     """The stages, one after the other, for any margins on any box around ``x``."""
-    values = functools.partial(least_margin, prepared.double, torch.from_numpy(margins[0]), torch.from_numpy(margins[1]))
+    values = functools.partial(_sure_margin, prepared, margins)
     unstable: tuple[int, ...] = ()
     if values(x[None].double()).item() < 0:
         outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
     elif budget.stop < STAGES.index("crown"):
         outcome = ("unknown", "prediction", -math.inf, None)
     else:
-        problem = reduce(prepared.form, box[0].numpy(), box[1].numpy(), *margins)
+        problem = reduce(prepared.form, box[0].numpy(), box[1].numpy(), *margins).lowered()
         unstable = tuple(stage.units for stage in problem.stages)
         with torch.enable_grad():  # slopes are optimised, whatever the caller's mode
             outcome = try_bounds(problem, functools.partial(first_counterexample, values, x, *box), attack, budget)
     status, stage, bound, witness = outcome
     if witness is not None:
         bound = values(witness[None].double()).item()
-    return Verdict(status, stage, bound, time.process_time() - start, unstable, witness)
+    return Verdict(status, stage, bound, budget.clock.spent, unstable, witness)
 
 
 def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: Budget) -> _Outcome:
@@ -280,36 +275,40 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
 
 
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
-    """Branch and bound for each margin that is open, the least first; then the solver for those that ran out of time."""
-    margin, complete = budget.margin, budget.stop >= STAGES.index("mixed-integer")
+    """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
+    clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
-    left: list[int] = []
-    for done, k in enumerate(todo):
-        now = time.process_time()
-        rest, last = budget.deadline - now, done == len(todo) - 1
-        if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
-            share = min(rest / (len(todo) - done), 1.0)
-        else:
-            share = rest if last and not complete else rest / 2
-        found = branch_and_bound(problem, k, check, enough=margin, deadline=now + share, slopes=slopes[k])
-        if found.status == "counterexample":
-            return "counterexample", "branch and bound", found.bound, found.witness
-        bounds[k] = max(float(bounds[k]), found.bound)
-        if found.status == "unknown":
-            left.append(k)
-    if not left or not complete:
-        return "unknown" if left else "robust", "branch and bound", float(bounds.min()), None
-    for k in left:  # all that is left for each: without the hardest there is no proof
-        rest = budget.deadline - time.process_time()
-        if rest <= 0:
-            return "unknown", "mixed-integer", float(bounds.min()), None
-        found = mixed_integer(problem, k, check, enough=margin, seconds=rest * budget.slowness, solver=budget.solver)
-        if found.refused:
-            return "unknown", "branch and bound", float(bounds.min()), None
-        if found.status != "robust":
-            return found.status, "mixed-integer", float(bounds.min()), found.witness
-        bounds[k] = max(float(bounds[k]), found.bound)
-    return "robust", "mixed-integer", float(bounds.min()), None
+    early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
+    rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
+    for turn, stage in enumerate(rounds):
+        final, left = complete and turn == len(rounds) - 1, list[int]()
+        for done, k in enumerate(todo):
+            rest, last = clock.left, done == len(todo) - 1
+            if final and rest <= 0:
+                return "unknown", stage, float(bounds.min()), None
+            if stage == "mixed-integer":  # in the end all that is left for each: without the hardest there is no proof
+                seconds = rest if final else min(rest / (2 * len(todo)), EARLY)
+                seconds *= clock.slowness if budget.solver == "gurobi" else 1
+                found = mixed_integer(problem, k, check, enough=margin, seconds=seconds, solver=budget.solver)
+                clock.elsewhere += found.seconds
+            else:
+                if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
+                    share = min(rest / (len(todo) - done), 1.0)
+                else:
+                    share = rest if last and not complete else rest / 2
+                found = branch_and_bound(
+                    problem, k, check, enough=margin, deadline=time.thread_time() + share, slopes=slopes[k]
+                )
+            if found.status == "counterexample" or (final and found.status == "unknown"):
+                stage = "branch and bound" if found.refused else stage
+                return found.status, stage, found.bound if found.witness is not None else float(bounds.min()), found.witness
+            bounds[k] = max(float(bounds[k]), found.bound)
+            if found.status == "unknown":
+                left.append(k)
+        todo = left
+        if not todo:
+            return "robust", stage, float(bounds.min()), None
+    return "unknown", stage, float(bounds.min()), None
 
 
 def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str) -> None:
@@ -333,6 +332,17 @@ def least_margin(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tens
     """The least of the margins at each of ``x`` (n, ...), (n,), in float64."""
     with torch.no_grad():
         return (net(x).cpu() @ rows.T + const).amin(1)
+
+
+def _sure_margin(prepared: _Prepared, margins: tuple[Array, Array], x: Tensor) -> Tensor:
+    """:func:`least_margin`, with 0 for one below 0 that rounding may have put there."""
+    rows, const = margins
+    least = least_margin(prepared.double, torch.from_numpy(rows), torch.from_numpy(const), x)
+    for i in (least < 0).nonzero()[:, 0].tolist():
+        logits, doubt = prepared.form.rounding(x[i].flatten().cpu().numpy())
+        doubt = abs(rows) @ (doubt + 2 * len(logits) * UNIT * abs(logits)) + 2 * UNIT * abs(const)
+        least[i] = least[i] if least[i] < -2 * doubt.max() else least[i].clamp(min=0)
+    return least
 
 
 def first_counterexample(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .onnx_files import read_onnx
-from .search import Solver
+from .programs import Solver
 from .verifier import Verdict, verify_property
 
 
