@@ -1,5 +1,6 @@
 """No wrong verdict, whatever the scale: against arithmetic in fractions, near ties, on every path of the verifier."""
 
+import itertools
 import math
 import warnings
 from fractions import Fraction
@@ -50,7 +51,7 @@ def near_tie(seed, scales=(-8, 8)):
     classes = int(draw() * 10) + 1
     widths = [2, *(int(draw() * 4) + 1 for _ in range(int(draw() * 3) + 1)), classes]
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layer, scale = nn.Linear(a, b).to(dtype), 10 ** (scales[0] + (scales[1] - scales[0]) * draw())
         with torch.no_grad():
             layer.weight.copy_(torch.randn(b, a, generator=generator) * scale)

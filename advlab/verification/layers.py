@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -12,30 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
+from ..models import HalvingConv2d, Mask, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 UNIT = 2.0**-53  #: the relative rounding error of one operation in float64
-
-
-class Elementwise(nn.Module):
-    """scale * x + shift, for each value of an input on its own; both have a shape that broadcasts to one input's.
-
-    Kept in float64, and taken in the dtype of the input.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale.double())
-        self.register_buffer("shift", shift.double())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale.to(x) * x + self.shift.to(x)
 
 
 @dataclass(frozen=True)
@@ -75,18 +58,53 @@ class AffineMap:
         return AffineMap(parts, bias, self.shape, self.doubt + other.doubt + UNIT * size)
 
 
+@dataclass(frozen=True)
+class AffineLayer:
+    """The inputs of one ReLU layer, or the logits: sum over sources of matrix @ source, plus bias.
+
+    Source 0 is the flattened input, source k the outputs of ReLU layer k, from 1 on.
+    """
+
+    matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
+    bias: Array = field(repr=False)  #: (units,)
+    doubt: Array = field(repr=False)  #: (units,), the rounding error of forming each, where no source is above 1
+
+    @property
+    def units(self) -> int:
+        return len(self.bias)
+
+    @functools.cached_property
+    def magnitudes(self) -> dict[int, sparse.csr_array]:
+        """The matrices with the absolute values of their entries, for interval arithmetic."""
+        return {source: abs(matrix) for source, matrix in self.matrices.items()}
+
+    @functools.cached_property
+    def terms(self) -> int:
+        """The most entries that a unit has."""
+        rows = [np.diff(matrix.indptr) for matrix in self.matrices.values()]
+        return int(np.sum(rows, 0).max(initial=0)) if rows else 0
+
+    def reach(self, sizes: dict[int, Array], faults: dict[int, Array]) -> tuple[Array, Array]:
+        """How large what a unit adds up may be, and its error, each (units,), given both for the sources."""
+        reach, fault = abs(self.bias), self.doubt * max(1.0, *(size.max(initial=0) for size in sizes.values()))
+        for source, matrix in self.magnitudes.items():
+            both = matrix @ np.stack([sizes[source], faults[source]], 1)
+            reach, fault = reach + both[:, 0], fault + both[:, 1]
+        return reach, fault
+
+
 def diagonal(values: Array) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(values))
 
 
-def flattened(value: AffineMap) -> AffineMap:
-    return replace(value, shape=(len(value.bias),))
-
-
-def _linear(layer: nn.Linear, value: AffineMap) -> AffineMap:
-    if value.shape != (layer.in_features,):
-        raise TypeError(f"a linear layer of {layer.in_features} inputs meets the shape {value.shape}: flatten first")
-    return value.through(sparse.csr_array(_array(layer.weight)), _bias(layer), (layer.out_features,))
+def linear(value: AffineMap, weight: Array, bias: Array) -> AffineMap:
+    """The map weight @ value + bias, along the last dimension."""
+    *before, size = value.shape or (0,)
+    if size != weight.shape[1]:
+        raise TypeError(f"a linear layer of {weight.shape[1]} inputs meets the shape {value.shape}: flatten first")
+    times = int(np.prod(before))
+    matrix = sparse.csr_array(weight) if times == 1 else sparse.csr_array(sparse.kron(sparse.eye_array(times), weight))
+    return value.through(matrix, np.tile(bias, times), (*before, len(weight)))
 
 
 def _array(t: Tensor) -> Array:
@@ -134,6 +152,8 @@ def _convolution_matrix(
 def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> AffineMap:
     if layer.running_mean is None or layer.running_var is None:
         raise TypeError(f"{layer} keeps no running statistics, so it has no normal form")
+    if not (layer.running_var + layer.eps > 0).all():
+        raise ValueError(f"{layer} has a running variance that is not above 0: train it further, or set it")
     scale = 1 / np.sqrt(_array(layer.running_var) + layer.eps)
     scale = scale if layer.weight is None else scale * _array(layer.weight)
     shift = -_array(layer.running_mean) * scale
@@ -143,11 +163,6 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> Aff
 def _normalize(layer: Normalize, value: AffineMap) -> AffineMap:
     mean, std = _array(cast(Tensor, layer.mean)).ravel(), _array(cast(Tensor, layer.std)).ravel()
     return value.scaled(1 / std, -mean / std)
-
-
-def _elementwise(layer: Elementwise, value: AffineMap) -> AffineMap:
-    scale, shift = (np.broadcast_to(_array(t), value.shape).ravel() for t in (layer.scale, layer.shift))
-    return value.through(diagonal(scale), shift, value.shape)
 
 
 def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> AffineMap:
@@ -170,24 +185,22 @@ def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> Af
 
 
 LAYERS: dict[type[nn.Module], Callable[[Any, AffineMap], AffineMap]] = {
-    nn.Linear: _linear,
+    nn.Linear: lambda layer, value: linear(value, _array(layer.weight), _bias(layer)),
     nn.Conv2d: _convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalize: _normalize,
-    Elementwise: _elementwise,
     Mask: lambda layer, value: value.through(diagonal(_array(layer.kept).ravel()), np.zeros(layer.kept.numel()), value.shape),
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _average,
-    nn.Flatten: lambda _, value: flattened(value),
     nn.Identity: lambda _, value: value,
-    nn.Dropout: lambda _, value: value,
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), lambda _, value: value),
 }
 
 
 def known_layers() -> tuple[type[nn.Module], ...]:
-    """The layers that :func:`normal_form` reads."""
-    return (nn.ReLU, MaskedReLU, HalvingConv2d, *LAYERS)
+    """The affine layers that :func:`normal_form` reads."""
+    return (HalvingConv2d, *LAYERS)
 
 
 def through_layer(layer: nn.Module, value: AffineMap) -> AffineMap:
@@ -195,4 +208,4 @@ def through_layer(layer: nn.Module, value: AffineMap) -> AffineMap:
         if isinstance(layer, kind):
             return function(layer, value)
     known = ", ".join(kind.__name__ for kind in LAYERS)
-    raise TypeError(f"there is no normal form of a layer {layer}; known are ReLU, {known} and sums")
+    raise TypeError(f"there is no normal form of a layer {layer}; known are {known}, ReLU and its kin, maxima and sums")

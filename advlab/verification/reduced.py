@@ -16,8 +16,8 @@ from scipy import sparse
 from torch import Tensor
 
 from ..attacks.steps import Adam
-from .affine import AffineLayer, NormalForm
-from .layers import Array, Index
+from .affine import NormalForm
+from .layers import AffineLayer, Array, Index
 from .slack import Rounding
 
 

@@ -209,7 +209,7 @@ def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Ar
 def mixed_integer(
     problem: Problem, index: int, check: Check, *, enough: float, seconds: float, solver: Solver = "highs"
 ) -> Found:
-    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (CPU; of Gurobi, wall).
+    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (CPU; Gurobi: wall).
 
     One binary variable for each unstable unit. Rows ask for margin <= ``enough``, and the margin is also the objective, so
     that the search stops at the first input below 0. Only the solver's own word "infeasible" counts as a proof, of a program

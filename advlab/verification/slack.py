@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .affine import AffineLayer
-from .layers import UNIT, Array, Index
+from .layers import UNIT, AffineLayer, Array, Index
 
 
 class Rounding:

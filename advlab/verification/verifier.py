@@ -12,15 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import NormalForm, normal_form, what_is_read
-from .layers import UNIT, Array
+from .affine import NormalForm, check_weights, normal_form, what_is_read
+from .layers import Array
 from .programs import Solver, check_solver
 from .reduced import Problem, class_margins, crown, optimised, reduce
+from .replay import first_counterexample, sure_margin
 from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
@@ -75,7 +75,9 @@ def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     key = what_is_read(net, shape)
     with _lock:
         if key not in prepared_networks:
-            made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
+            check_weights(net)
+            double = copy.deepcopy(net).double()  # what a forward computes from constants is then computed in float64 too
+            made = _Prepared(normal_form(double, shape), double)
             _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
             prepared_networks[key] = made
             while len(prepared_networks) > 4:
@@ -87,8 +89,9 @@ def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) 
     """Raises TypeError where the normal form is another function: a layer with a forward of its own, say."""
     x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = prepared.double(x.to(device)).cpu().numpy()
-    if not np.allclose(prepared.form(x.flatten(1).numpy()), expected, rtol=1e-6, atol=1e-6):
+        expected = prepared.double(x.to(device)).flatten(1).cpu().numpy()
+    found = [prepared.form.rounding(one) for one in x.flatten(1).numpy()]
+    if any((abs(y - z) > 1e-6 * abs(y) + 4 * doubt).any() for y, (z, doubt) in zip(expected, found, strict=True)):
         raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")
 
 
@@ -146,6 +149,8 @@ def verify(
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
     classes = prepared.form.logits.units
+    if classes < 2:
+        raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
     if not 0 <= int(y) < classes:
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
     centre = x.detach().double().flatten().cpu()
@@ -209,6 +214,8 @@ def verify_property(
     prepared = _prepare(net, tuple(low.shape))
     if rows.shape != (len(const), prepared.form.logits.units):
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.form.logits.units})")
+    if not (len(const) and rows.isfinite().all() and const.isfinite().all()):
+        raise ValueError("rows and const must have one row or more, all of finite numbers")
     box = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
     budget = Budget(clock, margin, STAGES.index(last_stage), solver)
@@ -235,7 +242,7 @@ def _decide(
     budget: Budget,
 ) -> Verdict:
     """The stages, one after the other, for any margins on any box around ``x``."""
-    values = functools.partial(_sure_margin, prepared, margins)
+    values = functools.partial(sure_margin, prepared.double, prepared.form, margins)
     unstable: tuple[int, ...] = ()
     if values(x[None].double()).item() < 0:
         outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
@@ -313,6 +320,8 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
 
 def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str) -> None:
     """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take, ImportError for a missing solver."""
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"x is {x.dtype}; give it in float32 or float64, which hold the same numbers")
     if not x.is_floating_point() or not x.numel() or not (x.min() >= 0 and x.max() <= 1):
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
@@ -326,34 +335,3 @@ def _check_limits(time_limit: float, margin: float, last_stage: str, solver: str
     if last_stage not in STAGES:
         raise ValueError(f"last_stage is {last_stage!r}; it must be one of {', '.join(map(repr, STAGES))}")
     check_solver(solver)
-
-
-def least_margin(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:
-    """The least of the margins at each of ``x`` (n, ...), (n,), in float64."""
-    with torch.no_grad():
-        return (net(x).cpu() @ rows.T + const).amin(1)
-
-
-def _sure_margin(prepared: _Prepared, margins: tuple[Array, Array], x: Tensor) -> Tensor:
-    """:func:`least_margin`, with 0 for one below 0 that rounding may have put there."""
-    rows, const = margins
-    least = least_margin(prepared.double, torch.from_numpy(rows), torch.from_numpy(const), x)
-    for i in (least < 0).nonzero()[:, 0].tolist():
-        logits, doubt = prepared.form.rounding(x[i].flatten().cpu().numpy())
-        doubt = abs(rows) @ (doubt + 2 * len(logits) * UNIT * abs(logits)) + 2 * UNIT * abs(const)
-        least[i] = least[i] if least[i] < -2 * doubt.max() else least[i].clamp(min=0)
-    return least
-
-
-def first_counterexample(
-    values: Callable[[Tensor], Tensor], x: Tensor, low: Tensor, high: Tensor, points: Tensor
-) -> Tensor | None:
-    """The first of ``points`` (n, inputs) that is a counterexample once it is rounded to the dtype of ``x`` inside the box."""
-    rounded = points.clamp(low, high).to(x.dtype)
-    if x.dtype != torch.float64:
-        up, down = (torch.tensor(v, dtype=x.dtype) for v in (np.inf, -np.inf))
-        rounded = torch.where(rounded.double() < low, rounded.nextafter(up), rounded)
-        rounded = torch.where(rounded.double() > high, rounded.nextafter(down), rounded)
-    shaped = rounded.view(-1, *x.shape).to(x.device)
-    broken = (values(shaped.double()) < 0).nonzero()[:, 0]
-    return shaped[broken[0]] if len(broken) else None
