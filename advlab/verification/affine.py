@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.fx.node import map_arg
 from torch.fx.proxy import TraceError
 
 from .calls import MOVERS, PIECEWISE, Reader, attribute
@@ -199,6 +200,6 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
                 raise TypeError("the network gives something else than one tensor of logits that depend on its input")
             return NormalForm(int(np.prod(shape)), tuple(reader.hidden), AffineLayer(logits.parts, logits.bias, logits.doubt))
         else:
-            arguments, options = (fx.node.map_arg(a, values.__getitem__) for a in (node.args, node.kwargs))
+            arguments, options = (map_arg(a, values.__getitem__) for a in (node.args, node.kwargs))
             values[node] = reader.result(node, cast(Any, arguments), cast(Any, options))
     raise TypeError("the network has no output")

@@ -176,8 +176,8 @@ def moved(function: Callable[..., Any], arguments: tuple[Any, ...], options: dic
         return torch.stack([one, one + total]).view(BATCH, *v.shape)
 
     try:
-        arguments, options = map_aggregate((arguments, options), places)  # type: ignore[misc]
-        found = function(*arguments, **options)
+        placed, settings = cast(Any, map_aggregate((arguments, options), places))
+        found = function(*placed, **settings)
     except (RuntimeError, IndexError, ValueError) as e:
         raise TypeError(f"shapes {[v.shape for v in values]} do not allow for it ({e})") from e
     several = isinstance(found, tuple | list)

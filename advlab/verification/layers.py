@@ -38,13 +38,13 @@ class AffineMap:
         parts = {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}
         size = abs(self.bias) + sum((abs(part).sum(1) for part in self.parts.values()), np.zeros(len(self.bias)))
         terms = int(np.diff(matrix.indptr).max(initial=0)) + 8
-        doubt = abs(matrix) @ (self.doubt + terms * UNIT * size) + terms * UNIT * abs(bias) + doubt
-        return AffineMap(parts, matrix @ self.bias + bias, shape, doubt)
+        rounded: Array = abs(matrix) @ (self.doubt + terms * UNIT * size) + terms * UNIT * abs(bias) + doubt
+        return AffineMap(parts, matrix @ self.bias + bias, shape, rounded)
 
     def scaled(self, scale: Array, shift: Array, doubt: Array | float = 0.0) -> AffineMap:
         """Channel by channel: ``scale``, ``shift`` and its ``doubt`` (c,)."""
         repeat = int(np.prod(self.shape[1:]))
-        each = [np.repeat(v, repeat) if np.ndim(v) else v for v in (scale, shift, doubt)]
+        each = [np.repeat(np.asarray(v, np.float64), repeat) for v in (scale, shift, np.broadcast_to(doubt, scale.shape))]
         return self.through(diagonal(each[0]), each[1], self.shape, each[2])
 
     def plus(self, other: AffineMap) -> AffineMap:

@@ -134,8 +134,8 @@ def reduce(net: NormalForm, low: Array, high: Array, rows: Array, const: Array, 
     found = bounded(net, low, high, method)
     onto = torch.from_numpy(rows)
     moved = onto @ found.logits, onto @ found.const + torch.from_numpy(const)
-    slack = found.rounding.of_margins(rows, const), found.rounding.of_units()
-    return Problem(*found.box, found.stages, *moved, *map(torch.from_numpy, slack), found.loose)
+    slack = torch.from_numpy(found.rounding.of_margins(rows, const))
+    return Problem(*found.box, found.stages, *moved, slack, torch.from_numpy(found.rounding.of_units()), found.loose)
 
 
 def class_margins(label: int, classes: int) -> tuple[Array, Array]:

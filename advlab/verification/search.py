@@ -103,8 +103,9 @@ def branch_and_bound(
                     return Found("unknown", bound, None, count)  # the minimum is a near tie
                 closed = min(closed, bound)
             else:
-                state = (t[i].clone() for t in (splits, found, kept))  # a view would keep the whole batch
-                heapq.heappush(heap, _Node(bound, count + i, *state, int(units[i])))
+                # clones, since a view would keep the whole batch
+                node = _Node(bound, count + i, splits[i].clone(), found[i].clone(), kept[i].clone(), int(units[i]))
+                heapq.heappush(heap, node)
         fresh = []
         if heap and time.thread_time() > deadline:
             return Found("unknown", min(closed, heap[0].bound), None, count)

@@ -24,7 +24,7 @@ from .replay import first_counterexample, sure_margin
 from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
-FEW_UNITS, EARLY = 150, 0.5  #: below so many the solver is asked first, and has so many seconds for each margin
+FEW_UNITS, EARLY = 150, 0.3  #: below so many the solver is asked first, and has so many seconds for each margin
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -300,7 +300,7 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
                 clock.elsewhere += found.seconds
             else:
                 if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
-                    share = min(rest / (len(todo) - done), 1.0)
+                    share = min(rest / (len(todo) - done), 0.4 if early else 1.0)
                 else:
                     share = rest if last and not complete else rest / 2
                 found = branch_and_bound(

@@ -100,8 +100,8 @@ def read_vnnlib(path: str | Path) -> list[Property]:
         if not np.less_equal(low, high).all():
             continue  # a box without a point
         rows, const = np.array([-a for a, _, _ in conditions]), np.array([-b for _, b, _ in conditions])
-        tensors = (torch.tensor(v, dtype=torch.float64) for v in (low, high, rows, const))
-        found.append(Property(*tensors, tuple(number for _, _, number in conditions)))
+        low, high, rows, const = (torch.tensor(v, dtype=torch.float64) for v in (low, high, rows, const))
+        found.append(Property(low, high, rows, const, tuple(number for _, _, number in conditions)))
     return found
 
 
