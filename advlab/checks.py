@@ -1,46 +1,169 @@
 """What every public function that takes a classifier and labelled inputs checks first, with errors that say what to do."""
 
+from __future__ import annotations
+
+import contextlib
 import math
+import threading
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+#: Half precision is refused: steps, margins and distances of attacks are below its rounding.
+PRECISIONS = (torch.float32, torch.float64)
+
+#: A setting's range: (test, in words).
+Range = tuple[Callable[[Any], bool], str]
+COUNT: Range = (lambda v: v >= 1 and isinstance(v, Integral), "a whole number and at least 1")
+POSITIVE: Range = (lambda v: 0 < v < math.inf, "above 0 and finite")
+NOT_NEGATIVE: Range = (lambda v: 0 <= v < math.inf, "at least 0 and finite")
+SHARE: Range = (lambda v: 0 < v < 1, "between 0 and 1")
 
 
-def classifier_inputs(model: nn.Module, x: Tensor, y: Tensor, *, labels: str = "y") -> None:
+class NoGradientError(ValueError):
+    """No gradient reaches the model's input, so that an attack by gradients cannot begin."""
+
+
+def classifier_inputs(
+    model: Callable[[Tensor], Any], x: Tensor, y: Tensor, *, labels: str = "y", gradient: bool = False
+) -> list[nn.Module]:
     """Check that ``model`` in eval mode maps ``x`` (n, ...), floats in [0, 1], to logits (n, k), and ``y`` (n,) is in 0..k-1.
 
-    Costs one forward pass of one image. Raises TypeError for a wrong type, ValueError for anything else.
+    Costs one forward pass of one image, and with ``gradient`` one backward pass, to see that a gradient reaches the input.
+    Returns the modules that the answer came from: ``model``, or those that it runs where it is a function.
+    Raises TypeError for a wrong type, NoGradientError, and ValueError for anything else.
     """
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        raise TypeError(f"x and {labels} must be torch tensors; they are {type(x).__name__} and {type(y).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: for bytes, x.float() / 255")
-    if y.is_floating_point() or y.dtype == torch.bool:
+    tensors(**{"x": x, labels: y})
+    inputs(x)
+    if y.dtype != torch.int64:
         raise TypeError(f"{labels} is {y.dtype}; it must be class indices as int64: {labels}.long()")
-    if x.ndim < 2:
-        raise ValueError(f"x has the shape {tuple(x.shape)}; it must be a batch, (n, c, h, w) or (n, d): x.unsqueeze(0)")
     if y.shape != (len(x),):
         raise ValueError(f"{labels} has the shape {tuple(y.shape)}; {len(x)} inputs need ({len(x)},)")
-    if any(part.training for part in model.modules()) if isinstance(model, nn.Module) else getattr(model, "training", False):
-        raise ValueError("the model is in training mode, so that dropout and batch norm change its answers: call model.eval()")
-    if not len(x):
-        return
-    if not (x.min() >= 0 and x.max() <= 1):  # also false for NaN
-        raise ValueError(f"x ranges from {x.min():.3g} to {x.max():.3g}; it must lie in [0, 1] (normalise inside the model)")
-    try:
-        with torch.no_grad():
-            logits = model(x[:1])
-    except RuntimeError as e:
-        raise ValueError(f"the model cannot take inputs of the shape (n, {', '.join(map(str, x.shape[1:]))}): {e}") from e
-    if logits.ndim != 2 or len(logits) != 1:
-        raise ValueError(f"the model maps (1, ...) to {tuple(logits.shape)}; it must give logits of the shape (n, classes)")
-    if y.min() < 0 or y.max() >= logits.shape[1]:
-        raise ValueError(
-            f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {logits.shape[1] - 1}"
+    with watched(model) as parts, torch.set_grad_enabled(gradient):
+        if not len(x):
+            return parts
+        at = x[:1].detach().clone().requires_grad_(gradient)
+        try:
+            answer = model(at)
+        except RuntimeError as e:
+            shape = ", ".join(map(str, x.shape[1:]))
+            raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
+    k = logits(answer, 1).shape[1]
+    if y.min() < 0 or y.max() >= k:
+        raise ValueError(f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {k - 1}")
+    if gradient:
+        passes_gradient(answer, at)
+    return parts
+
+
+def inputs(x: Tensor) -> None:
+    """Raises TypeError where ``x`` is in no precision for attacks, ValueError where it is no batch (n, ...) in [0, 1]."""
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: for bytes, x.float() / 255")
+    if x.dtype not in PRECISIONS:
+        raise TypeError(f"x is {x.dtype}, too coarse for attacks and what is measured of them: x.float(), and model.float()")
+    if x.ndim < 2:
+        raise ValueError(f"x has the shape {tuple(x.shape)}; it must be a batch, (n, c, h, w) or (n, d): x.unsqueeze(0)")
+    if x.numel() and not (x.min() >= 0 and x.max() <= 1):  # also false for NaN
+        raise ValueError(f"{first(~((x >= 0) & (x <= 1)), x, 'x')}; x must lie in [0, 1] (normalise inside the model)")
+
+
+def passes_gradient(value: Tensor, at: Tensor) -> None:
+    """Raises NoGradientError where no gradient of ``value`` reaches ``at``."""
+    if not value.requires_grad or torch.autograd.grad(value.sum(), at, allow_unused=True)[0] is None:
+        raise NoGradientError(
+            "the model passes no gradient to its input: wrap its non-differentiable part in bpda or straight_through"
         )
 
 
-def budget(eps: float) -> None:
-    """Check a perturbation budget. Raises ValueError for one that is negative or not a number."""
-    if not eps >= 0 or math.isnan(eps):
-        raise ValueError(f"eps is {eps}; a budget is a number from 0 up")
+def tensors(**values: Any) -> None:
+    """Raises TypeError where one is no tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{' and '.join(values)} must be torch tensors; {name} is {type(value).__name__}")
+
+
+def ready(model: nn.Module) -> None:
+    """Raises ValueError where a part of ``model`` is in training mode, TypeError where its weights are in half precision."""
+    for name, part in model.named_modules():
+        if part.training:
+            raise ValueError(
+                f"the model is in training mode{f' in its part {name}' * bool(name)} ({type(part).__name__}), so that dropout "
+                "and batch norm change its answers: call model.eval()"
+            )
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.dtype not in PRECISIONS:
+            raise TypeError(f"the model's {name} is {weight.dtype}, too coarse for attacks and evaluation: model.float()")
+
+
+@contextlib.contextmanager
+def watched(model: Callable[[Tensor], Any]) -> Iterator[list[nn.Module]]:
+    """The modules that ``model`` answers with, each of them ``ready``: itself, or what it runs here where it is a function."""
+    if isinstance(model, nn.Module):
+        ready(model)
+        yield [model]
+        return
+    parts: list[nn.Module] = []
+    thread, known = threading.get_ident(), set[int]()
+
+    def look(module: nn.Module, _: Any) -> None:
+        if threading.get_ident() == thread and id(module) not in known:
+            ready(module)
+            parts.append(module)
+            known.update(map(id, module.modules()))
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        yield parts
+    finally:
+        hook.remove()
+
+
+def logits(answer: Any, n: int) -> Tensor:
+    """What a model returned for ``n`` inputs, if those are logits (n, classes) of two classes or more."""
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"the model returns {type(answer).__name__}; it must return its logits alone, a tensor (n, classes)")
+    if answer.dtype not in PRECISIONS:
+        raise TypeError(f"the model's logits are {answer.dtype}; attacks and evaluation need float32 or float64: model.float()")
+    if answer.ndim != 2 or len(answer) != n:
+        raise ValueError(f"the model maps ({n}, ...) to {tuple(answer.shape)}; it must give logits of the shape (n, classes)")
+    if answer.shape[1] < 2:
+        raise ValueError("the model has one logit z, for one class; for two, let it return torch.cat([0 * z, z], 1)")
+    return answer
+
+
+def finite(value: Tensor, name: str, begin: int = 0) -> Tensor:
+    """``value``, rows of ``name`` from ``begin`` on, if all is finite. Raises ValueError that names the first that is not."""
+    if not is_finite(value):
+        raise ValueError(f"{first(~value.isfinite(), value, name, begin)}; it must be finite")
+    return value
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether all of ``value`` is finite. A sum is one look at it, and finite only if all is; it may overflow, though."""
+    return math.isfinite(value.detach().sum().item()) or bool(value.isfinite().all())
+
+
+def first(bad: Tensor, value: Tensor, name: str, begin: int = 0) -> str:
+    """The first place where ``bad`` is true, with the value there, such as "x[3, 0, 7, 7] is nan"."""
+    row, *place = bad.nonzero()[0].tolist()
+    return f"{name}[{', '.join(map(str, [begin + row, *place]))}] is {value[(row, *place)].item():.3g}"
+
+
+def setting(name: str, value: Any, within: Range) -> None:
+    """Raises ValueError for a number that is not ``within`` its range, or is no number."""
+    test, words = within
+    if not isinstance(value, Real) or not test(value):
+        raise ValueError(f"{name} is {value!r}; it must be {words}")
+
+
+def budget(eps: float, *, limited: bool = False) -> None:
+    """Check a budget, finite if ``limited``. Raises TypeError for what is no number, ValueError for one that is no budget."""
+    if not isinstance(eps, Real | Tensor):
+        raise TypeError(f"eps is {eps!r}; a budget is a number from 0 up")
+    if not eps >= 0 or (limited and eps == math.inf):
+        raise ValueError(f"eps is {eps}; a budget is a{' finite' * limited} number from 0 up")

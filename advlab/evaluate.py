@@ -32,6 +32,7 @@ FLAGS = {
     "zero-gradient": "the gradient of cross entropy is exactly zero for many images: the attack is blind there",
     "inference-gradient": "the model computes gradients while it predicts: plain attacks do not see through that",
     "changes-state": "weights, buffers or the mode of the model changed while it was evaluated",
+    "changes-input": "the attack worked on its input in place: whoever compares the two afterwards sees no change",
     "black-box-wins": "a black-box attack breaks images that the attack left standing: gradients are hidden",
     "budget-unused": "the attack used less than half of its budget on every image it failed on",
 }
@@ -92,7 +93,8 @@ def robust_accuracy(
     Raises
     ------
     TypeError, ValueError
-        as the attacks do, and for an attack that returns another shape, leaves [0, 1] or its budget
+        as the attacks do, and for an attack that returns another shape, leaves [0, 1] or its budget; where the attack cannot
+        begin, since no gradient reaches the input, the flag zero-gradient says so instead, of images that stay as they are
 
     Guarantee
     ---------
@@ -111,12 +113,19 @@ def robust_accuracy(
     >>> found.accuracy == found.clean, found.n
     (True, 8)
     """
-    checks.classifier_inputs(model, x, y)
-    before = _state(model)
+    parts = checks.classifier_inputs(model, x, y)
+    for name, value, within in (("batch_size", batch_size, checks.COUNT), ("queries", queries, checks.NOT_NEGATIVE)):
+        checks.setting(name, value, within)
+    checks.budget(0 if eps is None else eps)
+    before = _state(parts)
     right = predict(model, x, batch_size) == y
-    x_adv = _attacked(model, x, y, attack, eps, norm, batch_size)
+    try:
+        x_adv, kept = _attacked(model, x, y, attack, eps, norm, batch_size)
+    except checks.NoGradientError:
+        x_adv, kept = x.clone(), True
     robust = right & (predict(model, x_adv, batch_size) == y)
-    flags = list(_flags(model, x[:batch_size], y[:batch_size], before))
+    flags = list(_flags(model, x[:batch_size], y[:batch_size]))
+    flags += _flags_of_changes(parts, before, kept)
     if eps is not None and robust.any():
         flags += _flags_of_budget(model, x[robust], y[robust], x_adv[robust], eps, norm, queries)
     k, n = int(robust.sum()), len(x)
@@ -131,31 +140,40 @@ def robust_accuracy(
     )
 
 
-def _attacked(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, eps: float | None, norm: str, batch_size: int) -> Tensor:
-    """What ``attack`` makes of ``x``, batch by batch, each checked."""
-    parts = []
-    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        parts += [attack(model, images, labels)] if len(images) else [images]
-        _check_attack(parts[-1], images, eps, norm)
-    return torch.cat(parts)
+def _attacked(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Attack, eps: float | None, norm: str, batch_size: int
+) -> tuple[Tensor, bool]:
+    """What ``attack`` makes of copies of ``x``, batch by batch, each checked, and whether it left the copies as they were."""
+    made, kept = [], True
+    for k, (images, labels) in enumerate(zip(x.detach().split(batch_size), y.split(batch_size), strict=True)):
+        copies = images.clone(), labels.clone()
+        try:
+            made += [attack(model, *copies)] if len(images) else [images]
+        except ValueError as e:
+            e.add_note(f"of the batch from x[{k * batch_size}] on")
+            raise
+        _check_attack(made[-1], images, eps, norm)
+        kept &= torch.equal(copies[0], images) and torch.equal(copies[1], labels)
+    return torch.cat(made), kept
 
 
 def _check_attack(x_adv: Tensor, x: Tensor, eps: float | None, norm: str) -> None:
+    checks.tensors(x_adv=x_adv)
     if x_adv.shape != x.shape:
         raise ValueError(f"the attack returned the shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
     if x.numel() and not (x_adv.min() >= 0 and x_adv.max() <= 1):
-        raise ValueError(f"the attack left [0, 1]: it returned {x_adv.min():.3g} to {x_adv.max():.3g}")
+        raise ValueError(f"the attack left [0, 1]: {checks.first(~((x_adv >= 0) & (x_adv <= 1)), x_adv, 'x_adv')}")
     if x.numel() and eps is not None and (far := float(distances(x_adv, x, norm).max())) > eps + 1e-5:
         raise ValueError(f"the attack left its budget: it moved an image by {far:.4g} in {norm}, eps is {eps:g}")
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    if not isinstance(model, nn.Module):
-        return {}
-    return {key: value.clone() for key, value in model.state_dict().items()}
+def _state(parts: list[nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{k}."[: 2 * bool(k)] + key: value.clone() for k, part in enumerate(parts) for key, value in part.state_dict().items()
+    }
 
 
-def _flags(model: nn.Module, x: Tensor, y: Tensor, before: dict[str, Tensor]) -> Iterator[Flag]:
+def _flags(model: nn.Module, x: Tensor, y: Tensor) -> Iterator[Flag]:
     """The flags that need no budget, from one batch."""
     if not len(x):
         return
@@ -177,10 +195,16 @@ def _flags(model: nn.Module, x: Tensor, y: Tensor, before: dict[str, Tensor]) ->
         zero = 1.0 if gradient is None else float(gradient.flatten(1).eq(0).all(1).double().mean())
         if zero > 0.05:
             yield Flag("zero-gradient", f"{zero:.0%} of {len(x)} images")
-    after = _state(model)
+
+
+def _flags_of_changes(parts: list[nn.Module], before: dict[str, Tensor], kept: bool) -> Iterator[Flag]:
+    """The flags on what should have stayed as it was: the modules, and with ``kept`` the attack's input."""
+    after = _state(parts)
     changed = [key for key, value in before.items() if not torch.equal(value, after[key])]
-    if changed or getattr(model, "training", False):
+    if changed or any(module.training for part in parts for module in part.modules()):
         yield Flag("changes-state", f"changed: {', '.join(changed[:3]) or 'the mode'}")
+    if not kept:
+        yield Flag("changes-input", "x or y is not what it was")
 
 
 @contextlib.contextmanager
@@ -234,7 +258,7 @@ def transferable(
     checks.classifier_inputs(source, x, y)
     index = (predict(source, x, batch_size) == y).nonzero()[:, 0]
     images, labels = x[index], y[index]
-    x_adv = _attacked(source, images, labels, attack, None, "linf", batch_size)
+    x_adv, _ = _attacked(source, images, labels, attack, None, "linf", batch_size)
     if fooled:
         kept = predict(source, x_adv, batch_size) != labels
         x_adv, labels, index = x_adv[kept], labels[kept], index[kept]

@@ -8,6 +8,8 @@ from scipy.special import betaincinv
 from scipy.stats import binom, bootstrap
 from torch import Tensor, nn
 
+from . import checks
+
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
@@ -23,15 +25,27 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     -------
     classes : (n,) int64
 
+    Raises
+    ------
+    TypeError, ValueError
+        for half precision, a part in training mode, and answers that are no finite logits, with the first that is not
+
     Examples
     --------
     >>> predict(nn.Identity().eval(), torch.tensor([[0.9, 0.1], [0.2, 0.8]])).tolist()
     [0, 1]
     """
-    if not len(x):
-        return torch.empty(0, dtype=torch.int64, device=x.device)
-    answers = [model(part) for part in x.split(batch_size)]
-    return torch.cat([a.argmax(1) if a.ndim == 2 else (a > 0).long() for a in answers])
+    checks.tensors(x=x)
+    checks.setting("batch_size", batch_size, checks.COUNT)
+    classes = [] if len(x) else [torch.empty(0, dtype=torch.int64, device=x.device)]
+    with checks.watched(model):
+        for begin in range(0, len(x), batch_size):
+            part = x[begin : begin + batch_size]
+            answer = model(part)
+            if isinstance(answer, Tensor) and answer.ndim == 1:
+                answer = torch.stack([0 * answer, answer], 1)
+            classes.append(checks.finite(checks.logits(answer, len(part)), "the model's logits", begin).argmax(1))
+    return torch.cat(classes)
 
 
 def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -57,7 +71,7 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     Parameters
     ----------
     x_adv, x : (n, ...)
-    norm : "linf", "l2" or "l0", the number of values that changed, of all channels
+    norm : "linf", "l2" or "l0", the number of pixels that changed: positions (h, w) of (n, c, h, w), single values of (n, d)
 
     Returns
     -------
@@ -65,8 +79,8 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
 
     Raises
     ------
-    ValueError
-        for another norm, or shapes that differ
+    TypeError, ValueError
+        for what is no tensor of float32 or float64, for another norm, or shapes that differ
 
     Examples
     --------
@@ -74,15 +88,19 @@ def distances(x_adv: Tensor, x: Tensor, norm: str = "linf") -> Tensor:
     >>> [round(distances(x_adv, x, norm).item(), 4) for norm in ("linf", "l2", "l0")]
     [0.4, 0.5, 2]
     """
+    checks.tensors(x_adv=x_adv, x=x)
     if x_adv.shape != x.shape:
         raise ValueError(f"x_adv has the shape {tuple(x_adv.shape)}, x {tuple(x.shape)}; they must be equal")
+    if x_adv.dtype not in checks.PRECISIONS or x.dtype not in checks.PRECISIONS:
+        raise TypeError(f"x_adv is {x_adv.dtype}, x {x.dtype}; both must be float32 or float64, for bytes x.float() / 255")
+    if norm == "l0":
+        changed = x_adv != x
+        return (changed.any(1) if x.ndim > 2 else changed).flatten(1).sum(1)
     delta = (x_adv - x).flatten(1)
     if norm == "linf":
         return delta.abs().amax(1)
     if norm == "l2":
         return delta.norm(dim=1)
-    if norm == "l0":
-        return (delta != 0).sum(1)
     raise ValueError(f"norm is {norm!r}; it must be 'linf', 'l2' or 'l0'")
 
 
@@ -128,27 +146,35 @@ def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, fl
     """The median of ``values`` (n,) and a confidence interval from order statistics, as (median, low, high).
 
     Guarantee: the interval covers the true median with probability at least ``confidence`` for independent values of
-    any distribution, if n is at least 6 (at 95 %); it is (-inf, inf) where n is too small for that.
-    Raises ValueError for no values.
+    any distribution, if n is at least 6 (at 95 %); it is (-inf, inf) where n is too small for that. Values may be infinite, as
+    the distance of an attack that failed; of an even number the median is the mean of the middle two.
+    Raises ValueError for no values, or nan among them.
     """
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
-    ranked = values.double().sort().values
+    ranked = _values(values).sort().values
     n = len(ranked)
     k = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # P(fewer than k below the median) <= tail
     low, high = (float(ranked[k - 1]), float(ranked[n - k])) if k >= 1 else (float("-inf"), float("inf"))
-    return float(ranked.quantile(0.5)), low, high
+    middle = ranked[(n - 1) // 2], ranked[n // 2]
+    return float(ranked.quantile(0.5) if torch.stack(middle).isfinite().all() else sum(middle)), low, high
+
+
+def _values(values: Tensor) -> Tensor:
+    """``values`` (n,) in double precision. Raises ValueError for none, or nan among them."""
+    values = torch.as_tensor(values).double()
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
+    if values.isnan().any():
+        raise ValueError(f"{checks.first(values.isnan(), values, 'values')}; a value is a number")
+    return values
 
 
 def mean_interval(values: Tensor, confidence: float = 0.95, draws: int = 2000) -> tuple[float, float, float]:
     """The mean of ``values`` (n,) and an interval by the bootstrap (percentiles of ``draws`` resamples), as (mean, low, high).
 
     No guarantee: it covers the true mean about as often as it says only for many values, and less often if a few of them make
-    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values.
+    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values, or any that is not finite.
     """
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"values has the shape {tuple(values.shape)}; it must be (n,) with n at least 1")
-    exact = values.double().numpy()
+    exact = checks.finite(_values(values), "values").numpy()
     if len(exact) == 1:
         return float(exact[0]), float("-inf"), float("inf")
     options = {"n_resamples": draws, "confidence_level": confidence, "method": "percentile", "batch": 100}

@@ -113,9 +113,21 @@ def faults(md: Path) -> list[str]:
 
 def check(mds: list[Path]) -> int:
     found = [fault for md in mds for fault in faults(md)]
+    for record in old_records((ROOT / "book" / "findings.md").read_text(), datetime.date.today()):
+        print(f"book/findings.md: look again for prior work, the record is older than a year: {record}")
     cells = sum(cell.cell_type == "code" for md in mds if not found for cell in jupytext.read(md).cells)
     print("\n".join(found) or f"{len(mds)} pairs agree, {cells} code cells were run")
     return bool(found)
+
+
+def old_records(page: str, today: datetime.date) -> list[str]:
+    """The findings of the page, with the day, whose prior work was looked for more than a year ago."""
+    old = []
+    for part in f"\n{page}".split("\n### ")[1:]:
+        found = re.search(r"Looked on (\d{4}-\d\d-\d\d)", part)
+        if found and (today - datetime.date.fromisoformat(found[1])).days > 365:
+            old.append(f"{part.partition(chr(10))[0]} ({found[1]})")
+    return old
 
 
 def times(mds: list[Path]) -> int:

@@ -124,7 +124,7 @@ def pytest_terminal_summary(terminalreporter, config):
     for report in chain.from_iterable(terminalreporter.stats.values()):
         path = Path(getattr(report, "nodeid", "").partition("::")[0])
         if path.suffix == ".ipynb":
-            seconds[path.stem] += report.duration
+            seconds[path.stem] += getattr(report, "duration", 0.0)  # deselected cells are no reports, and have none
     if seconds:
         import chores
 

@@ -30,6 +30,9 @@ def seeded(attack, **options):
 TABLE = {
     "fgsm": (attacks.fgsm, "linf", LINF),
     "fgsm l2": (functools.partial(attacks.fgsm, norm="l2"), "l2", L2),
+    "apgd": (seeded(attacks.apgd, steps=20), "linf", LINF),
+    "apgd l2": (seeded(attacks.apgd, steps=20, norm="l2"), "l2", L2),
+    "apgd targeted": (seeded(attacks.apgd, steps=10, loss="targeted"), "linf", LINF),
     "bim": (attacks.bim, "linf", LINF),
     "pgd": (seeded(attacks.pgd), "linf", LINF),
     "pgd l2": (seeded(attacks.pgd, norm="l2"), "l2", L2),
@@ -43,6 +46,8 @@ TABLE = {
     "hop_skip_jump l2": (seeded(attacks.hop_skip_jump, queries=600, batch=40, norm="l2"), "l2", 4.0),
     "ddn": (functools.partial(attacks.ddn, steps=30), "l2", L2),
     "cw_l2": (functools.partial(attacks.cw_l2, steps=30, search_steps=4), "l2", L2),
+    "fmn_linf": (functools.partial(attacks.fmn_linf, steps=30), "linf", LINF),
+    "sigma_zero": (functools.partial(attacks.sigma_zero, steps=60), "l0", L0),
     "deepfool": (functools.partial(attacks.deepfool, steps=8), "l2", L2),
     "jsma": (attacks.jsma, "l0", L0),
     "cw_linf": (functools.partial(attacks.cw_linf, steps=60, patience=10, learning_rate=0.03, initial_c=1.0), "linf", 0.15),
@@ -68,7 +73,7 @@ def errors(net, x, y):
 def test_the_table_has_every_attack():
     public = {n for n, f in vars(attacks).items() if inspect.isfunction(f) and f.__module__.startswith(attacks.__name__)}
     assert public <= set(attacks.__all__)
-    not_attacks = {"ce_loss", "margin_loss", "dlr_loss", "bpda", "straight_through", "minimal_l2"}
+    not_attacks = {"ce_loss", "margin_loss", "dlr_loss", "bpda", "straight_through", "expectation", "minimal_l2"}
     assert public - not_attacks == {name.split()[0] for name in TABLE}
     takes_none = {name for name in TABLE if "targets" not in inspect.signature(getattr(attacks, name.split()[0])).parameters}
     assert takes_none == UNTARGETED

@@ -135,9 +135,8 @@ def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch,
 
     monkeypatch.setattr(verifier, "branch_and_bound", branched)
     monkeypatch.setattr(verifier, "mixed_integer", lambda *_, **__: search.Found("unknown", -1.0))
-    monkeypatch.setattr(verifier.time, "process_time", lambda: clock[0])
-    monkeypatch.setattr(verifier.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(verifier.time, "thread_time", lambda: clock[0])
     problem = type("Problem", (), {"units": units})()
-    budget = verifier.Budget(100.0 + seconds, (100.0, 100.0), 1e-6, verifier.STAGES.index(last), "highs")
+    budget = verifier.Budget(verifier.Clock(seconds), 1e-6, verifier.STAGES.index(last), "highs")
     verifier.search_margins(problem, torch.tensor([-1.0, -2.0, -3.0]), {k: torch.zeros(units) for k in range(3)}, None, budget)
     assert asked == pytest.approx(shares)

@@ -83,6 +83,38 @@ def test_a_search_that_ignores_the_penalty_ends_where_the_detector_fires():
     assert 0.3 <= theirs.item() < 0.6 < ours.item()
 
 
+#: Table 2 of Xu et al., ImageNet, 224 x 224 pixels: attack -> (mean L2, mean share of changed pixels).
+IMAGENET = {
+    "FGSM": (3.009, 0.994),
+    "BIM": (1.406, 0.984),
+    "CWinf next": (1.312, 0.850),
+    "CWinf LL": (1.909, 0.952),
+    "DeepFool": (0.726, 0.984),
+    "CW2 next": (0.666, 0.323),
+    "CW2 LL": (1.027, 0.543),
+    "CW0 next": (6.825, 0.003),
+    "CW0 LL": (9.082, 0.005),
+}
+
+
+def test_so_many_pixels_of_an_8_bit_image_are_farther_away():
+    """With k changed pixels it is at least sqrt(k) / 255 away, and the root of a share is at least that share."""
+
+    def least(side, share):
+        return share * side / 255  # the mean of sqrt(share side^2) / 255 is no less than this
+
+    draw = np.random.default_rng(9)
+    for share in (0.2, 0.9):
+        changed = draw.random((100, 14, 14)) < share * draw.random((100, 1, 1))
+        changes = changed * draw.integers(1, 3, changed.shape) * draw.choice([-1, 1], changed.shape) / 255
+        assert np.sqrt((changes**2).sum((1, 2))).mean() >= least(14, changed.mean())
+    assert least(224, 0.984) == pytest.approx(0.864, abs=5e-4)
+    assert [name for name, (l2, share) in IMAGENET.items() if l2 + 5e-4 < least(224, share - 5e-4)] == ["DeepFool"]
+    for name, side in (("mnist", 28), ("cifar10", 32)):
+        for row in xu.TABLE_2[name].values():
+            assert row[3] > least(side, row[4]), "the other two data sets are in order"
+
+
 # ---------------------------------------------------------------------------------------------- ReLU stability
 
 

@@ -155,7 +155,8 @@ def test_an_idle_attack_is_flagged_and_the_plain_network_is_not(net, digits):
     assert {"budget-unused", "black-box-wins"} == {f.id for f in idle.flags}
     flat = evaluate.robust_accuracy(Wrapped(net, quantised).eval(), *digits, pgd)
     assert "zero-gradient" in {f.id for f in flat.flags}
-    assert set(CASES) | {"budget-unused"} == set(evaluate.FLAGS), "a flag without a test"
+    elsewhere = {"changes-input"}  # in test_contract.py
+    assert set(CASES) | {"budget-unused"} | elsewhere == set(evaluate.FLAGS), "a flag without a test"
 
 
 def test_transfer_matrix_by_hand(net, digits):

@@ -417,6 +417,18 @@ def test_the_race_is_exact_at_every_stop(tmp_path):
     assert f.curves[-2]["median"] is None
 
 
+@needs_node
+def test_a_tie_is_no_victory(tmp_path):
+    f = live.Race(times(), limit=LIMIT)
+    found = [
+        {"name": name, "share": share, "said": f"{share:.0%}"} for name, share in (("a", 1), ("b", 1), ("c", 0.5), ("d", 0.5))
+    ]
+    said = javascript(tmp_path, f._esm, "[a, a.slice(0, 2), a.slice(0, 1)].map(figure.verdict)", found)
+    assert said[0] == "the largest share of inputs is decided by a: 100%, b: 100%; the smallest by c: 50%, d: 50%."
+    assert said[1] == "the same share of inputs is decided by all; a: 100%, b: 100%."
+    assert said[2] == "a has decided 100%."
+
+
 # ------------------------------------------------------------------------------------------------ what a figure promises
 
 
@@ -585,7 +597,7 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width, figures):
             ("radius ε", "End", "Bounds: "),
         ],
         "settling-units": [("training step", "Home", "Step 0. plain: "), ("training step", "ArrowRight", "Step 10,000. ")],
-        "race": [("CPU time", "Home", "most inputs are decided by "), ("CPU time", "ArrowRight", "; fewest by ")],
+        "race": [("CPU time", "Home", "share of inputs is decided by "), ("CPU time", "ArrowRight", "; the smallest by ")],
     }
     assert at_once < 20, "or Home would not move the race"
     with page() as p:

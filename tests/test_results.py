@@ -13,6 +13,7 @@ import textwrap
 import pytest
 import torch
 from browser import ROOT
+from scipy.stats import binomtest
 
 from advlab import evaluate, models, zoo
 from labbook import digest, entries, results, tables
@@ -500,3 +501,26 @@ def test_a_typed_result_would_be_found():
         "CC BY-SA 3.0",
     ):
         assert not typed_results(good), good
+
+
+#: Percentages that are means or medians of a number an image, with an interval over the n images.
+MEANS = {"feature_squeezing.confidence_mnist", "feature_squeezing.confidence_cifar10", "feature_squeezing.random_cutoff_mnist"}
+
+
+@pytest.mark.parametrize("chapter", results.CHAPTERS)
+def test_an_interval_is_over_the_n_beside_it_or_says_over_what(chapter):
+    """A share of n has the exact interval of n trials; any other interval names what it is over, in the place of n."""
+    for entry in results.load(chapter).values():
+        if entry.unit != "%" or entry.interval is None or not entry.n or entry.over or entry.id in MEANS:
+            continue
+        k = round(entry.value * entry.n)
+        low, high = binomtest(k, entry.n).proportion_ci(method="exact")
+        assert entry.value == pytest.approx(k / entry.n, abs=1e-9), entry.id
+        assert entry.interval == pytest.approx((low, high), abs=1e-9), entry.id
+
+
+def test_what_an_interval_is_over_stands_in_the_place_of_n():
+    entry = results.get("random_mask.arm_element")
+    assert entry.show("n") == "3 trainings"
+    assert "3 trainings" in entry.show("full")
+    assert f"{entry.n:,}" not in entry.show("full")

@@ -9,6 +9,8 @@ from scipy.special import betainc, betaln
 
 from advlab import spheres
 
+LOG10 = math.log(10)
+
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -57,6 +59,35 @@ def test_the_standard_error_is_what_it_says():
     z = torch.tensor([(f.log10 - truth) / f.standard_error for f in found])
     assert abs(float(z.mean())) < 1.0
     assert 0.4 < float(z.square().mean().sqrt()) < 1.7
+
+
+def comparable(target):
+    """A spectrum with many axes that compete to be the longest, so that particles miss the best."""
+    base = torch.linspace(0, 1, 500, dtype=torch.float64)
+    low, high = 1.0, 2.0
+    for _ in range(50):
+        scale = (low + high) / 2
+        low, high = (low, scale) if spheres.quadratic_log_error(scale * base) / LOG10 > target else (scale, high)
+    return scale * base
+
+
+@pytest.mark.parametrize(
+    ("target", "seeds"),
+    [
+        pytest.param(-9, 20, marks=pytest.mark.book),
+        pytest.param(-31, 4, marks=pytest.mark.book),
+        pytest.param(-31, 20, marks=pytest.mark.slow),
+        pytest.param(-55, 20, marks=pytest.mark.slow),
+    ],
+)
+def test_the_error_covers_where_it_is_hard(target, seeds):
+    """Against exact rates: at most one of twenty seeds is three standard errors off, and none is at four seeds."""
+    alphas = comparable(target)
+    truth, c = spheres.quadratic_log_error(alphas) / LOG10, (alphas - 1).float()
+    found = [spheres.rare_event_log10(lambda x: x.square() @ c, 500, generator=generator(seed)) for seed in range(seeds)]
+    z = torch.tensor([(f.log10 - truth) / f.standard_error for f in found])
+    assert int((z.abs() >= 3).sum()) <= seeds // 20
+    assert all(f.standard_error < 1.5 for f in found), "and it covers by little more than it must"
 
 
 def test_it_agrees_with_plain_sampling_on_an_outer_sphere():

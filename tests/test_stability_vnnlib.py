@@ -1,5 +1,7 @@
 """Chapter 3: networks in ONNX against ONNX's own reference evaluator, properties in VNN-LIB, both verified together."""
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -11,16 +13,16 @@ from torch import nn
 from advlab import verification
 
 
-def save(path, nodes, constants, shape, outputs=3):
+def save(path, nodes, constants, shape, outputs=3, kind=TensorProto.FLOAT, opset=15):
     """An ONNX file made by hand: nodes (operator, inputs, output, attributes) and named arrays."""
     graph = helper.make_graph(
         [helper.make_node(kind, inputs, [output], **attributes) for kind, inputs, output, attributes in nodes],
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *shape])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, outputs])],
+        [helper.make_tensor_value_info("x", kind, [1, *shape])],
+        [helper.make_tensor_value_info("y", kind, [1, outputs])],
         [numpy_helper.from_array(np.asarray(v, v.dtype), name) for name, v in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 8
     onnx.save(model, str(path))
     return path
@@ -156,16 +158,164 @@ def test_boxes_outside_of_the_unit_cube_and_several_boxes(tmp_path):
         ([("Sigmoid", ["x"], "y", {})], "Sigmoid"),
         ([("Mul", ["x", "x"], "y", {})], "Mul of two"),
         ([("Conv", ["x", "w"], "y", {"pads": [0, 0, 1, 1]})], "pads"),
-        ([("Reshape", ["x", "to"], "y", {})], "Reshape"),
+        ([("Reshape", ["x", "flat"], "y", {})], "Reshape"),
+        ([("Transpose", ["x"], "y", {"perm": [1, 0, 2, 3]})], "mixes the images"),
+        ([("Pad", ["x", "pads", "one"], "y", {})], "anything but zeros"),
+        ([("MaxPool", ["x"], "y", {"kernel_shape": [4, 4], "strides": [4, 4], "ceil_mode": 1})], "ceil_mode"),
+        ([("ReduceMean", ["x"], "y", {})], "mixes the images"),
+        ([("Identity", ["w"], "y", {})], "does not depend on its input"),
         ([("MatMul", ["x", "x"], "y", {})], "constant"),
         ([("Div", ["one", "x"], "y", {})], "division"),
         ([("Gemm", ["x", "w"], "y", {"alpha": 2.0})], "alpha"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, nodes, said):
-    constants = {"w": normal(0, 1, 1, 3, 3), "to": np.array([1, 2, 18]), "one": np.ones(1, np.float32)}
+    constants = {"w": normal(0, 1, 1, 3, 3), "flat": np.array([36]), "one": np.ones(1, np.float32)}
+    constants["pads"] = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    path = save(tmp_path / "net.onnx", nodes, constants, (1, 6, 6))
     with pytest.raises(TypeError, match=said):
-        verification.read_onnx(save(tmp_path / "net.onnx", nodes, constants, (1, 6, 6)))
+        verification.normal_form(*verification.read_onnx(path))
+
+
+def test_a_file_that_is_none_and_an_input_without_a_batch_are_named(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"net.onnx is no network in ONNX"):
+        verification.read_onnx(path)
+    path.write_bytes(save(tmp_path / "whole.onnx", *PLAIN, (1, 6, 6)).read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"net.onnx is no network in ONNX"):
+        verification.read_onnx(path)
+    with pytest.raises(FileNotFoundError):
+        verification.read_onnx(tmp_path / "none.onnx")
+    model = onnx.load(str(tmp_path / "whole.onnx"))
+    for sizes in ([36], [6, 6]):
+        del model.graph.input[0].type.tensor_type.shape.dim[:]
+        for size in sizes:
+            model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = size
+        onnx.save(model, str(path))
+        with pytest.raises(TypeError, match="does not begin with a batch"):
+            verification.read_onnx(path)
+
+
+def test_a_property_of_another_size_is_named(tmp_path):
+    path = save(tmp_path / "net.onnx", *PLAIN, (1, 6, 6))
+    for inputs, classes in ((35, 3), (36, 4)):
+        spec = specification(tmp_path / "p.vnnlib", np.full(inputs, 0.5), 0, 0.1, classes)
+        with pytest.raises(ValueError, match=rf"\({inputs}, {classes}\), and .* has \(36, 3\)"):
+            verification.verify_files(path, spec)
+
+
+STEPS = {
+    "leaky": [("LeakyRelu", ["c"], "d", {"alpha": 0.2})],
+    "prelu": [("PRelu", ["c", "slopes"], "d", {})],
+    "clip": [("Clip", ["c", "low", "high"], "d", {})],
+    "clip from below": [("Clip", ["c", "low"], "d", {})],
+    "max": [("Max", ["c", "low", "b"], "d", {})],
+    "min": [("Min", ["c", "b"], "d", {})],
+    "difference": [("Sub", ["c", "b"], "d", {})],
+    "negative": [("Neg", ["c"], "e", {}), ("Abs", ["e"], "d", {})],
+    "max pool": [("MaxPool", ["c"], "d", {"kernel_shape": [2, 2], "strides": [2, 2]})],
+    "max pool with pads": [("MaxPool", ["c"], "d", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
+    "concat": [("Concat", ["c", "b"], "d", {"axis": 1})],
+    "transpose": [("Transpose", ["c"], "d", {"perm": [0, 2, 3, 1]})],
+    "pad": [("Pad", ["c", "pads"], "d", {})],
+    "slice": [("Slice", ["c", "starts", "ends", "axes"], "d", {})],
+    "reshape": [("Reshape", ["c", "to4"], "e", {}), ("Transpose", ["e"], "d", {"perm": [0, 3, 2, 1]})],
+    "reshape that copies": [("Reshape", ["c", "copy"], "d", {})],
+    "squeeze": [("Unsqueeze", ["c", "one"], "e", {}), ("Squeeze", ["e", "one"], "d", {})],
+    "mean": [("ReduceMean", ["c"], "d", {"axes": [2, 3], "keepdims": 0})],
+    "folded": [("Identity", ["low"], "e", {}), ("Mul", ["e", "high"], "f", {}), ("Add", ["c", "f"], "d", {})],
+    "flat by axis": [("Flatten", ["c"], "d", {"axis": 1})],
+}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("steps", STEPS.values(), ids=list(STEPS))
+def test_operators_are_those_of_the_reference(tmp_path, steps, kind):
+    """Between a convolution and a matrix product whose weight is transposed, as exporters leave it."""
+    constants = {
+        "w": normal(0, 4, 1, 3, 3).astype(kind),
+        "slopes": np.array([0.1, 0.5, -0.2, 1.5], kind).reshape(4, 1, 1),
+        "low": np.array(-0.3, kind),
+        "high": np.array(0.4, kind),
+        "pads": np.array([0, 0, 1, 0, 0, 0, 2, 1]),
+        "starts": np.array([1, 0]),
+        "ends": np.array([3, 5]),
+        "axes": np.array([1, 2]),
+        "to4": np.array([1, 6, -1, 3]),
+        "copy": np.array([0, 0, -1]),
+        "one": np.array([1]),
+    }
+    conv = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    nodes = [("Conv", ["x", "w"], "c", conv), ("Relu", ["c"], "b", {}), *steps, ("Flatten", ["d"], "flat", {})]
+    x = np.random.default_rng(0).random((1, 1, 6, 6)).astype(kind)
+    dtype = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}[kind]
+    before = save(tmp_path / "before.onnx", nodes, constants, (1, 6, 6), kind=dtype)
+    model = onnx.load(str(before))
+    model.graph.output[0].name = "flat"
+    (flat,) = ReferenceEvaluator(model).run(None, {"x": x})
+    constants["q"] = normal(1, 3, flat.shape[1]).astype(kind)
+    nodes += [("Transpose", ["q"], "qt", {"perm": [1, 0]}), ("MatMul", ["flat", "qt"], "y", {})]
+    path = save(tmp_path / "net.onnx", nodes, constants, (1, 6, 6), kind=dtype)
+    net, shape = verification.read_onnx(path)
+    (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    near = 1e-5 if kind is np.float32 else 1e-13
+    assert {v.dtype for v in net.state_dict().values() if v.is_floating_point()} <= {torch.from_numpy(x).dtype}
+    np.testing.assert_allclose(net(torch.from_numpy(x)).detach().numpy(), expected, rtol=near, atol=near)
+    np.testing.assert_allclose(verification.normal_form(net, shape)(x.reshape(1, -1)), expected, rtol=near, atol=near)
+    assert verification.verify(net, torch.from_numpy(x[0]), int(expected.argmax()), 0.0).status == "robust"
+
+
+def test_weights_in_float64_keep_their_values(tmp_path):
+    """The output relu(1000.00003 x) on [0, 1], which float32 would make 1000: unsafe is y >= 1000.000015."""
+    nodes = [("Gemm", ["x", "w", "b"], "a", {}), ("Relu", ["a"], "c", {}), ("MatMul", ["c", "v"], "y", {})]
+    constants = {"w": np.array([[1000.00003]]), "b": np.zeros(1), "v": np.ones((1, 1))}
+    path = save(tmp_path / "net.onnx", nodes, constants, (1,), 1, TensorProto.DOUBLE)
+    text = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 0))(assert (<= X_0 1))(assert (>= Y_0 {}))"
+    found = []
+    for limit in ("1000.000015", "1000.000045"):
+        (tmp_path / "p.vnnlib").write_text(text.format(limit))
+        found.append(verification.verify_files(path, tmp_path / "p.vnnlib").status)
+    assert found == ["counterexample", "robust"]
+
+
+def test_what_torch_exports_is_read(tmp_path):
+    """Two equal biases: the exporter keeps one, and makes the other an Identity of it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    with torch.no_grad():
+        net[3].bias.copy_(net[1].bias)
+    x = torch.rand(1, 2, 3)
+    with warnings.catch_warnings(action="ignore"):  # torch's, of its older exporter
+        torch.onnx.export(net, (x,), str(tmp_path / "net.onnx"), dynamo=False)
+    assert "Identity" in {node.op_type for node in onnx.load(str(tmp_path / "net.onnx")).graph.node}
+    read, shape = verification.read_onnx(tmp_path / "net.onnx")
+    assert shape == (2, 3)
+    torch.testing.assert_close(read(x), net(x))
+
+
+def test_conjunctions_of_conditions_are_decided(tmp_path):
+    """Unsafe where all of a way's conditions hold: logits (x, 1 - x, 0.2), as in ACAS Xu's properties of least scores."""
+    nodes = [("Gemm", ["x", "w", "b"], "a", {"transB": 1}), ("Relu", ["a"], "y", {})]
+    weights = {"w": np.array([[1], [-1], [0]], np.float32), "b": np.array([0, 1, 0.25], np.float32)}
+    path = save(tmp_path / "net.onnx", nodes, weights, (1,), 3)
+    head = "".join(f"(declare-const {v} Real)" for v in ("X_0", "Y_0", "Y_1", "Y_2"))
+    head += "(assert (>= X_0 0))(assert (<= X_0 {}))"
+    cases = {
+        "(assert (<= Y_0 Y_1))(assert (<= Y_0 Y_2))": (1, "counterexample"),
+        "(assert (>= Y_0 Y_1))(assert (>= Y_2 Y_1))": (0.74, "robust"),
+        "(assert (and (>= Y_0 Y_1) (>= Y_2 Y_1)))": (0.76, "counterexample"),
+        "(assert (or (and (>= Y_0 Y_1) (>= Y_2 Y_0)) (>= Y_0 0.9)))": (0.89, "robust"),
+        "(assert (or (and (>= Y_0 Y_1) (>= Y_2 Y_0)) (>= Y_0 0.91)))": (0.92, "counterexample"),
+        "(assert (or (and (>= Y_0 Y_1) (>= Y_2 Y_0)) (and (>= Y_0 0.4) (<= Y_0 0.45) (<= Y_1 0.5))))": (1, "robust"),
+    }
+    for text, (end, status) in cases.items():
+        spec = tmp_path / "p.vnnlib"
+        spec.write_text(head.format(end) + text)
+        found = verification.verify_files(path, spec)
+        assert found.status == status, text
+        if status == "counterexample":
+            assert 0 <= float(found.witness) <= end
 
 
 @pytest.mark.parametrize(

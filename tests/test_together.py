@@ -60,30 +60,48 @@ def test_non_local_means_do_leave_it():
     assert left
 
 
-@given(st.floats(0, 0.95), st.integers(2, 10), st.integers(0, 10_000))
+def worst_accepted(at_squeezed, threshold, generator):
+    """The least gap of class 0 among answers within the threshold in L1: the obvious move, and random ones of that length."""
+    classes, least = len(at_squeezed), math.inf
+    for k in range(40):
+        to = torch.zeros(classes, dtype=torch.float64)
+        to[int(at_squeezed[1:].argmax()) + 1] = 1.0
+        if k:
+            to[1:] = torch.rand(classes - 1, generator=generator, dtype=torch.float64) + 1e-9
+        taken = min(threshold / 2, float(at_squeezed[0]))
+        answer = at_squeezed + taken * to / to.sum()
+        answer[0] -= taken
+        assert (answer - at_squeezed).abs().sum() <= threshold + 1e-12
+        assert abs(answer.sum() - 1) < 1e-9
+        least = min(least, float(answer[0] - answer[1:].max()))
+    return least
+
+
+@given(st.floats(0, 0.95), st.integers(2, 12), st.integers(0, 10_000))
 @settings(max_examples=200, deadline=None)
 def test_with_the_lead_no_accepted_answer_is_wrong(threshold, classes, seed):
     g = torch.Generator().manual_seed(seed)
-    lead = certificates.needed_lead(threshold, classes)
-    logits = torch.randn(classes, generator=g, dtype=torch.float64)
-    logits[0] = logits[1:].max() + lead + 1e-9
-    at_squeezed = logits.softmax(0)
-    # the worst accepted answer: half of the distance goes from the true class to its best rival
-    rival = int(at_squeezed[1:].argmax()) + 1
-    worst = at_squeezed.clone()
-    worst[0] -= threshold / 2
-    worst[rival] += threshold / 2
-    assert worst[0] > worst[rival]
+    logits = torch.randn(classes, generator=g, dtype=torch.float64) * (seed % 3)
+    logits[0] = logits[1:].max() + certificates.needed_lead(threshold, classes) + 1e-9
+    assert worst_accepted(logits.softmax(0), threshold, g) > 0
 
 
-def test_the_lead_is_the_least_and_bad_thresholds_are_named():
-    for threshold, classes in ((0.1, 10), (0.7, 3)):
-        logits = torch.zeros(classes, dtype=torch.float64)
-        logits[0] = certificates.needed_lead(threshold, classes) - 1e-6
-        assert logits.softmax(0)[0] - threshold / 2 < 0.5
+@pytest.mark.parametrize("threshold", [0.01, 0.0537, 0.3, 0.9])
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+def test_no_smaller_lead_is_enough(threshold, classes):
+    """The conclusion itself fails below it, not only a step of the argument: an accepted answer with another class ahead."""
+    logits = torch.zeros(classes, dtype=torch.float64)
+    logits[0] = certificates.needed_lead(threshold, classes) - 1e-6
+    assert worst_accepted(logits.softmax(0), threshold, torch.Generator().manual_seed(0)) < 0
+
+
+def test_leads_in_figures_and_bad_thresholds_are_named():
+    assert certificates.needed_lead(0.0537, 10) == pytest.approx(0.4497, abs=5e-4)
+    assert certificates.needed_lead(0.0) == 0.0
     assert certificates.needed_lead(1.5) == math.inf
-    with pytest.raises(ValueError, match="at least 0"):
-        certificates.needed_lead(-0.1)
+    for bad in ((-0.1, 10), (math.nan, 10), (0.1, 1)):
+        with pytest.raises(ValueError, match="at least 0 and 2"):
+            certificates.needed_lead(*bad)
 
 
 def brute_force(net, x, y, eps):
@@ -127,6 +145,24 @@ def test_one_bit_is_decided_as_by_brute_force():
     assert seen == {"robust", "counterexample"}
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10, 25])
+def test_one_bit_with_a_lead_and_any_number_of_classes(classes):
+    seen = set()
+    for seed in range(12):
+        net = tiny(seed, classes)
+        x = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(seed))
+        y, eps = int(net(ONE_BIT(x[None])).argmax()), 0.15
+        least = brute_force(net, x, y, eps)
+        for lead in (0.02, max(least, 0.0) * 0.9, abs(least) * 1.1 + 0.01):
+            found = certificates.verify_one_bit(net, x, y, eps, lead=lead)
+            expected = "robust" if least > lead else "counterexample" if least < 0 else "unknown"
+            assert found.status in {expected, "unknown" if least < 0 else expected}, (seed, lead, least)
+            seen.add(found.status)
+            squeezed = certificates.verify_squeezed(net, ONE_BIT, x, y, eps, lead=lead)
+            assert squeezed.status != "robust" or least > lead
+    assert {"robust", "unknown"} <= seen
+
+
 def test_one_bit_without_time_is_unknown():
     assert certificates.verify_one_bit(tiny(0), torch.full((1, 3, 3), 0.5), 0, 0.1, time_limit=0.0).status == "unknown"
 
@@ -165,6 +201,18 @@ def test_mcnemar_is_the_binomial_test_of_what_differs(pairs):
     assert found.p == pytest.approx(expected)
 
 
+def test_the_limits_of_a_lead_hold_it_as_often_as_they_say():
+    """By simulation, at shares like those of the table, null and not."""
+    for gains, losses in ((0.02, 0.02), (0.06, 0.01), (0.0, 0.03)):
+        g, held = torch.Generator().manual_seed(0), 0
+        for _ in range(200):
+            draw = torch.rand(200, generator=g)
+            low, high = comparison.paired(draw < gains, (draw >= gains) & (draw < gains + losses)).limits
+            assert high - low < 0.16
+            held += low <= gains - losses <= high
+        assert held >= 190
+
+
 def test_outcomes_of_other_images_are_refused():
     with pytest.raises(ValueError, match="the same ones"):
         comparison.paired(torch.ones(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
@@ -182,23 +230,28 @@ def test_a_slice_keeps_the_chain(key):
     assert all(not (stands & ~ends["clean"]).any() for stands in ends.values())
 
 
-def test_a_detector_is_proved_only_with_the_lead_that_its_threshold_asks_for():
-    """Digit 6 stays itself in every choice of its free pixels, but not by enough to bind what an accepted image is called."""
+def test_a_detector_is_proved_where_every_image_of_one_bit_has_the_lead_and_nowhere_else():
+    """Brute force over every choice of the free pixels, with the gap of probabilities that the threshold asks for."""
     row = ROWS["mnist"]["detector"]
-    x, y = (t[6] for t in images("mnist", 7))
     net, threshold = network(row.network), defended(row).threshold
-    low, high = ((x + sign * 0.1).clamp(0, 1) > 0.5 for sign in (-1, 1))
-    places = (low != high).flatten().nonzero()[:, 0]
-    corners = low.float().flatten().repeat(2 ** len(places), 1)
-    corners[:, places] = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(places))))
-    with torch.no_grad():
-        chance = net(corners.view(-1, 1, 28, 28)).softmax(1)
-    assert (chance.argmax(1) == y).all()
-    least = certificates.verify_one_bit(net, x, int(y), 0.1).bound
-    assert 0 < least < certificates.needed_lead(threshold)
-    known = ladder.proved(row, 7, ladder.TRIAL)
-    assert known[6] == ladder.UNKNOWN
-    assert (known[:6] == ladder.BOUNDED).any()
+    x, y = images("mnist", 40)
+    known, told = ladder.proved(row, 40, ladder.TRIAL), 0
+    for k in range(40):
+        low, high = ((x[k] + sign * 0.1).clamp(0, 1) > 0.5 for sign in (-1, 1))
+        places = (low != high).flatten().nonzero()[:, 0]
+        if len(places) > 10:
+            continue
+        corners = low.float().flatten().repeat(2 ** len(places), 1)
+        corners[:, places] = torch.tensor(list(itertools.product((0.0, 1.0), repeat=len(places))))
+        with torch.no_grad():
+            chance = net(corners.view(-1, 1, 28, 28)).softmax(1)
+        others = chance.clone()
+        others[:, y[k]] = -1.0
+        bound = bool((chance[:, y[k]] - others.amax(1) > threshold).all())
+        if known[k] == ladder.PROVED:
+            assert bound, k
+        told += bound and known[k] in (ladder.PROVED, ladder.BOUNDED)
+    assert told >= 8
 
 
 def test_a_threshold_is_fitted_once_and_is_below_one_on_digits():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -13,8 +14,7 @@ from .steps import l2_norm, per_example, random_like, unit
 
 
 # Every attack writes the contract's parameters out, for help() and editors: so they look alike.
-@attack
-@torch.no_grad()
+@functools.partial(attack, gradient=False)
 def square(
     model: nn.Module,
     x: Tensor,
@@ -107,8 +107,7 @@ class _Labels:
 
 
 # 10 parameters: the contract's, and what the paper's search has.
-@attack
-@torch.no_grad()
+@functools.partial(attack, gradient=False)
 def hop_skip_jump(
     model: nn.Module,
     x: Tensor,
@@ -146,10 +145,6 @@ def hop_skip_jump(
     >>> (x_adv - x).norm().item() < 0.4  # the nearest error is 0.5 / sqrt(2) away, and labels alone lead there
     True
     """
-    if queries < 1 or batch < 1:
-        raise ValueError(f"queries is {queries} and batch {batch}; both must be at least 1")
-    if start is not None and start.shape != x.shape:
-        raise ValueError(f"start has the shape {tuple(start.shape)}; it must be that of x, {tuple(x.shape)}")
     labels = _Labels(model, Goal(y, targets), queries)
     best, found, active = _beginnings(labels, x, start, generator)
     best[active] = _to_boundary(labels, active, x[active], best[active], norm)

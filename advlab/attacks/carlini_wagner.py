@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from .contract import attack
+from .contract import attack, check_options
 from .losses import Goal
 from .steps import Adam, by_pixel, input_gradient, per_example
 
@@ -22,6 +22,11 @@ def _to_box(w: Tensor) -> Tensor:
 def _from_box(x: Tensor) -> Tensor:
     """The free variable near x (n, ...), drawn in by 1 %: at 0 and 1 it is infinite, and dx / dw = 2 x (1 - x) is 0."""
     return torch.atanh((2 * x - 1) * 0.99)
+
+
+def _reached(done: Tensor, x: Tensor) -> Tensor:
+    """The least distance found at first, (n,): 0 where the goal is met without any change, so that nothing is nearer."""
+    return torch.where(done, 0, torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device))
 
 
 # 9 parameters: the goal in three functions, and what the paper's search has. Most of its lines are words and their example.
@@ -47,24 +52,31 @@ def minimal_l2(
     and white pixels can move. ``penalty`` (n, ...) -> (n,) is added to relu(criterion), but the search over c does not look
     at it. ``accept`` (n, ...) -> (n,) bool says which points count, instead of criterion < 0, for the search and for the
     result: an attack on a detector can so ask the detector itself.
-    Returns the nearest point found, and ``x`` itself where none within ``eps`` (L2) was found. No guarantee.
+    Returns the nearest point found, and ``x`` itself where it counts already, or none within ``eps`` (L2) was found.
+    No guarantee.
 
-    Raises ValueError for x outside [0, 1] or a criterion of the wrong shape.
+    Raises ValueError for x outside [0, 1], a setting that is not above 0, or a criterion that is of the wrong shape, not finite
+    or without a gradient.
 
     >>> x = torch.tensor([[0.8, 0.3]])
     >>> nearest = minimal_l2(lambda z: z.sum(1) - 0.7, x, search_steps=6)  # where the two sum to less than 0.7
     >>> round((nearest - x).norm().item(), 2), round(0.4 / math.sqrt(2), 2)
     (0.28, 0.28)
     """
-    checks.budget(eps)
-    if not x.is_floating_point() or x.ndim < 2 or (x.numel() and not (x.min() >= 0 and x.max() <= 1)):
-        raise ValueError("x must be a batch of floats in [0, 1], (n, ...)")
+    search = {"search_steps": search_steps, "steps": steps, "learning_rate": learning_rate, "initial_c": initial_c}
+    check_options("minimal_l2", {"eps": eps, **search})
+    checks.inputs(x)
     x = x.detach().clone()
     if not len(x) or eps == 0:
         return x
+    at = x.clone().requires_grad_()
+    gap = criterion(at)
+    if gap.shape != (len(x),):
+        raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
+    checks.passes_gradient(gap, at)
+    best, best_norm = x.clone(), _reached(gap.detach() < 0 if accept is None else accept(x), x)
     w = _from_box(x)
     adam = Adam(w, learning_rate)
-    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     c = torch.full_like(best_norm, initial_c)
     low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
     for _ in range(search_steps):
@@ -72,9 +84,7 @@ def minimal_l2(
         for _ in range(steps):
             at = w.requires_grad_()
             x_adv = _to_box(at)
-            gap = criterion(x_adv)
-            if gap.shape != (len(x),):
-                raise ValueError(f"the criterion gives {tuple(gap.shape)} for {len(x)} examples; it must give ({len(x)},)")
+            gap = checks.finite(criterion(x_adv), "the criterion")
             squared = (x_adv - x).flatten(1).square().sum(1)
             extra = gap.relu() if penalty is None else gap.relu() + penalty(x_adv)
             gradient = input_gradient(squared + c * extra, at)
@@ -87,6 +97,12 @@ def minimal_l2(
         high, low = torch.where(found, c.minimum(high), high), torch.where(found, low, c.maximum(low))
         c = torch.where(high.isinf(), c * 10, (low + high) / 2)
     return best
+
+
+def _untouched(model: nn.Module, goal: Goal, x: Tensor) -> Tensor:
+    """:func:`_reached` for the goal of an attack, with its confidence."""
+    with torch.no_grad():
+        return _reached(goal.gap(model(x)) < 0, x)
 
 
 # 10 parameters, as of minimal_l2. Every attack writes the contract's out, for help() and editors: so they look alike.
@@ -168,8 +184,8 @@ def cw_linf(
     >>> round((cw_linf(nn.Identity().eval(), x, y) - x).abs().max().item(), 2)  # both move by half of their difference
     0.25
     """
-    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     goal, index, w = Goal(y, targets, confidence), torch.arange(len(x), device=x.device), _from_box(x)
+    best, best_norm = x.clone(), _untouched(model, goal, x)
     adam = Adam(w, learning_rate)
     tau, c, waited = torch.ones_like(best_norm), torch.full_like(best_norm, initial_c), torch.zeros_like(best_norm)
     for _ in range(steps):
@@ -236,11 +252,11 @@ def cw_l0(
     >>> int((cw_l0(nn.Identity().eval(), x, y) != x).sum())  # one value is enough
     1
     """
-    best, best_norm = x.clone(), torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     goal, index, w = Goal(y, targets, confidence), torch.arange(len(x), device=x.device), _from_box(x)
+    best, best_norm = x.clone(), _untouched(model, goal, x)
     free = torch.ones_like(by_pixel(x), dtype=torch.bool)  # (n, pixels) that may change
     good, good_w, worth = free, w, by_pixel(x)  # of the last success
-    share, c, number = torch.full_like(best_norm, drop), torch.full_like(best_norm, initial_c), best_norm.clone()
+    share, c, number = (torch.full_like(best_norm, value) for value in (drop, initial_c, math.inf))
     for _ in range(rounds):
         near_x, near_w, found, w = _l2_round(model, goal, x, w, free, c, steps, learning_rate)
         at = near_x.clone().requires_grad_()

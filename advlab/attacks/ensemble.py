@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .contract import attack
+from .contract import Guarded, attack
 from .steps import project
 
 
@@ -17,7 +17,8 @@ def autoattack(
 ) -> Tensor:
     """AutoAttack's standard ensemble, imported from ``pyautoattack``: the reference protocol.
 
-    Thousands of passes for each image of a network that resists. The attack works on a frozen copy of the model.
+    Thousands of passes for each image of a network that resists; meanwhile its weights want no gradients. With fewer than four
+    classes, for which there is no targeted DLR loss, its place is empty; of (n, d) Square changes the d values as channels.
     Raises ImportError without the extra: ``pip install advlab[autoattack]``.
 
     Parameters
@@ -41,9 +42,21 @@ def autoattack(
         from pyautoattack import AutoAttack
     except ImportError as e:
         raise ImportError("AutoAttack needs the package pyautoattack: pip install 'advlab[autoattack]'") from e
-    frozen = copy.deepcopy(model).requires_grad_(False)
     name = "Linf" if norm == "linf" else "L2"
-    with torch.random.fork_rng():
-        ensemble = AutoAttack(frozen, norm=name, eps=eps, seed=seed, device=x.device)
-        x_adv, _ = ensemble.run_standard_evaluation(x, y, batch_size=batch_size)
-    return project(x_adv.detach().to(x), x, eps, norm)
+    weights = [weight for part in cast(Guarded, model).parts for weight in part.parameters() if weight.requires_grad]
+    images = x if x.ndim == 4 else x.reshape(len(x), -1, 1, 1)
+    shaped = nn.Sequential(nn.Flatten(), nn.Unflatten(1, x.shape[1:]), model)
+    try:
+        for weight in weights:
+            weight.requires_grad_(False)
+        with torch.random.fork_rng():
+            ensemble = AutoAttack(shaped, norm=name, eps=eps, seed=seed, device=x.device)
+            if (others := model(x[:1]).shape[1] - 1) < 9:
+                ensemble.fab.n_target_classes = ensemble.apgd_targeted.n_target_classes = others
+            if others < 3:
+                ensemble.attacks_to_run = ["apgd-ce", "fab-t", "square"]
+            x_adv, _ = ensemble.run_standard_evaluation(images, y, batch_size=batch_size)
+    finally:
+        for weight in weights:
+            weight.requires_grad_()
+    return project(x_adv.detach().to(x).view_as(x), x, eps, norm)

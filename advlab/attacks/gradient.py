@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -94,28 +96,41 @@ def pgd(
     >>> [int(net(pgd(net, x, y, eps=eps)).argmax()) for eps in (0.24, 0.26)]
     [0, 1]
     """
-    step_size = 2.5 * eps / max(steps, 1) if step_size is None else step_size
+    step_size = 2.5 * eps / steps if step_size is None else step_size
     ascent, goal = Ascent(eps, norm, loss_function(loss), steps, step_size, momentum, active_set), Goal(y, targets)
-    if restarts < 1:
-        raise ValueError(f"restarts is {restarts}; it must be at least 1")
-    if start is not None and start.shape != x.shape:
-        raise ValueError(f"start has the shape {tuple(start.shape)}, x {tuple(x.shape)}; they must be equal")
+    climb, where = functools.partial(_ascend, model, ascent=ascent), {"random_start": random_start, "start": start}
+    return in_restarts(climb, x, goal, eps=eps, norm=norm, restarts=restarts, generator=generator, **where)[0]
+
+
+def in_restarts(
+    climb: Callable[[Tensor, Goal, Tensor], tuple[Tensor, Tensor]],
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    norm: str,
+    restarts: int,
+    generator: Generator | None,
+    start: Tensor | None,
+    random_start: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``climb(x, goal, begin)`` from several points, of what stands yet: the points (n, ...), and which met the goal, (n,)."""
     result, todo = x.clone(), torch.arange(len(x), device=x.device)  # todo: examples not yet broken
     for restart in range(restarts):
         if restart == 0 and start is not None:
             begin = project(start.detach().to(x), x, eps, norm)
         else:
             begin = random_point(x[todo], eps, norm, generator) if random_start else x[todo]
-        result[todo], broken = _ascend(model, x[todo], goal[todo], begin, ascent)
+        result[todo], broken = climb(x[todo], goal[todo], begin)
         todo = todo[~broken]
         if not len(todo):
             break
-    return result
+    return result, ~torch.isin(torch.arange(len(x), device=x.device), todo)
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """How PGD climbs. Raises ValueError for fewer ``steps`` than 1."""
+    """How PGD climbs."""
 
     eps: float
     norm: str
@@ -124,10 +139,6 @@ class Ascent:
     step_size: float
     momentum: float | None
     active_set: bool
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
 
 
 # Plainly, without momentum and the bookkeeping of examples that are finished:
@@ -200,7 +211,7 @@ def bim(
     >>> bim(nn.Identity().eval(), x, y, eps=0.2, steps=4)  # no random start: steps of 0.05, straight to the corner
     tensor([[0.6000, 0.5000]])
     """
-    step_size = eps / max(steps, 1) if step_size is None else step_size
+    step_size = eps / steps if step_size is None else step_size
     ascent = Ascent(eps, "linf", loss_function(loss), steps, step_size, None, active_set)
     return _ascend(model, x, Goal(y, targets), x, ascent)[0]
 
@@ -237,5 +248,5 @@ def mi_fgsm(
     >>> mi_fgsm(nn.Identity().eval(), x, y, eps=0.2, targets=1 - y)
     tensor([[0.6000, 0.5000]])
     """
-    ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / max(steps, 1), decay, active_set)
+    ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / steps, decay, active_set)
     return _ascend(model, x, Goal(y, targets), x, ascent)[0]

@@ -73,14 +73,19 @@ def loss_function(loss: str | Loss) -> Loss:
 
 @dataclass(frozen=True)
 class Goal:
-    """What an attack is to reach: any class but ``y`` (n,), or ``targets`` (n,). ``goal[rows]`` is that of some examples."""
+    """What an attack is to reach: any class but ``y`` (n,), or ``targets`` (n,). ``goal[rows]`` is that of some examples.
+
+    ``rival`` (n,) is the class that the loss is to favour where any class will do.
+    """
 
     y: Tensor
     targets: Tensor | None
     confidence: float = 0.0
+    rival: Tensor | None = None
 
     def __getitem__(self, rows: Tensor) -> Goal:
-        return Goal(self.y[rows], None if self.targets is None else self.targets[rows], self.confidence)
+        targets, rival = (None if classes is None else classes[rows] for classes in (self.targets, self.rival))
+        return Goal(self.y[rows], targets, self.confidence, rival)
 
     def met(self, logits: Tensor) -> Tensor:
         """Where logits (n, k) meet the goal, (n,) bool."""

@@ -33,7 +33,7 @@ def ddn(
 
     Parameters
     ----------
-    steps : gradients, 0 or more
+    steps : gradients, 1 or more
     gamma : by which share the norm changes in a step, in (0, 1)
     initial_norm : L2 norm of the first perturbation
 
@@ -70,17 +70,25 @@ def ddn(
 
 @attack
 def deepfool(
-    model: nn.Module, x: Tensor, y: Tensor, *, eps: float = math.inf, overshoot: float = 0.02, steps: int = 50
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = math.inf,
+    overshoot: float = 0.02,
+    steps: int = 50,
+    classes: int = 10,
 ) -> Tensor:
     """DeepFool in L2: to the nearest border of the linearised network, again and again, until it is crossed.
 
-    All classes compete. An example leaves the batch at its first wrong answer; ``x`` is returned where none within ``eps`` was
-    found. It stops just past the border it meets, which need not be the nearest.
+    An example leaves the batch at its first wrong answer; ``x`` is returned where none within ``eps`` was found. It stops just
+    past the border it meets, which need not be the nearest.
 
     Parameters
     ----------
     overshoot : the sum of the steps, times 1 + overshoot, is added to ``x``; 0 or more
-    steps : 0 or more
+    steps : 1 or more
+    classes : how many compete, 2 or more: the true one and the likeliest others at ``x``, as in the authors' code
 
     References
     ----------
@@ -95,6 +103,7 @@ def deepfool(
     """
     result = x.clone()
     index, base, total, x_adv = torch.arange(len(x), device=x.device), x, torch.zeros_like(x), x
+    others = None  # (n, classes - 1), those that compete with y
     for step in range(steps + 1):
         at = x_adv.detach().requires_grad_()
         with torch.set_grad_enabled(step < steps):
@@ -105,23 +114,31 @@ def deepfool(
             result[index[near]] = x_adv[near]
         if step == steps or hit.all():
             break
-        move = _to_nearest_border(logits, y, at)
+        others = _rivals(logits.detach(), y, classes) if others is None else others
+        move = _to_nearest_border(logits, y, others, at)
         stay = ~hit
-        base, y, index, total = base[stay], y[stay], index[stay], (total + move)[stay]
+        base, y, others, index, total = base[stay], y[stay], others[stay], index[stay], (total + move)[stay]
         x_adv = (base + (1 + overshoot) * total).clamp(0, 1)
     return result
 
 
-def _to_nearest_border(logits: Tensor, y: Tensor, at: Tensor) -> Tensor:
-    """The shortest step to where another logit reaches that of ``y``, if the network were linear around ``at`` (n, ...)."""
-    classes = logits.shape[1]
+def _rivals(logits: Tensor, y: Tensor, classes: int) -> Tensor:
+    """The ``classes`` - 1 likeliest classes but ``y``, (n, classes - 1); if there are no more, all, in turn from ``y`` on."""
+    k = logits.shape[1]
+    if k <= classes:
+        return (y[:, None] + torch.arange(1, k, device=y.device)) % k
+    return logits.scatter(1, y[:, None], -math.inf).topk(classes - 1, dim=1).indices
+
+
+def _to_nearest_border(logits: Tensor, y: Tensor, others: Tensor, at: Tensor) -> Tensor:
+    """The shortest step to where one of ``others`` reaches the logit of ``y``, if the network were linear around ``at``."""
     own = logits.gather(1, y[:, None])
     best, move = torch.full_like(own[:, 0], math.inf), torch.zeros_like(at)
     # Linearly, the difference of two logits after a step r is f + slope . r. It is 0 first on the way along the slope, at
     # r = |f| slope / |slope|^2 (f < 0), of length |f| / |slope|.
-    for other in range(1, classes):
-        difference = (logits.gather(1, (y[:, None] + other) % classes) - own)[:, 0]
-        (slope,) = torch.autograd.grad(difference.sum(), at, retain_graph=other < classes - 1)
+    for rank, other in enumerate(others.unbind(1), 1):
+        difference = (logits.gather(1, other[:, None]) - own)[:, 0]
+        (slope,) = torch.autograd.grad(difference.sum(), at, retain_graph=rank < others.shape[1])
         norm = l2_norm(slope).clamp_min(1e-12)
         distance = difference.detach().abs() / norm
         nearer = distance < best
@@ -150,7 +167,7 @@ def jsma(
 
     Parameters
     ----------
-    theta : change of a value, in [-1, 1]
+    theta : change of a value, in [-1, 1] and not 0
     gamma : share of all values that may change, in [0, 1]
 
     References
@@ -165,8 +182,6 @@ def jsma(
     >>> jsma(net, x, y, gamma=0.5)  # the pair that helps class 1 most is set to 1
     tensor([[0.8000, 0.3000, 1.0000, 1.0000]])
     """
-    if theta == 0:
-        return x
     with torch.no_grad():
         goal = model(x).scatter(1, y[:, None], -math.inf).argmax(1) if targets is None else targets
     result = x.clone()

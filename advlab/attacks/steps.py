@@ -10,10 +10,6 @@ from torch import Generator, Tensor
 
 def input_gradient(value: Tensor, at: Tensor) -> Tensor:
     """Gradient of the sum of ``value`` (n,) with respect to the input ``at`` (n, ...) alone, (n, ...)."""
-    if not value.requires_grad:
-        raise ValueError(
-            "the model passes no gradient to its input: wrap its non-differentiable part in bpda or straight_through"
-        )
     return torch.autograd.grad(value.sum(), at)[0]
 
 

@@ -1,4 +1,4 @@
-"""Gradients through what has none: BPDA and the straight-through estimate."""
+"""Gradients through what has none, BPDA and the straight-through estimate, and through what is random, its expectation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from .. import checks
 
 
 class _Surrogate(torch.autograd.Function):
@@ -50,3 +52,18 @@ def straight_through(exact: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
     ([0.0, 1.0], [1.0, 1.0])
     """
     return bpda(exact, lambda x: x)
+
+
+def expectation(model: Callable[[Tensor], Tensor], draws: int = 30) -> Callable[[Tensor], Tensor]:
+    """The mean of ``draws`` passes of a randomised ``model``, for attacks on it: expectation over transformation.
+
+    Gradients are averaged with it (Athalye, Engstrom et al. 2018, equation 1): each step follows the mean over fresh draws.
+    For an input that is transformed at random, ``expectation(lambda x: model(transform(x)))``. A pass costs ``draws`` passes.
+    Raises ValueError for fewer draws than 1. No guarantee: the mean over few draws is random too.
+
+    >>> noisy = expectation(lambda x: x + torch.randn_like(x), draws=10_000)
+    >>> bool((noisy(torch.zeros(1, 2)).abs() < 0.1).all())
+    True
+    """
+    checks.setting("draws", draws, checks.COUNT)
+    return lambda x: torch.stack([model(x) for _ in range(draws)]).mean(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -161,14 +162,16 @@ class RandomMask(Mask):
 
 @torch.no_grad()
 def translation_error(
-    function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: int = 32, generator: Generator | None = None
+    function: Callable[[Tensor], Tensor], x: Tensor, *, shifts: int | None = None, generator: Generator | None = None
 ) -> Tensor:
     """How far ``function`` is from commuting with cyclic shifts: (n,) means of ``|f(Sx) - S f(x)| / |f(x)|`` over shifts S.
 
-    For feature maps ``x`` (n, c, h, w); ``function`` keeps height and width. ``shifts`` are drawn uniformly from all h w
-    cyclic shifts. 0 for a convolution with circular padding, a ReLU, batch norm in eval mode, and a channel mask; for a mask
-    of period q and white noise about sqrt(2 p (1 - 1/q^2)), p being its share of zeros. Zero padding is not symmetric either:
-    measure with ``padding_mode="circular"`` to see the mask alone. Raises ValueError where height or width change.
+    For feature maps ``x`` (n, c, h, w); ``function`` keeps height and width. The mean is over all h w cyclic shifts, exactly,
+    or over so many ``shifts`` drawn from them. Few draws do not tell masks apart: a period of q differs from none by the
+    h w / q^2 shifts that keep it. 0 for a convolution with circular padding, a ReLU, batch norm in eval mode, and a channel
+    mask; for a mask of period q and white noise about sqrt(2 p (1 - 1/q^2)), p being its share of zeros. Zero padding is not
+    symmetric either: measure with ``padding_mode="circular"`` to see the mask alone. Raises ValueError where height or width
+    change, and for fewer than one shift.
 
     >>> x = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     >>> masks = [RandomMask((4, 8, 8), 0.5, kind=kind) for kind in ("channel", "element")]
@@ -181,11 +184,16 @@ def translation_error(
         raise ValueError(f"the function takes {tuple(x.shape)} to {tuple(before.shape)}; it must keep height and width")
     height, width = x.shape[2:]
     total = torch.zeros(len(x), dtype=before.dtype, device=before.device)
-    for _ in range(shifts):
-        step = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))
+    steps = list(itertools.product(range(height), range(width)))
+    if shifts is not None:
+        if shifts < 1:
+            raise ValueError(f"shifts is {shifts}; it must be at least 1, or None for all {len(steps)}")
+        ends = (height, width)
+        steps = [tuple(int(torch.randint(end, (), generator=generator)) for end in ends) for _ in range(shifts)]
+    for step in steps:
         moved = function(x.roll(step, (2, 3))) - before.roll(step, (2, 3))
         total += moved.flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
-    return total / shifts
+    return total / len(steps)
 
 
 def wrapped_around(net: nn.Module) -> nn.Module:

@@ -43,6 +43,7 @@ _MASKS, _ATTACKED = "masks of drop 0.5", "adversarial training, linf"
 RECIPES: dict[str, Recipe] = {
     "mnist_small": _small_recipe("MNIST", models.stability_cnn, "no defence"),
     "mnist_small_mask_50": _small_recipe("MNIST", masked_stability_cnn, _MASKS),
+    "mnist_01_short": _small_recipe("MNIST", models.stability_cnn, f"a short {_ATTACKED} 0.1", 0.1, 0.03),
     "mnist_01_mask_50": _small_recipe("MNIST", masked_stability_cnn, f"{_MASKS}, with {_ATTACKED} 0.1", 0.1, 0.03),
     "cifar_small": _small_recipe("CIFAR-10", _PLAIN_CIFAR, "no defence"),
     "cifar_small_mask_50": _small_recipe("CIFAR-10", _MASKED_CIFAR, _MASKS),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from scipy.stats import norm
+from scipy.stats import t as student
 from torch import Tensor
 
 from .sampling import sample_sphere
@@ -21,6 +23,7 @@ from .sampling import sample_sphere
 Score = Callable[[Tensor], Tensor]
 
 ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost hardly changes
+LONG = 0.2  # steps shorter than that come with more moves, as (LONG / step)^2: so many lead as far away
 
 
 class RareEvent(NamedTuple):
@@ -73,21 +76,24 @@ def rare_event_log10(
     score : (n, d) float32 -> (n,) numbers, none NaN
     d, radius : int and float, dimensions and radius of the sphere
     generator : what to draw from; torch's global generator by default
-    particles, moves : int, points of a run (from 10 up), and steps of each between two levels (from 1 up)
+    particles, moves : int, points of a run (from 10 up), and steps of each between two levels (from 1 up), more where they
+        must be short
     quantile : float in (0, 1), the share of particles above each level
     runs : int, independent runs, from 2 up; their probabilities are averaged, since each is nearly unbiased
     floor : float, log10 below which a run ends
     Returns
     -------
-    RareEvent, whose ``standard_error`` is in decades, the larger of the jackknife's over the runs and the least that this many
-    particles can have, and whose ``survivors`` (m, d) have a positive score. -inf and no survivors below ``10 ** floor``.
+    RareEvent, whose ``standard_error`` is in decades, the larger of the jackknife's over the runs, widened by Student's law for
+    so few, and the least that this many particles can have, and whose ``survivors`` (m, d) have a positive score. -inf and no
+    survivors below ``10 ** floor``.
     Raises
     ------
     ValueError
         numbers out of range, or a score of another shape or NaN
     Guarantee
     ---------
-    No guarantee: an estimate. A part of the event that no particle comes near is missed without a sign; -inf is no proof.
+    No guarantee: an estimate, tested to be within three standard errors of exact rates down to 1e-55. A part of the event that
+    no particle comes near is missed without a sign; -inf is no proof.
     References
     ----------
     Au and Beck (2001); Cérou and Guyader (2007)
@@ -116,6 +122,7 @@ def _standard_error(logs: Tensor, total: float, quantile: float, particles: int)
     others = torch.stack([torch.logsumexp(torch.cat([logs[:i], logs[i + 1 :]]), 0) - math.log(runs - 1) for i in range(runs)])
     others = others.clamp(min=total - 700)  # a run without success, beside one that had it
     jackknife = (others - others.mean()).square().sum().mul((runs - 1) / runs).sqrt()
+    jackknife *= float(student.ppf(0.975, runs - 1) / norm.ppf(0.975))  # few runs: two errors shall hold 95 %
     # each level multiplies by a binomial share: var log p is about the sum of (1 - share) / (share particles)
     steps = -total / -math.log(quantile)
     variance = (1 - quantile) / quantile * int(steps) + math.expm1((steps % 1) * -math.log(quantile))
@@ -169,7 +176,7 @@ def splitting(
         levels.append(level)
         chosen = torch.cat([above, above[torch.randint(len(above), (particles - len(above),), generator=generator)]])
         x, scores = x[chosen], scores[chosen]
-        for _ in range(moves):
+        for _ in range(math.ceil(moves * max(1.0, (LONG / step) ** 2))):
             proposed = torch.randn(x.shape, generator=generator).mul_(step * radius / d**0.5)
             proposed.add_(x, alpha=(1 - step**2) ** 0.5)
             proposed.mul_(radius / proposed.norm(dim=1, keepdim=True))

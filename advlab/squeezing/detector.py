@@ -1,4 +1,4 @@
-"""The joint detector of feature squeezing (Xu, Evans and Qi 2018, section V): does squeezing change the answer?"""
+"""The joint detector of feature squeezing (Xu, Evans and Qi 2018, section 5): does squeezing change the answer?"""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class SqueezingDetector(BaseEstimator):
     pass even without that. Never read a detection rate on attacks that ignore the detector as one on attacks that do not.
     References
     ----------
-    Xu et al. (2018), section V-A, equations 6 and 7
+    Xu et al. (2018), section 5-A, equations 6 and 7
     Examples
     --------
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()

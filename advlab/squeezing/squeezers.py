@@ -1,4 +1,4 @@
-"""Feature squeezers (Xu, Evans and Qi 2018, section III): fewer bits, local medians, non-local means.
+"""Feature squeezers (Xu, Evans and Qi 2018, section 3): fewer bits, local medians, non-local means.
 
 Each is a function of a batch of images in [0, 1], or of bytes, that keeps its shape, dtype and device and changes no argument.
 It refuses other types, numbers outside and what is not finite (:func:`check_images`). Values are exact, bit for bit:
@@ -78,7 +78,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     Equal to NumPy's ``rint`` formula in that dtype bit for bit. Known limitation: no defence by itself.
     References
     ----------
-    Xu et al. (2018), section III-A
+    Xu et al. (2018), section 3-A
     Examples
     --------
     >>> reduce_bit_depth(torch.tensor([0.0, 0.5, 0.51, 1.0]), 1).tolist()
@@ -148,7 +148,7 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
     Known limitation: no defence by itself.
     References
     ----------
-    Xu et al. (2018), section III-B
+    Xu et al. (2018), section 3-B
     Examples
     --------
     >>> median_filter(torch.tensor([[[[0.0, 0.25], [0.5, 1.0]]]]), 2)
@@ -198,7 +198,7 @@ def non_local_means(
     ``fastNlMeansDenoising(image, None, strength, patch, search)`` of one channel. Known limitation: no defence by itself.
     References
     ----------
-    Xu et al. (2018), section III-B
+    Xu et al. (2018), section 3-B
     Examples
     --------
     >>> draw = torch.Generator().manual_seed(0)
@@ -247,7 +247,7 @@ def _means(x: Tensor, search: int, patch: int, strength: float, swap: bool) -> T
 
 Squeezer = Callable[[Tensor], Tensor]
 
-#: The squeezers of the paper's Table IV under the names of its rows; "nlm a-b-c" has search a, patch b and strength c.
+#: The squeezers of the paper's Table 4 under the names of its rows; "nlm a-b-c" has search a, patch b and strength c.
 SQUEEZERS: dict[str, Squeezer] = {
     **{f"{bits}-bit": partial(reduce_bit_depth, bits=bits) for bits in range(1, 8)},
     **{f"median {size}x{size}": partial(median_filter, size=size) for size in (2, 3)},
@@ -258,7 +258,7 @@ SQUEEZERS: dict[str, Squeezer] = {
     },
 }
 
-#: The paper's best joint detectors (Table IV): names of :data:`SQUEEZERS`.
+#: The paper's best joint detectors (Table 4): names of :data:`SQUEEZERS`.
 JOINT: dict[str, tuple[str, ...]] = {
     "mnist": ("1-bit", "median 2x2"),
     "cifar10": ("5-bit", "median 2x2", "nlm 13-3-2"),

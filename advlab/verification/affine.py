@@ -5,42 +5,19 @@ That is all the verifier knows of a network. Residual connections, batch norm, a
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
-import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import sparse
 from torch import fx, nn
+from torch.fx.node import map_arg
 from torch.fx.proxy import TraceError
 
-from ..models import MaskedReLU
-from .layers import AffineMap, Array, diagonal, flattened, known_layers, through_layer
-
-
-@dataclass(frozen=True)
-class AffineLayer:
-    """The inputs of one ReLU layer, or the logits: sum over sources of matrix @ source, plus bias.
-
-    Source 0 is the flattened input, source k the outputs of ReLU layer k, from 1 on.
-    """
-
-    matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
-    bias: Array = field(repr=False)  #: (units,)
-
-    @property
-    def units(self) -> int:
-        return len(self.bias)
-
-    @functools.cached_property
-    def magnitudes(self) -> dict[int, sparse.csr_array]:
-        """The matrices with the absolute values of their entries, for interval arithmetic."""
-        return {source: abs(matrix) for source, matrix in self.matrices.items()}
+from .calls import MOVERS, PIECEWISE, Reader, attribute
+from .layers import UNIT, AffineLayer, AffineMap, Array, diagonal, known_layers
 
 
 @dataclass(frozen=True)
@@ -57,6 +34,16 @@ class NormalForm:
         for k, layer in enumerate(self.hidden, 1):
             sources[k] = np.maximum(_affine(layer, sources), 0)
         return _affine(self.logits, sources).T
+
+    def rounding(self, x: Array) -> tuple[Array, Array]:
+        """The logits of one input (inputs,), and a bound of their error where float64 computes them in any order."""
+        values, faults = {0: np.asarray(x, np.float64)}, {0: np.zeros(self.inputs)}
+        for k, layer in enumerate((*self.hidden, self.logits), 1):
+            z = _affine(layer, {s: v[:, None] for s, v in values.items()})[:, 0]
+            reach, fault = layer.reach({s: abs(v) for s, v in values.items()}, faults)
+            fault = fault + 2 * (layer.terms + 16) * UNIT * reach
+            values[k], faults[k] = np.maximum(z, 0), np.where(z + fault > 0, fault, 0.0)
+        return z, fault
 
     @property
     def sha256(self) -> str:
@@ -80,16 +67,19 @@ def _affine(layer: AffineLayer, sources: dict[int, Array]) -> Array:
     return total
 
 
+_KNOWN = (*PIECEWISE, *MOVERS, *known_layers())
+
+
 class _Tracer(fx.Tracer):
     """Follows a network down to the layers that :func:`normal_form` knows."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, known_layers()) or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
+        return isinstance(m, _KNOWN) or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
 
 
 def _overridden(kind: type[nn.Module]) -> bool:
     """Does a class derived from a known layer compute in a way of its own?"""
-    own = itertools.takewhile(lambda c: c not in known_layers(), kind.__mro__)
+    own = itertools.takewhile(lambda c: c not in _KNOWN, kind.__mro__)
     return any(name in vars(c) for c in own for name in ("forward", "_conv_forward", "__call__", "_call_impl"))
 
 
@@ -124,7 +114,7 @@ def traced(net: nn.Module) -> fx.Graph:
             raise TypeError(
                 f"layer {name or 'network'} has a hook or a forward of its own object: it cannot be read; remove it"
             )
-        if isinstance(m, known_layers()) and _overridden(type(m)):
+        if isinstance(m, _KNOWN) and _overridden(type(m)):
             raise TypeError(
                 f"layer {name or 'network'}, a {type(m).__name__}, has a forward of its own: its weights do not tell all"
             )
@@ -136,16 +126,28 @@ def traced(net: nn.Module) -> fx.Graph:
         raise TypeError(f"the network has no normal form, because its calls depend on its input: {e}") from e
 
 
+def check_weights(net: nn.Module) -> None:
+    """Raises ValueError for weights that are not finite, TypeError for half precision."""
+    for name, value in (*net.named_parameters(), *net.named_buffers()):
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"the network has weights that are not finite: {name}")
+        if value.dtype in (torch.float16, torch.bfloat16):
+            raise TypeError(f"the network's {name} is {value.dtype}: give net.float(), whose weights are the same numbers")
+
+
 def what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
     """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
-    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in traced(net).nodes]
+    graph = traced(net)
+    calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in graph.nodes]
     digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
     for name, layer in net.named_modules():
         settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
         kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
         digest.update(repr((name, kind, sorted(settings.items()))).encode())
-    for name, value in (*net.named_parameters(), *net.named_buffers()):
-        digest.update(name.encode() + str(value.dtype).encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    constants = [(str(node.target), attribute(net, str(node.target))) for node in graph.nodes if node.op == "get_attr"]
+    for name, value in (*net.named_parameters(), *net.named_buffers(), *constants):
+        held = torch.as_tensor(value).detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(name.encode() + str(torch.as_tensor(value).dtype).encode() + held.numpy().data)
     return digest.hexdigest()
 
 
@@ -156,8 +158,9 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
 
     Parameters
     ----------
-    net : ``nn.Sequential``, or any module that torch.fx can trace, of linear layers, convolutions, batch norm, average pools,
-        ReLU, :class:`MaskedReLU`, flatten, :class:`advlab.models.Normalize`, dropout (idle in eval mode), sums of two branches
+    net : ``nn.Sequential``, or any module that torch.fx can trace, of what is affine (linear layers, convolutions, batch norm,
+        average pools, sums and differences, constants), piecewise linear (ReLU and leaky ones, clamps, maxima, max pools),
+        or only moves values (views, permutations, slices, concatenation, zeros at the edge); dropout is idle in eval mode
     shape : of one input, without the batch
     Returns
     -------
@@ -180,58 +183,23 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
     """
     if net.training:
         raise ValueError("the network is in training mode: call net.eval() first")
-    if not all(bool(p.isfinite().all()) for p in net.parameters()):
-        raise ValueError("the network has weights that are not finite")
-    reader, values = _Reader(net), {}
+    for name, layer in net.named_modules():
+        if layer.training and type(layer).__name__.startswith(("BatchNorm", "Dropout")):
+            raise ValueError(f"layer {name} is in training mode inside of a network that is not: call net.eval() first")
+    check_weights(net)
+    reader, values = Reader(net), dict[fx.Node, Any]()
     for node in traced(net).nodes:
-        arguments = [values.get(a, a) if isinstance(a, fx.Node) else a for a in node.args]
         if node.op == "placeholder":
+            if values:
+                raise TypeError("the network takes several inputs; only one is known")
             size = int(np.prod(shape))
-            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape))
+            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape), np.zeros(size))
         elif node.op == "output":
-            logits = values[cast(fx.Node, node.args[0])]
-            return NormalForm(int(np.prod(shape)), tuple(reader.hidden), AffineLayer(logits.parts, logits.bias))
+            logits = values.get(cast(fx.Node, node.args[0]))
+            if not isinstance(logits, AffineMap):
+                raise TypeError("the network gives something else than one tensor of logits that depend on its input")
+            return NormalForm(int(np.prod(shape)), tuple(reader.hidden), AffineLayer(logits.parts, logits.bias, logits.doubt))
         else:
-            values[node] = reader.result(node, arguments)
+            arguments, options = (map_arg(a, values.__getitem__) for a in (node.args, node.kwargs))
+            values[node] = reader.result(node, cast(Any, arguments), cast(Any, options))
     raise TypeError("the network has no output")
-
-
-_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_RELUS = (torch.relu, nn.functional.relu, "relu", "relu_")
-
-
-class _Reader:
-    """Follows the calls of a network; ``hidden`` are the ReLU layers met so far."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net, self.hidden = net, list[AffineLayer]()
-
-    def result(self, node: fx.Node, arguments: list[Any]) -> AffineMap:
-        """What a call gives. Raises TypeError for one that has no normal form."""
-        if node.op == "call_module":
-            layer = self.net.get_submodule(cast(str, node.target))
-            if isinstance(layer, nn.ReLU):
-                return self.relu(arguments[0])
-            if isinstance(layer, MaskedReLU):
-                return self.relu(arguments[0], layer.mask.cpu().numpy().ravel())
-            return through_layer(layer, arguments[0])
-        if node.target in _SUMS:
-            if node.kwargs or not all(isinstance(a, AffineMap) for a in arguments):
-                raise TypeError(f"the network calls {node.format_node()}, which has no normal form; add two branches, plainly")
-            return arguments[0].plus(arguments[1])
-        if node.target in _RELUS:
-            return self.relu(arguments[0])
-        if node.target in (torch.flatten, "flatten"):
-            return flattened(arguments[0])
-        raise TypeError(f"the network calls {node.target}, which has no normal form; known are ReLU, flatten and sums")
-
-    def relu(self, value: AffineMap, mask: NDArray[np.int8] | None = None) -> AffineMap:
-        """A new source: the units that are ReLUs. Those that a mask makes linear (1) go on as they are, zeros (-1) end here."""
-        size = len(value.bias)
-        kept = np.flatnonzero(mask == 0) if mask is not None else np.arange(size)
-        self.hidden.append(AffineLayer({s: cast(Any, part)[kept] for s, part in value.parts.items()}, value.bias[kept]))
-        place = sparse.coo_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), shape=(size, len(kept)))
-        out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape)
-        if mask is None:
-            return out
-        return out.plus(value.through(diagonal((mask > 0).astype(np.float64)), np.zeros(size), value.shape))

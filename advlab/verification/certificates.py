@@ -37,10 +37,11 @@ def reachable(squeezer: Squeezer, x: Tensor, eps: float) -> tuple[Tensor, Tensor
 
 
 def needed_lead(threshold: float, classes: int = 10) -> float:
-    """The margin between logits, at the squeezed image, from which on no accepted image is wrong.
+    """The margin between logits, at the squeezed image, from which on no image that the joint detector accepts is wrong.
 
-    An image that the joint detector accepts has g(x') within ``threshold`` of g(s(x')) in L1, so that no probability differs by
-    more than half of it. Where the true class has more than (1 + threshold) / 2 at s(x'), it has more than 1/2 at x'.
+    An accepted image has g(x') within ``threshold`` of g(s(x')) in L1. So g_y and g_j together move by no more than that, and a
+    gap between them above it is not closed. With a margin m over each of k - 1 others the gap is least where these are equal,
+    (1 - e^-m) / (1 + (k - 1) e^-m); that is more than T from m = log((1 + (k - 1) T) / (1 - T)) on.
 
     Parameters
     ----------
@@ -48,22 +49,34 @@ def needed_lead(threshold: float, classes: int = 10) -> float:
     classes : int, from 2 up
     Returns
     -------
-    float, log((classes - 1) (1 + threshold) / (1 - threshold)); infinite for a threshold of 1 or more
+    float, in logits; infinite for a threshold of 1 or more
     Raises
     ------
     ValueError
-        a negative threshold
+        a negative threshold, fewer than two classes
     Guarantee
     ---------
-    A lead of more than that over each other class is enough.
+    A lead of more than that over each other class is enough, and with no smaller one is it: where the others are equal, half of
+    the threshold goes to one of them.
+    References
+    ----------
+    Ours, theorem 10 of the book; the score is that of Xu et al. (2018), section 4-D
     Examples
     --------
-    >>> round(needed_lead(0.0), 3), needed_lead(1.0)
-    (2.197, inf)
+    >>> round(needed_lead(0.0537), 4), needed_lead(0.0), needed_lead(1.0)
+    (0.4495, 0.0, inf)
     """
-    if not threshold >= 0:
-        raise ValueError(f"threshold is {threshold}; it must be at least 0")
-    return math.log((classes - 1) * (1 + threshold) / (1 - threshold)) if threshold < 1 else math.inf
+    if not threshold >= 0 or classes < 2:
+        raise ValueError(f"threshold is {threshold} and classes {classes}; they must be at least 0 and 2")
+    return math.log((1 + (classes - 1) * threshold) / (1 - threshold)) if threshold < 1 else math.inf
+
+
+def _margins(net: nn.Module, x: Tensor, y: int) -> tuple[Tensor, Tensor]:
+    """The rows and constants of class y's margins over each other class that ``net`` has, for one image ``x``."""
+    with torch.no_grad():
+        classes = net(x[None]).shape[-1]
+    rows, const = class_margins(int(y), classes)
+    return torch.from_numpy(rows), torch.from_numpy(const)
 
 
 def verify_squeezed(
@@ -98,13 +111,12 @@ def verify_squeezed(
     "robust": net(squeezer(x')) answers ``y`` with that lead for every x' of the ball.
     """
     low, high = (corner[0] for corner in reachable(squeezer, x[None], eps))
-    rows, const = class_margins(int(y), 10)
-    given = torch.from_numpy(rows), torch.from_numpy(const - lead)
-    return verify_property(net, low, high, *given, time_limit=time_limit, last_stage=last_stage)
+    rows, const = _margins(net, low, y)
+    return verify_property(net, low, high, rows, const - lead, time_limit=time_limit, last_stage=last_stage)
 
 
-def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit: float = 10.0) -> Verdict:
-    """Is every image within ``eps`` (linf) of ``x``, in one bit, classified as ``y``? A search over the undecided pixels.
+def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float = 0.0, time_limit: float = 10.0) -> Verdict:
+    """Is every image within ``eps`` (linf) of ``x``, in one bit, given to ``y`` by ``lead``? A search over undecided pixels.
 
     Each pixel of the ball is 0, 1, or free to be either. A box of free pixels is done when the verifier's bounds prove it; else
     it is halved at the pixel that matters most, until none is free.
@@ -113,7 +125,8 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
     ----------
     net, y, eps : as in :func:`advlab.verification.verify`
     x : Tensor, one image without a batch dimension, in [0, 1]
-    time_limit : float, CPU seconds
+    lead : float from 0 up, in logits, over each other class, such as :func:`needed_lead`
+    time_limit : float, CPU seconds of this thread
     Returns
     -------
     Verdict
@@ -123,32 +136,34 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
         as :func:`advlab.verification.verify_property`
     Guarantee
     ---------
-    "robust" as in :func:`advlab.verification.verify`; "counterexample" comes with a ``witness`` in the ball that the network,
-    in float64, misclassifies after one bit; "unknown" where the time ran out, or the only errors are at ends that rounding put
-    just outside of the ball.
+    "robust" as in :func:`advlab.verification.verify`, with more than the ``lead``; "counterexample" comes with a ``witness`` in
+    the ball that the network, in float64, misclassifies after one bit; "unknown" where the time ran out, where the class holds
+    and its lead does not, or where the only errors are at ends that rounding put just outside of the ball.
     References
     ----------
-    Ours; the bit is that of Xu et al. (2018), section III-A
+    Ours; the bit is that of Xu et al. (2018), section 3-A
     """
-    start = time.process_time()
-    rows, const = (torch.from_numpy(part) for part in class_margins(int(y), 10))
+    start = time.thread_time()
+    rows, const = _margins(net, x, y)
     exact = copy.deepcopy(net).double()
     low, high = (corner[0] for corner in reachable(torch.round, x[None], eps))
     todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
     while todo:
-        if time.process_time() - start > time_limit:
-            return Verdict("unknown", "branch and bound", -math.inf, time.process_time() - start)
+        if time.thread_time() - start > time_limit:
+            return Verdict("unknown", "branch and bound", -math.inf, time.thread_time() - start)
         (low, high), boxes = todo.pop(), boxes + 1
         free = (high > low).flatten()
         corner, slope, value = _towards_an_error(exact, low, high, rows, const)
         if value < 0:
             witness = torch.where(corner > 0, x.clamp(min=_JUST_ONE), x.clamp(max=0.5))
             if (witness.double() - x.double()).abs().max() <= eps:
-                return Verdict("counterexample", "branch and bound", value, time.process_time() - start, witness=witness)
+                return Verdict("counterexample", "branch and bound", value, time.thread_time() - start, witness=witness)
+        if value <= lead and lead > 0:
+            return Verdict("unknown", "branch and bound", value - lead, time.thread_time() - start)
         if not free.any():
-            worst, missed = min(worst, value), missed or value <= 0
+            worst, missed = min(worst, value - lead), missed or value <= 0
             continue
-        verdict = verify_property(net, low, high, rows, const, last_stage="crown", time_limit=time_limit)
+        verdict = verify_property(net, low, high, rows, const - lead, last_stage="crown", time_limit=time_limit)
         if verdict.status == "robust":
             worst = min(worst, verdict.bound)
             continue
@@ -159,7 +174,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, time_limit:
                 corner.view(-1)[pixel] = value
             todo.append(box)
     stage = "crown" if boxes == 1 else "branch and bound"
-    return Verdict("unknown" if missed else "robust", stage, worst, time.process_time() - start)
+    return Verdict("unknown" if missed else "robust", stage, worst, time.thread_time() - start)
 
 
 _JUST_ONE = float(torch.nextafter(torch.tensor(0.5), torch.tensor(1.0)))  #: the least float32 that one bit makes 1

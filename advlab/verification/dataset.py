@@ -28,7 +28,7 @@ from ..evaluate import clopper_pearson
 from ..store import UNREADABLE, Record, Records, StoreError, packed_array, unpacked_array, write
 from ..work import spread
 from .affine import normal_form
-from .search import Solver
+from .programs import Solver
 from .verifier import STAGES, Verdict, check_inputs, network_hash, verify
 
 DIED = "worker died"

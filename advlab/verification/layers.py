@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -12,28 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
+from ..models import HalvingConv2d, Mask, Normalize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-
-class Elementwise(nn.Module):
-    """scale * x + shift, for each value of an input on its own; both have a shape that broadcasts to one input's.
-
-    Kept in float64, and taken in the dtype of the input.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale.double())
-        self.register_buffer("shift", shift.double())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale.to(x) * x + self.shift.to(x)
+UNIT = 2.0**-53  #: the relative rounding error of one operation in float64
 
 
 @dataclass(frozen=True)
@@ -46,38 +31,80 @@ class AffineMap:
     parts: dict[int, sparse.csr_array]
     bias: Array
     shape: tuple[int, ...]
+    doubt: Array  #: (units,), the rounding error of forming each, where no source is above 1
 
-    def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...]) -> AffineMap:
-        return AffineMap(
-            {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}, matrix @ self.bias + bias, shape
-        )
+    def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...], doubt: Array | float = 0.0) -> AffineMap:
+        """The map and then another, whose entries may have 8 roundings each, and its bias a rounding error of ``doubt``."""
+        parts = {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}
+        size = abs(self.bias) + sum((abs(part).sum(1) for part in self.parts.values()), np.zeros(len(self.bias)))
+        terms = int(np.diff(matrix.indptr).max(initial=0)) + 8
+        rounded: Array = abs(matrix) @ (self.doubt + terms * UNIT * size) + terms * UNIT * abs(bias) + doubt
+        return AffineMap(parts, matrix @ self.bias + bias, shape, rounded)
 
-    def scaled(self, scale: Array, shift: Array) -> AffineMap:
-        """Channel by channel: ``scale`` and ``shift`` (c,)."""
+    def scaled(self, scale: Array, shift: Array, doubt: Array | float = 0.0) -> AffineMap:
+        """Channel by channel: ``scale``, ``shift`` and its ``doubt`` (c,)."""
         repeat = int(np.prod(self.shape[1:]))
-        return self.through(diagonal(np.repeat(scale, repeat)), np.repeat(shift, repeat), self.shape)
+        each = [np.repeat(np.asarray(v, np.float64), repeat) for v in (scale, shift, np.broadcast_to(doubt, scale.shape))]
+        return self.through(diagonal(each[0]), each[1], self.shape, each[2])
 
     def plus(self, other: AffineMap) -> AffineMap:
         if self.shape != other.shape:
-            raise TypeError(f"shapes {self.shape} and {other.shape} are added; only equal shapes have a normal form")
+            raise TypeError(f"branches of the shapes {self.shape} and {other.shape} are added: only equal shapes are known")
         parts = dict(self.parts)
         for source, part in other.parts.items():
             parts[source] = cast(sparse.csr_array, parts[source] + part) if source in parts else part
-        return AffineMap(parts, self.bias + other.bias, self.shape)
+        bias = self.bias + other.bias
+        size = abs(bias) + sum((abs(part).sum(1) for part in parts.values()), np.zeros(len(bias)))
+        return AffineMap(parts, bias, self.shape, self.doubt + other.doubt + UNIT * size)
+
+
+@dataclass(frozen=True)
+class AffineLayer:
+    """The inputs of one ReLU layer, or the logits: sum over sources of matrix @ source, plus bias.
+
+    Source 0 is the flattened input, source k the outputs of ReLU layer k, from 1 on.
+    """
+
+    matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
+    bias: Array = field(repr=False)  #: (units,)
+    doubt: Array = field(repr=False)  #: (units,), the rounding error of forming each, where no source is above 1
+
+    @property
+    def units(self) -> int:
+        return len(self.bias)
+
+    @functools.cached_property
+    def magnitudes(self) -> dict[int, sparse.csr_array]:
+        """The matrices with the absolute values of their entries, for interval arithmetic."""
+        return {source: abs(matrix) for source, matrix in self.matrices.items()}
+
+    @functools.cached_property
+    def terms(self) -> int:
+        """The most entries that a unit has."""
+        rows = [np.diff(matrix.indptr) for matrix in self.matrices.values()]
+        return int(np.sum(rows, 0).max(initial=0)) if rows else 0
+
+    def reach(self, sizes: dict[int, Array], faults: dict[int, Array]) -> tuple[Array, Array]:
+        """How large what a unit adds up may be, and its error, each (units,), given both for the sources."""
+        reach, fault = abs(self.bias), self.doubt * max(1.0, *(size.max(initial=0) for size in sizes.values()))
+        for source, matrix in self.magnitudes.items():
+            both = matrix @ np.stack([sizes[source], faults[source]], 1)
+            reach, fault = reach + both[:, 0], fault + both[:, 1]
+        return reach, fault
 
 
 def diagonal(values: Array) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(values))
 
 
-def flattened(value: AffineMap) -> AffineMap:
-    return AffineMap(value.parts, value.bias, (len(value.bias),))
-
-
-def _linear(layer: nn.Linear, value: AffineMap) -> AffineMap:
-    if value.shape != (layer.in_features,):
-        raise TypeError(f"a linear layer of {layer.in_features} inputs meets the shape {value.shape}: flatten first")
-    return value.through(sparse.csr_array(_array(layer.weight)), _bias(layer), (layer.out_features,))
+def linear(value: AffineMap, weight: Array, bias: Array) -> AffineMap:
+    """The map weight @ value + bias, along the last dimension."""
+    *before, size = value.shape or (0,)
+    if size != weight.shape[1]:
+        raise TypeError(f"a linear layer of {weight.shape[1]} inputs meets the shape {value.shape}: flatten first")
+    times = int(np.prod(before))
+    matrix = sparse.csr_array(weight) if times == 1 else sparse.csr_array(sparse.kron(sparse.eye_array(times), weight))
+    return value.through(matrix, np.tile(bias, times), (*before, len(weight)))
 
 
 def _array(t: Tensor) -> Array:
@@ -125,20 +152,17 @@ def _convolution_matrix(
 def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> AffineMap:
     if layer.running_mean is None or layer.running_var is None:
         raise TypeError(f"{layer} keeps no running statistics, so it has no normal form")
+    if not (layer.running_var + layer.eps > 0).all():
+        raise ValueError(f"{layer} has a running variance that is not above 0: train it further, or set it")
     scale = 1 / np.sqrt(_array(layer.running_var) + layer.eps)
     scale = scale if layer.weight is None else scale * _array(layer.weight)
     shift = -_array(layer.running_mean) * scale
-    return value.scaled(scale, shift if layer.bias is None else shift + _array(layer.bias))
+    return value.scaled(scale, shift if layer.bias is None else shift + _array(layer.bias), 8 * UNIT * abs(shift))
 
 
 def _normalize(layer: Normalize, value: AffineMap) -> AffineMap:
     mean, std = _array(cast(Tensor, layer.mean)).ravel(), _array(cast(Tensor, layer.std)).ravel()
     return value.scaled(1 / std, -mean / std)
-
-
-def _elementwise(layer: Elementwise, value: AffineMap) -> AffineMap:
-    scale, shift = (np.broadcast_to(_array(t), value.shape).ravel() for t in (layer.scale, layer.shift))
-    return value.through(diagonal(scale), shift, value.shape)
 
 
 def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> AffineMap:
@@ -161,24 +185,22 @@ def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> Af
 
 
 LAYERS: dict[type[nn.Module], Callable[[Any, AffineMap], AffineMap]] = {
-    nn.Linear: _linear,
+    nn.Linear: lambda layer, value: linear(value, _array(layer.weight), _bias(layer)),
     nn.Conv2d: _convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalize: _normalize,
-    Elementwise: _elementwise,
     Mask: lambda layer, value: value.through(diagonal(_array(layer.kept).ravel()), np.zeros(layer.kept.numel()), value.shape),
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _average,
-    nn.Flatten: lambda _, value: flattened(value),
     nn.Identity: lambda _, value: value,
-    nn.Dropout: lambda _, value: value,
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), lambda _, value: value),
 }
 
 
 def known_layers() -> tuple[type[nn.Module], ...]:
-    """The layers that :func:`normal_form` reads."""
-    return (nn.ReLU, MaskedReLU, HalvingConv2d, *LAYERS)
+    """The affine layers that :func:`normal_form` reads."""
+    return (HalvingConv2d, *LAYERS)
 
 
 def through_layer(layer: nn.Module, value: AffineMap) -> AffineMap:
@@ -186,4 +208,4 @@ def through_layer(layer: nn.Module, value: AffineMap) -> AffineMap:
         if isinstance(layer, kind):
             return function(layer, value)
     known = ", ".join(kind.__name__ for kind in LAYERS)
-    raise TypeError(f"there is no normal form of a layer {layer}; known are ReLU, {known} and sums")
+    raise TypeError(f"there is no normal form of a layer {layer}; known are {known}, ReLU and its kin, maxima and sums")

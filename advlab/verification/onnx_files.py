@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from .layers import Elementwise
-
 
 def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
     """The network of an ONNX file, and the shape of one input.
 
-    Takes Conv, Gemm, MatMul, Add, Sub, Mul and Div with constants, sums of two branches, BatchNormalization, AveragePool,
-    GlobalAveragePool, Relu, Flatten, Reshape to a vector, Identity and Dropout.
+    Takes the operators that :func:`normal_form` can follow: what is affine, piecewise linear, or only moves values. What is
+    computed from constants alone is folded.
 
     Parameters
     ----------
@@ -29,33 +28,57 @@ def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
     ------
     TypeError, ImportError
         any other operator or attribute, by its name; no onnx
+    ValueError
+        a file that is none
     Guarantee
     ---------
-    Weights keep their values.
+    Weights keep their values, in float32 or float64.
     """
     import onnx
-    from onnx import numpy_helper
 
-    graph = onnx.load(str(path)).graph
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in constants]
+    try:
+        model = onnx.load(str(path))
+    except OSError:
+        raise
+    except Exception as e:  # protobuf's own
+        raise ValueError(f"{path} is no network in ONNX, or is cut off: {e}") from e
+    graph, opsets = model.graph, {entry.domain: entry.version for entry in model.opset_import}
+    build = _Builder({t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer})
+    inputs = [i for i in graph.input if i.name not in build.constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise TypeError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; only one of each is known")
-    shape = tuple(d.dim_value for d in inputs[0].type.tensor_type.shape.dim)[1:]
+    sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
+    if len(sizes) < 2 or sizes[0] > 1:
+        raise TypeError(f"{path} has an input of the shape {sizes}, which does not begin with a batch of 1 or of any size")
+    shape = tuple(sizes[1:])
     if not all(shape):
         raise TypeError(f"{path} leaves the shape of its input open: {shape}")
-    build = _Builder(constants)
     build.values[inputs[0].name] = build.graph.placeholder("x")
     for node in graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type == "Constant":
-            constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
+        if all(name in build.constants for name in node.input if name):
+            build.constants |= zip(node.output, _folded(node, build.constants, opsets), strict=False)
             continue
         if node.op_type not in _OPERATORS:
             raise TypeError(f"{path} uses {node.op_type}, which has no normal form; known are {', '.join(sorted(_OPERATORS))}")
+        missing = [name for name in node.input if name and name not in (*build.values, *build.constants)]
+        if missing or len([name for name in node.output if name]) != 1:
+            raise TypeError(
+                f"{path} uses {node.op_type} of {list(node.input)}, of which {missing} are not known, or not simply"
+            )
         build.values[node.output[0]] = _OPERATORS[node.op_type](build, list(node.input), attributes)
+    if graph.output[0].name not in build.values:
+        raise TypeError(f"{path} has an output that does not depend on its input")
     build.graph.output(build.values[graph.output[0].name])
     return fx.GraphModule(build.root, build.graph).eval(), shape
+
+
+def _folded(node: Any, constants: dict[str, np.ndarray], opsets: dict[str, int]) -> list[np.ndarray]:
+    """What an operator on constants gives, by ONNX's reference."""
+    from onnx.reference import ReferenceEvaluator
+
+    given = {name: constants[name] for name in node.input if name}
+    return cast(list[np.ndarray], ReferenceEvaluator(node, opsets=opsets).run(None, given))
 
 
 class _Builder:
@@ -73,7 +96,25 @@ class _Builder:
     def constant(self, name: str) -> Tensor:
         if name not in self.constants:
             raise TypeError(f"{name} is computed, where only a constant has a normal form")
-        return torch.from_numpy(np.array(self.constants[name], np.float32))
+        value = np.array(self.constants[name])
+        return torch.from_numpy(value.astype(np.float32) if value.dtype == np.float16 else value)
+
+    def integers(self, names: list[str], at: int, attributes: dict[str, Any], key: str) -> list[int] | None:
+        """Settings that are an input in newer files and an attribute in older ones."""
+        if at < len(names) and names[at]:
+            return self.constant(names[at]).flatten().tolist()
+        return list(attributes[key]) if key in attributes else None
+
+    def value(self, name: str) -> fx.Node:
+        """A named value, computed or constant."""
+        if name not in self.values:
+            key = f"constant{len(self.root._buffers)}"
+            self.root.register_buffer(key, self.constant(name))
+            return self.graph.get_attr(key)
+        return self.values[name]
+
+    def call(self, function: Any, *arguments: Any, **options: Any) -> fx.Node:
+        return self.graph.call_function(function, arguments, options)
 
 
 def _gemm(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
@@ -85,7 +126,7 @@ def _gemm(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.N
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:
@@ -113,6 +154,7 @@ def _conv(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.N
         tuple(attributes.get("dilations", (1, 1))),
         groups,
         bias=len(names) > 2,
+        dtype=weight.dtype,
     )
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -129,52 +171,107 @@ def _padding(attributes: dict[str, Any]) -> tuple[int, int]:
 
 
 def _batch_norm(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
-    scale, shift, mean, variance = (build.constant(name).double() for name in names[1:5])
-    scale = scale / (variance + attributes.get("epsilon", 1e-5)).sqrt()
-    shape = (-1, 1, 1)
-    return build.layer(Elementwise(scale.view(shape), (shift - mean * scale).view(shape)), names[0])
+    scale, shift, mean, variance = (build.constant(name) for name in names[1:5])
+    layer = nn.BatchNorm2d(len(scale), attributes.get("epsilon", 1e-5), dtype=scale.dtype)
+    held = (layer.weight, scale), (layer.bias, shift), (layer.running_mean, mean), (layer.running_var, variance)
+    with torch.no_grad():
+        for place, value in held:
+            cast(Tensor, place).copy_(value)
+    return build.layer(layer, names[0])
 
 
-def _arithmetic(sign: str) -> Any:
-    def add(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
-        first, second = names
-        computed = [name for name in names if name not in build.constants]
-        if len(computed) == 2:
-            if sign != "Add":
-                raise TypeError(f"{sign} of two computed values has no normal form; a sum of two has")
-            return build.graph.call_function(operator.add, (build.values[first], build.values[second]))
-        constant = build.constant(second if first in computed else first)
-        constant = constant[0] if constant.ndim > 1 and len(constant) == 1 else constant
-        one, zero = torch.ones(()), torch.zeros(())
-        turned = first not in computed  # constant on the left
-        if sign == "Div" and turned:
+def _arithmetic(sign: str, function: Any) -> Any:
+    def two(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+        if sign == "Mul" and not set(names) & set(build.constants):
+            raise TypeError("Mul of two computed values has no normal form; a sum of two has")
+        if sign == "Div" and names[1] not in build.constants:
             raise TypeError("division by a computed value has no normal form")
-        scale, shift = {
-            "Add": (one, constant),
-            "Sub": (-one, constant) if turned else (one, -constant),
-            "Mul": (constant, zero),
-            "Div": (1 / constant.double(), zero),
-        }[sign]
-        return build.layer(Elementwise(scale, shift), computed[0])
+        return build.call(function, *map(build.value, names))
 
-    return add
+    return two
+
+
+def _extreme(function: Any) -> Any:
+    return lambda build, names, _: functools.reduce(functools.partial(build.call, function), map(build.value, names))
+
+
+def _clip(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+    given = [build.constant(name).item() if name else None for name in [*names[1:], "", ""][:2]]
+    ends = [attributes.get(key, value) for key, value in zip(("min", "max"), given, strict=True)]
+    return build.values[names[0]] if ends == [None, None] else build.call(torch.clamp, build.values[names[0]], *ends)
+
+
+def _prelu(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+    slope = build.constant(names[1])
+    layer = nn.PReLU(slope.numel(), dtype=slope.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(slope.flatten())
+    return build.layer(layer, names[0])
 
 
 def _reshape(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
-    target = build.constants.get(names[1])
-    if target is None or len(target) != 2:
-        raise TypeError(f"Reshape to {None if target is None else target.tolist()}; only one to a vector has a normal form")
-    return build.graph.call_function(torch.flatten, (build.values[names[0]], 1))
+    """The first number is the batch's: 1, 0 or -1 there is as many images as there are."""
+    x, target = build.values[names[0]], build.integers(names, 1, attributes, "shape") or []
+    if attributes.get("allowzero") or len(target) < 2 or target[0] > 1 or target.count(-1) > 1:
+        raise TypeError(f"Reshape to {target}; only one that keeps the batch in front has a normal form")
+    sizes = [build.graph.call_method("size", (x, k)) if n == 0 or k == 0 else n for k, n in enumerate(target)]
+    return build.graph.call_method("reshape", (x, *sizes))
 
 
-def _pool(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
-    padding = _padding(attributes)
-    if attributes.get("ceil_mode") or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise TypeError("AveragePool with ceil_mode or auto_pad has no normal form here")
-    if padding != (0, 0) and not attributes.get("count_include_pad"):
-        raise TypeError("AveragePool that leaves the padding out of its mean has no normal form here")
-    kernel, stride = tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1)))
-    return build.layer(nn.AvgPool2d(kernel, stride, padding), names[0])  # type: ignore[arg-type]
+def _pad(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+    pads = build.integers(names, 1, attributes, "pads") or []
+    fill = build.constant(names[2]).item() if len(names) > 2 and names[2] else attributes.get("value", 0)
+    half = len(pads) // 2
+    if attributes.get("mode", b"constant") != b"constant" or fill or pads[0] or pads[half] or len(names) > 3:
+        raise TypeError("Pad with anything but zeros around an image has no normal form here")
+    around = [n for k in reversed(range(1, half)) for n in (pads[k], pads[half + k])]
+    return build.call(nn.functional.pad, build.values[names[0]], around)
+
+
+def _slice(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+    starts, ends = (build.integers(names, at, attributes, key) or [] for at, key in ((1, "starts"), (2, "ends")))
+    axes = build.integers(names, 3, attributes, "axes") or list(range(len(starts)))
+    steps = build.integers(names, 4, attributes, "steps") or [1] * len(starts)
+    x = build.values[names[0]]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        if axis < 1 or step < 1:
+            raise TypeError(f"Slice along {axis} in steps of {step} has no normal form here")
+        x = build.call(operator.getitem, x, (*[slice(None)] * axis, slice(start, end, step)))
+    return x
+
+
+def _along(function: Any) -> Any:
+    """Along axes, one after the other: Squeeze from behind, Unsqueeze from the front."""
+
+    def each(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+        axes = sorted(build.integers(names, 1, attributes, "axes") or [], reverse=function is torch.squeeze)
+        if not axes or axes[0] < 0 or 0 in axes:
+            raise TypeError(f"axes {axes} have no normal form here: name them from the front, without the batch")
+        return functools.reduce(functools.partial(build.call, function), axes, build.values[names[0]])
+
+    return each
+
+
+def _mean(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+    axes = build.integers(names, 1, attributes, "axes")
+    if not axes:
+        raise TypeError("ReduceMean over all axes has no normal form: it mixes the images of a batch")
+    return build.call(torch.mean, build.values[names[0]], axes, bool(attributes.get("keepdims", 1)))
+
+
+def _pool(kind: Any) -> Any:
+    def pool(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
+        padding, name = _padding(attributes), kind.__name__
+        if attributes.get("ceil_mode") or attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or attributes.get("storage_order"):
+            raise TypeError(f"{name} with ceil_mode, auto_pad or storage_order has no normal form here")
+        kernel, stride = tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1)))
+        if kind is nn.MaxPool2d:
+            return build.layer(kind(kernel, stride, padding, tuple(attributes.get("dilations", (1, 1)))), names[0])
+        if padding != (0, 0) and not attributes.get("count_include_pad"):
+            raise TypeError(f"{name} that leaves the padding out of its mean has no normal form here")
+        return build.layer(kind(kernel, stride, padding), names[0])
+
+    return pool
 
 
 _OPERATORS: dict[str, Any] = {
@@ -182,11 +279,29 @@ _OPERATORS: dict[str, Any] = {
     "MatMul": _matmul,
     "Conv": _conv,
     "BatchNormalization": _batch_norm,
-    **{sign: _arithmetic(sign) for sign in ("Add", "Sub", "Mul", "Div")},
-    "Relu": lambda build, names, _: build.graph.call_function(torch.relu, (build.values[names[0]],)),
-    "Flatten": lambda build, names, _: build.graph.call_function(torch.flatten, (build.values[names[0]], 1)),
+    "Add": _arithmetic("Add", operator.add),
+    "Sub": _arithmetic("Sub", operator.sub),
+    "Mul": _arithmetic("Mul", operator.mul),
+    "Div": _arithmetic("Div", operator.truediv),
+    "Max": _extreme(torch.maximum),
+    "Min": _extreme(torch.minimum),
+    "Clip": _clip,
+    "PRelu": _prelu,
+    "LeakyRelu": lambda build, names, a: build.layer(nn.LeakyReLU(a.get("alpha", 0.01)), names[0]),
+    "Neg": lambda build, names, _: build.call(torch.neg, build.values[names[0]]),
+    "Abs": lambda build, names, _: build.call(torch.abs, build.values[names[0]]),
+    "Concat": lambda build, names, a: build.call(torch.cat, [build.value(name) for name in names], a["axis"]),
+    "Transpose": lambda build, names, a: build.call(torch.permute, build.values[names[0]], list(a["perm"])),
+    "Pad": _pad,
+    "Slice": _slice,
+    "Squeeze": _along(torch.squeeze),
+    "Unsqueeze": _along(torch.unsqueeze),
+    "ReduceMean": _mean,
+    "Relu": lambda build, names, _: build.call(torch.relu, build.values[names[0]]),
+    "Flatten": lambda build, names, a: build.call(torch.flatten, build.values[names[0]], a.get("axis", 1)),
     "Reshape": _reshape,
-    "AveragePool": _pool,
+    "AveragePool": _pool(nn.AvgPool2d),
+    "MaxPool": _pool(nn.MaxPool2d),
     "GlobalAveragePool": lambda build, names, _: build.layer(nn.AdaptiveAvgPool2d(1), names[0]),
     "Identity": lambda build, names, _: build.values[names[0]],
     "Dropout": lambda build, names, _: build.values[names[0]],

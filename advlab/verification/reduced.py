@@ -7,7 +7,7 @@ et al. (2018), its optimised slopes Xu et al. (2021), multipliers of split units
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +16,9 @@ from scipy import sparse
 from torch import Tensor
 
 from ..attacks.steps import Adam
-from .affine import AffineLayer, NormalForm
-from .layers import Array, Index
+from .affine import NormalForm
+from .layers import AffineLayer, Array, Index
+from .slack import Rounding
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,17 @@ class Problem:
     stages: tuple[Stage, ...]
     rows: Tensor = field(repr=False)  #: (margins, variables)
     const: Tensor = field(repr=False)  #: (margins,)
+    slack: Tensor = field(repr=False)  #: (margins,), how far rounding may have moved them, or a bound of them
+    unit_slack: Tensor = field(repr=False)  #: (units,), the same for the inputs of the unstable units
     interval_unstable: tuple[int, ...]  #: units of each layer that interval arithmetic could not fix
 
     @property
     def units(self) -> int:
         return sum(stage.units for stage in self.stages)
+
+    def lowered(self) -> Problem:
+        """Each margin less its slack: a bound of these from below, computed in float64, is one of the network's margins."""
+        return replace(self, const=self.const - self.slack)
 
 
 def interval(layer: AffineLayer, sources: dict[int, tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -77,6 +84,7 @@ class Bounded:
     loose: tuple[int, ...]  #: units of each layer that interval arithmetic leaves unstable
     logits: Tensor = field(repr=False)  #: (classes, variables)
     const: Tensor = field(repr=False)  #: (classes,)
+    rounding: Rounding = field(repr=False)
 
 
 def bounded(net: NormalForm, low: Array, high: Array, method: str = "crown") -> Bounded:
@@ -92,8 +100,10 @@ def bounded(net: NormalForm, low: Array, high: Array, method: str = "crown") -> 
     stages: list[Stage] = []
     bounds: list[tuple[Array, Array]] = []
     loose: list[int] = []
+    rounding = Rounding(low, high)
     box = torch.from_numpy(low), torch.from_numpy(high)
     for k, layer in enumerate((*net.hidden, net.logits), 1):
+        rounding.enter(layer)
         lower, upper = interval(layer, sources)
         last = layer is net.logits
         open_ = (lower < 0) & (upper > 0)
@@ -103,13 +113,14 @@ def bounded(net: NormalForm, low: Array, high: Array, method: str = "crown") -> 
         lower[rows], upper[rows] = np.maximum(lower[rows], ends[0].numpy()), np.minimum(upper[rows], ends[1].numpy())
         bounds.append((lower, upper))
         if last:
-            return Bounded(box, bounds, tuple(stages), tuple(loose), matrix, const)
+            return Bounded(box, bounds, tuple(stages), tuple(loose), matrix, const, rounding)
         loose.append(int(open_.sum()))
         kept = np.flatnonzero((lower[rows] < 0) & (upper[rows] > 0))
         cut = torch.from_numpy(lower[rows[kept]]), torch.from_numpy(upper[rows[kept]])
         stages.append(Stage(matrix[kept], const[kept], *cut))
         on[k], chosen[k] = np.flatnonzero(lower >= 0), rows[kept]
         sources[k] = (np.maximum(lower, 0), np.maximum(upper, 0))
+        rounding.leave(lower, upper, chosen[k])
     raise AssertionError("the logits come last")
 
 
@@ -118,11 +129,13 @@ def reduce(net: NormalForm, low: Array, high: Array, rows: Array, const: Array, 
 
     The plain version is ``net(x) @ rows.T + const``; ``test_a_reduced_problem_is_the_network_on_its_box`` compares the two.
     Units are tightened by ``method``, one of :func:`bounded`. Guarantee: on the box the margins are those of the network, up
-    to rounding in float64.
+    to ``slack``.
     """
     found = bounded(net, low, high, method)
     onto = torch.from_numpy(rows)
-    return Problem(*found.box, found.stages, onto @ found.logits, onto @ found.const + torch.from_numpy(const), found.loose)
+    moved = onto @ found.logits, onto @ found.const + torch.from_numpy(const)
+    slack = torch.from_numpy(found.rounding.of_margins(rows, const))
+    return Problem(*found.box, found.stages, *moved, slack, torch.from_numpy(found.rounding.of_units()), found.loose)
 
 
 def class_margins(label: int, classes: int) -> tuple[Array, Array]:

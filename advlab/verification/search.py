@@ -1,31 +1,46 @@
-"""Complete search: branch and bound over the signs of unstable ReLUs, and a mixed-integer program with HiGHS or Gurobi."""
+"""Complete search: branch and bound over the signs of unstable ReLUs, and a mixed-integer program."""
 
 from __future__ import annotations
 
 import heapq
-import importlib
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
 
-import highspy
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
 
 from .layers import Array
+from .programs import Solver, check_solver, gurobi, highs, program
 from .reduced import Problem, Relaxed, Stage, optimised
 
 #: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
 Check = Callable[[Tensor], Tensor | None]
 
-#: The solver of mixed-integer programs: HiGHS comes with the library, Gurobi is the reader's own.
-Solver = Literal["highs", "gurobi"]
-SOLVERS: tuple[str, ...] = get_args(Solver)
+MEMORY = 64 * 2**20  #: bytes of the nodes that branch and bound keeps, about
+
+
+class Clock:
+    """CPU seconds of the thread that made it, and of the solver's threads that it waited for; other threads do not count."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.wall, self.cpu, self.elsewhere = limit, time.perf_counter(), time.thread_time(), 0.0
+
+    @property
+    def spent(self) -> float:
+        return time.thread_time() - self.cpu + self.elsewhere
+
+    @property
+    def left(self) -> float:
+        return self.limit - self.spent
+
+    @property
+    def slowness(self) -> float:
+        """Seconds that pass for a CPU second, at least 1: Gurobi counts the former."""
+        return max(1.0, (time.perf_counter() - self.wall) / max(self.spent, 1e-3))
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,7 @@ class Found:
     witness: Tensor | None = field(default=None, repr=False)
     nodes: int = 0
     refused: bool = False  #: the solver could not begin
+    seconds: float = 0.0  #: CPU seconds that a solver took in a thread of its own
 
 
 @dataclass(order=True)
@@ -54,10 +70,11 @@ def branch_and_bound(
 ) -> Found:
     """Prove that margin ``index`` exceeds ``enough`` on the box, or find a counterexample, or give up at ``deadline``.
 
-    ``deadline`` is in :func:`time.process_time`. Each node assumes signs of some units; its bound is optimised over slopes
+    ``deadline`` is in :func:`time.thread_time`. Each node assumes signs of some units; its bound is optimised over slopes
     and multipliers (Wang et al. 2021). The unit to split is the one whose relaxation costs most (Bunel et al. 2020). A node
     with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts.
-    Guarantee: "robust" means that every leaf's bound exceeds ``enough``, in float64.
+    Beyond :data:`MEMORY` the search goes deep instead of broad. Guarantee: "robust" means that every leaf's bound exceeds
+    ``enough``, whatever float64 rounds where multipliers weigh assumptions; margins themselves are :meth:`Problem.lowered`.
     """
     if slopes is None:
         slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
@@ -86,12 +103,15 @@ def branch_and_bound(
                     return Found("unknown", bound, None, count)  # the minimum is a near tie
                 closed = min(closed, bound)
             else:
-                heapq.heappush(heap, _Node(bound, count + i, splits[i], found[i], kept[i], int(units[i])))
+                # clones, since a view would keep the whole batch
+                node = _Node(bound, count + i, splits[i].clone(), found[i].clone(), kept[i].clone(), int(units[i]))
+                heapq.heappush(heap, node)
         fresh = []
-        if heap and time.process_time() > deadline:
+        if heap and time.thread_time() > deadline:
             return Found("unknown", min(closed, heap[0].bound), None, count)
         for _ in range(min(batch, len(heap))):
-            node = heapq.heappop(heap)
+            # the last is one of the deepest, and a heap without its last is a heap
+            node = heap.pop() if len(heap) * (17 * problem.units + 1000) > MEMORY else heapq.heappop(heap)
             for side in (1, -1):
                 child = node.splits.clone()
                 child[node.unit] = side
@@ -110,7 +130,8 @@ def _node_bounds(
     )
     if not problem.units:
         return made, slopes, multipliers
-    return made, torch.cat(found, 1), torch.cat(kept, 1)
+    weights = torch.cat(kept, 1)
+    return replace(made, bound=made.bound - (weights * splits.abs()) @ problem.unit_slack), torch.cat(found, 1), weights
 
 
 def _by_stage(stages: tuple[Stage, ...], t: Tensor) -> list[Tensor]:
@@ -135,17 +156,18 @@ def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) 
 def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
     """A lower bound of the margin where all signs are assumed, tight but for rounding, and where it is reached.
 
-    Infinity where no input has these signs. Both are checked in float64 by the linear program's own multipliers: any
-    multipliers >= 0 of the inequalities give a bound, so that a solver's tolerance cannot make a wrong proof.
+    Infinity where no input has these signs. Both are checked by the linear program's own multipliers: any multipliers >= 0
+    of the inequalities give a bound, less what rounding makes of these, so that no solver's tolerance makes a wrong proof.
     """
     (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
     box = torch.stack([problem.low, problem.high], 1).numpy()
+    room = limit + problem.unit_slack.numpy()
 
     def least(cost: Array, marginals: Array) -> float:
         # where matrix @ x <= limit, cost @ x >= cost @ x + weights @ (matrix @ x - limit), least at a corner of the box
         weights = np.maximum(-marginals, 0)
         slope = cost + weights @ matrix
-        return float(np.where(slope > 0, slope * box[:, 0], slope * box[:, 1]).sum() - weights @ limit)
+        return float(np.where(slope > 0, slope * box[:, 0], slope * box[:, 1]).sum() - weights @ room)
 
     solved = linprog(objective, matrix, limit, bounds=box, method="highs")
     if solved.status == 0:
@@ -159,7 +181,7 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Ten
         bounds=[*map(tuple, box), (0, None)],
         method="highs",
     )
-    if loosened.status == 0 and least(np.zeros(len(box)), loosened.ineqlin.marginals) > 1e-9:
+    if loosened.status == 0 and least(np.zeros(len(box)), loosened.ineqlin.marginals) > 0:
         return float("inf"), None
     return -float("inf"), None
 
@@ -185,162 +207,29 @@ def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Ar
     return (objective.numpy(), shift), (torch.cat(matrix).numpy(), torch.cat(limit).numpy())
 
 
-def check_solver(solver: str) -> None:
-    """Raises ValueError for a solver that is not known, ImportError for one that is not installed."""
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}; it must be one of {', '.join(map(repr, SOLVERS))}")
-    if solver == "gurobi":
-        _gurobipy()
-
-
 def mixed_integer(
     problem: Problem, index: int, check: Check, *, enough: float, seconds: float, solver: Solver = "highs"
 ) -> Found:
-    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (wall).
+    """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (CPU; Gurobi: wall).
 
     One binary variable for each unstable unit. Rows ask for margin <= ``enough``, and the margin is also the objective, so
-    that the search stops at the first input below 0. Only the solver's own word "infeasible" counts as a proof; it works with
-    tolerances of 1e-9 here, so that a proof rests on its floating point too. Where it cannot even begin, as Gurobi with a
-    model too large for its licence, a RuntimeWarning says why and the end is "unknown", ``refused``.
-    Raises what :func:`check_solver` raises.
+    that the search stops at the first input below 0. Only the solver's own word "infeasible" counts as a proof, of a program
+    that is scaled and leaves room for tolerances and rounding (:func:`advlab.verification.programs.program`). Where it cannot
+    even begin, as Gurobi with a model too large for its licence, a RuntimeWarning says why and the end is "unknown",
+    ``refused``. Raises what :func:`check_solver` raises.
     """
     check_solver(solver)
-    program = _program(problem, index, enough)
-    infeasible, values, why = (_gurobi if solver == "gurobi" else _highs)(program, float(seconds))
-    if why:
-        warnings.warn(f'{why}. The verdict is "unknown".', RuntimeWarning, stacklevel=2)
+    asked = program(problem, index, enough)
+    answer = (gurobi if solver == "gurobi" else highs)(asked, float(seconds))
+    if answer.refused:
+        warnings.warn(f'{answer.refused}. The verdict is "unknown".', RuntimeWarning, stacklevel=2)
         return Found("unknown", -float("inf"), refused=True)
-    if infeasible:
-        return Found("robust", enough)
-    if values is not None:
-        point = torch.from_numpy(values[: len(problem.low)]).clamp(problem.low, problem.high)
+    if answer.infeasible:
+        return Found("robust", enough, seconds=answer.seconds)
+    if answer.values is not None:
+        width = problem.high - problem.low
+        point = (problem.low + width * torch.from_numpy(answer.values[: len(width)])).clamp(problem.low, problem.high)
         if (witness := check(point[None])) is not None:
-            return Found("counterexample", float(program.cost @ values) + program.offset, witness)
-    return Found("unknown", -float("inf"))
-
-
-@dataclass(frozen=True)
-class _Program:
-    """Minimise cost @ v + offset where least <= matrix @ v <= most and low <= v <= high, the last ``binary`` of v 0 or 1."""
-
-    cost: Array
-    offset: float
-    low: Array
-    high: Array
-    matrix: Array
-    least: Array
-    most: Array
-    binary: int
-
-
-def _program(problem: Problem, index: int, enough: float) -> _Program:
-    """The inputs, the outputs of the units and their signs, for margin ``index`` at most ``enough``."""
-    units = problem.units
-    highs = torch.cat([stage.high for stage in problem.stages]).numpy() if units else np.zeros(0)
-    cost, offset = torch.cat([problem.rows[index], torch.zeros(units).double()]).numpy(), float(problem.const[index])
-    matrix, least, most = _big_m(problem)
-    return _Program(
-        cost,
-        offset,
-        np.concatenate([problem.low.numpy(), np.zeros(2 * units)]),
-        np.concatenate([problem.high.numpy(), highs, np.ones(units)]),
-        np.concatenate([matrix, cost[None]]),
-        np.append(least, -np.inf),
-        np.append(most, enough - offset),
-        units,
-    )
-
-
-#: Is the program infeasible for certain? A point, if there is one; and why the solver could not begin, "" if it could.
-_Answer = tuple[bool, Array | None, str]
-
-
-def _highs(program: _Program, seconds: float) -> _Answer:
-    solver = highspy.Highs()
-    options: dict[str, Any] = {"output_flag": False, "threads": 1, "time_limit": seconds, "presolve": "off"}
-    options |= {"primal_feasibility_tolerance": 1e-9, "mip_feasibility_tolerance": 1e-9, "objective_target": -1e-9}
-    if any(solver.setOptionValue(name, value) == highspy.HighsStatus.kError for name, value in options.items()):
-        return False, None, ""
-    model = highspy.HighsLp()
-    model.num_row_, model.num_col_ = program.matrix.shape
-    model.col_cost_, model.offset_ = program.cost, program.offset
-    model.col_lower_, model.col_upper_ = program.low, program.high
-    kinds = highspy.HighsVarType
-    model.integrality_ = [kinds.kContinuous] * (model.num_col_ - program.binary) + [kinds.kInteger] * program.binary
-    model.row_lower_, model.row_upper_ = program.least, program.most
-    rows, columns = np.nonzero(program.matrix)
-    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    model.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=model.num_row_))])
-    model.a_matrix_.index_, model.a_matrix_.value_ = columns, program.matrix[rows, columns]
-    if solver.passModel(model) == highspy.HighsStatus.kError or solver.run() == highspy.HighsStatus.kError:
-        return False, None, ""
-    values = np.asarray(solver.getSolution().col_value)
-    infeasible = solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible
-    return infeasible, values if len(values) == model.num_col_ else None, ""
-
-
-def _gurobipy() -> Any:
-    try:
-        return importlib.import_module("gurobipy")
-    except ImportError as e:
-        raise ImportError(
-            "solver='gurobi' needs gurobipy: pip install gurobipy, whose licence comes with it, for at most 2,000 variables"
-        ) from e
-
-
-def _gurobi(program: _Program, seconds: float) -> _Answer:
-    """An environment of its own for each program: models of one may not be solved in two threads."""
-    gp = _gurobipy()
-    try:
-        with gp.Env(empty=True) as environment:
-            environment.setParam("OutputFlag", 0)  # before it starts, or it announces its licence
-            environment.start()
-            with gp.Model(env=environment) as model:
-                for name, value in (
-                    ("Threads", 1),
-                    ("TimeLimit", seconds),
-                    ("DualReductions", 0),  # "infeasible or unbounded" is no proof: make it say which
-                    ("FeasibilityTol", 1e-9),
-                    ("IntFeasTol", 1e-9),
-                    ("OptimalityTol", 1e-9),
-                    ("BestObjStop", -1e-9),
-                ):
-                    model.setParam(name, value)
-                kinds = np.repeat(["C", "B"], [len(program.cost) - program.binary, program.binary])
-                v = model.addMVar(len(program.cost), lb=program.low, ub=program.high, obj=program.cost, vtype=kinds)
-                model.ObjCon = program.offset
-                for sense, limit in ((">", program.least), ("<", program.most)):
-                    rows = np.isfinite(limit)
-                    model.addMConstr(sparse.csr_array(program.matrix[rows]), v, sense, limit[rows])
-                model.optimize()
-                if model.Status == gp.GRB.INTERRUPTED:  # it swallows Ctrl-C
-                    raise KeyboardInterrupt
-                return model.Status == gp.GRB.INFEASIBLE, v.X if model.SolCount else None, ""
-    except gp.GurobiError as e:
-        return False, None, f"Gurobi cannot take the problem ({e}); take solver='highs', or another licence of Gurobi's"
-
-
-def _big_m(problem: Problem) -> tuple[Array, Array, Array]:
-    """The rows of all unstable units: a >= z, a <= z - l (1 - s), a <= u s; as least <= matrix @ variables <= most.
-
-    With the sign s = 1 and a >= 0 they say z <= a <= z, and a <= u is no limit; with s = 0 they say a = 0 and z <= 0.
-    """
-    inputs, units = len(problem.low), problem.units
-    blocks, least, most = [], [], []
-    done = 0
-    for stage in problem.stages:
-        n = stage.units
-        unit = np.zeros((n, inputs + 2 * units))
-        unit[np.arange(n), inputs + done + np.arange(n)] = 1
-        sign = np.zeros_like(unit)
-        sign[np.arange(n), inputs + units + done + np.arange(n)] = 1
-        before = np.zeros_like(unit)
-        before[:, : stage.start] = stage.rows.numpy()
-        low, high, const = stage.low.numpy(), stage.high.numpy(), stage.const.numpy()
-        blocks += [unit - before, unit - before - low[:, None] * sign, unit - high[:, None] * sign]
-        least += [const, np.full(n, -np.inf), np.full(n, -np.inf)]
-        most += [np.full(n, np.inf), const - low, np.zeros(n)]
-        done += n
-    if not blocks:
-        return np.zeros((0, inputs)), np.zeros(0), np.zeros(0)
-    return np.concatenate(blocks), np.concatenate(least), np.concatenate(most)
+            bound = asked.range * float(asked.cost @ answer.values + asked.offset)
+            return Found("counterexample", bound, witness, seconds=answer.seconds)
+    return Found("unknown", -float("inf"), seconds=answer.seconds)

@@ -12,17 +12,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .affine import NormalForm, normal_form, what_is_read
+from .affine import NormalForm, check_weights, normal_form, what_is_read
 from .layers import Array
+from .programs import Solver, check_solver
 from .reduced import Problem, class_margins, crown, optimised, reduce
-from .search import Check, Solver, branch_and_bound, check_solver, mixed_integer
+from .replay import first_counterexample, sure_margin
+from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
+FEW_UNITS, EARLY = 150, 0.3  #: below so many the solver is asked first, and has so many seconds for each margin
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -73,7 +75,9 @@ def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     key = what_is_read(net, shape)
     with _lock:
         if key not in prepared_networks:
-            made = _Prepared(normal_form(net, shape), copy.deepcopy(net).double().eval())
+            check_weights(net)
+            double = copy.deepcopy(net).double()  # what a forward computes from constants is then computed in float64 too
+            made = _Prepared(normal_form(double, shape), double)
             _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
             prepared_networks[key] = made
             while len(prepared_networks) > 4:
@@ -85,8 +89,9 @@ def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) 
     """Raises TypeError where the normal form is another function: a layer with a forward of its own, say."""
     x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = prepared.double(x.to(device)).cpu().numpy()
-    if not np.allclose(prepared.form(x.flatten(1).numpy()), expected, rtol=1e-6, atol=1e-6):
+        expected = prepared.double(x.to(device)).flatten(1).cpu().numpy()
+    found = [prepared.form.rounding(one) for one in x.flatten(1).numpy()]
+    if any((abs(y - z) > 1e-6 * abs(y) + 4 * doubt).any() for y, (z, doubt) in zip(expected, found, strict=True)):
         raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")
 
 
@@ -124,10 +129,11 @@ def verify(
         a bad argument, a network without a normal form, a solver that is not installed
     Guarantee
     ---------
-    "robust": a lower bound of all margins, computed in float64, exceeds ``margin``, which is far above its rounding; by the
-    last stage it rests on the solver's word, at a tolerance of 1e-9. "counterexample": ``witness`` lies in the ball, in the
-    dtype of ``x``, and is misclassified in float64; a misclassified ``x`` is its own. All else is "unknown", with a
-    RuntimeWarning where Gurobi's licence does not allow for the problem. The proof is of the network in real arithmetic.
+    "robust": all margins exceed ``margin``, in real arithmetic: bounds are computed in float64 and lowered by all that its
+    rounding may have added. By the last stage it rests on the solver's word about a scaled problem that leaves room for its
+    tolerances. "counterexample": ``witness`` lies in the ball, in the dtype of ``x``, and is misclassified by more than
+    float64 may be wrong; a misclassified ``x`` is its own. All else is "unknown", such as what rounding hides, with a
+    RuntimeWarning where Gurobi's licence does not allow for the problem.
     References
     ----------
     Tjeng et al. (2019); Zhang et al. (2018); Wang et al. (2021); Jia and Rinard (2021) for what float32 does
@@ -138,18 +144,20 @@ def verify(
     >>> [verify(net, torch.tensor([0.75, 0.25]), 0, eps).status for eps in (0.24, 0.26)]
     ['robust', 'counterexample']
     """
-    wall, start = time.perf_counter(), time.process_time()
+    clock = Clock(time_limit)
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(x.shape))
     classes = prepared.form.logits.units
+    if classes < 2:
+        raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
     if not 0 <= int(y) < classes:
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
     centre = x.detach().double().flatten().cpu()
     box = (centre - eps).clamp(0, 1), (centre + eps).clamp(0, 1)
     attack = functools.partial(_attack, net, x, int(y), eps)
-    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, x, box, class_margins(int(y), classes), attack, start, budget)
+    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
+    return _decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
 
 
 def _attack(net: nn.Module, x: Tensor, y: int, eps: float) -> Tensor:
@@ -199,32 +207,27 @@ def verify_property(
     >>> [verify_property(net, low, high, rows, torch.tensor([c])).status for c in (2.1, 1.9)]  # is |x| < c on [-1, 2]?
     ['robust', 'counterexample']
     """
-    wall, start = time.perf_counter(), time.process_time()
+    clock = Clock(time_limit)
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
     _check_limits(time_limit, margin, last_stage, solver)
     prepared = _prepare(net, tuple(low.shape))
     if rows.shape != (len(const), prepared.form.logits.units):
         raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.form.logits.units})")
+    if not (len(const) and rows.isfinite().all() and const.isfinite().all()):
+        raise ValueError("rows and const must have one row or more, all of finite numbers")
     box = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = Budget(start + time_limit, (wall, start), margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, start, budget)
+    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
+    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, budget)
 
 
 @dataclass(frozen=True)
 class Budget:
-    deadline: float  #: in time.process_time()
-    began: tuple[float, float]  #: time.perf_counter(), time.process_time()
+    clock: Clock
     margin: float
     stop: int  #: the place of the last stage
     solver: Solver
-
-    @property
-    def slowness(self) -> float:
-        """Seconds that pass for a CPU second, since the beginning; at least 1. Solvers count the former."""
-        wall, cpu = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        return max(1.0, wall / max(cpu, 1e-3))
 
 
 _Outcome = tuple[str, str, float, Tensor | None]
@@ -236,25 +239,24 @@ def _decide(
     box: tuple[Tensor, Tensor],
     margins: tuple[Array, Array],
     attack: Callable[[], Tensor] | None,
-    start: float,
     budget: Budget,
 ) -> Verdict:
     """The stages, one after the other, for any margins on any box around ``x``."""
-    values = functools.partial(least_margin, prepared.double, torch.from_numpy(margins[0]), torch.from_numpy(margins[1]))
+    values = functools.partial(sure_margin, prepared.double, prepared.form, margins)
     unstable: tuple[int, ...] = ()
     if values(x[None].double()).item() < 0:
         outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
     elif budget.stop < STAGES.index("crown"):
         outcome = ("unknown", "prediction", -math.inf, None)
     else:
-        problem = reduce(prepared.form, box[0].numpy(), box[1].numpy(), *margins)
+        problem = reduce(prepared.form, box[0].numpy(), box[1].numpy(), *margins).lowered()
         unstable = tuple(stage.units for stage in problem.stages)
         with torch.enable_grad():  # slopes are optimised, whatever the caller's mode
             outcome = try_bounds(problem, functools.partial(first_counterexample, values, x, *box), attack, budget)
     status, stage, bound, witness = outcome
     if witness is not None:
         bound = values(witness[None].double()).item()
-    return Verdict(status, stage, bound, time.process_time() - start, unstable, witness)
+    return Verdict(status, stage, bound, budget.clock.spent, unstable, witness)
 
 
 def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: Budget) -> _Outcome:
@@ -280,40 +282,46 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
 
 
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
-    """Branch and bound for each margin that is open, the least first; then the solver for those that ran out of time."""
-    margin, complete = budget.margin, budget.stop >= STAGES.index("mixed-integer")
+    """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
+    clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
-    left: list[int] = []
-    for done, k in enumerate(todo):
-        now = time.process_time()
-        rest, last = budget.deadline - now, done == len(todo) - 1
-        if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
-            share = min(rest / (len(todo) - done), 1.0)
-        else:
-            share = rest if last and not complete else rest / 2
-        found = branch_and_bound(problem, k, check, enough=margin, deadline=now + share, slopes=slopes[k])
-        if found.status == "counterexample":
-            return "counterexample", "branch and bound", found.bound, found.witness
-        bounds[k] = max(float(bounds[k]), found.bound)
-        if found.status == "unknown":
-            left.append(k)
-    if not left or not complete:
-        return "unknown" if left else "robust", "branch and bound", float(bounds.min()), None
-    for k in left:  # all that is left for each: without the hardest there is no proof
-        rest = budget.deadline - time.process_time()
-        if rest <= 0:
-            return "unknown", "mixed-integer", float(bounds.min()), None
-        found = mixed_integer(problem, k, check, enough=margin, seconds=rest * budget.slowness, solver=budget.solver)
-        if found.refused:
-            return "unknown", "branch and bound", float(bounds.min()), None
-        if found.status != "robust":
-            return found.status, "mixed-integer", float(bounds.min()), found.witness
-        bounds[k] = max(float(bounds[k]), found.bound)
-    return "robust", "mixed-integer", float(bounds.min()), None
+    early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
+    rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
+    for turn, stage in enumerate(rounds):
+        final, left = complete and turn == len(rounds) - 1, list[int]()
+        for done, k in enumerate(todo):
+            rest, last = clock.left, done == len(todo) - 1
+            if final and rest <= 0:
+                return "unknown", stage, float(bounds.min()), None
+            if stage == "mixed-integer":  # in the end all that is left for each: without the hardest there is no proof
+                seconds = rest if final else min(rest / (2 * len(todo)), EARLY)
+                seconds *= clock.slowness if budget.solver == "gurobi" else 1
+                found = mixed_integer(problem, k, check, enough=margin, seconds=seconds, solver=budget.solver)
+                clock.elsewhere += found.seconds
+            else:
+                if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
+                    share = min(rest / (len(todo) - done), 0.4 if early else 1.0)
+                else:
+                    share = rest if last and not complete else rest / 2
+                found = branch_and_bound(
+                    problem, k, check, enough=margin, deadline=time.thread_time() + share, slopes=slopes[k]
+                )
+            if found.status == "counterexample" or (final and found.status == "unknown"):
+                stage = "branch and bound" if found.refused else stage
+                return found.status, stage, found.bound if found.witness is not None else float(bounds.min()), found.witness
+            bounds[k] = max(float(bounds[k]), found.bound)
+            if found.status == "unknown":
+                left.append(k)
+        todo = left
+        if not todo:
+            return "robust", stage, float(bounds.min()), None
+    return "unknown", stage, float(bounds.min()), None
 
 
 def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str) -> None:
     """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take, ImportError for a missing solver."""
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"x is {x.dtype}; give it in float32 or float64, which hold the same numbers")
     if not x.is_floating_point() or not x.numel() or not (x.min() >= 0 and x.max() <= 1):
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
@@ -327,23 +335,3 @@ def _check_limits(time_limit: float, margin: float, last_stage: str, solver: str
     if last_stage not in STAGES:
         raise ValueError(f"last_stage is {last_stage!r}; it must be one of {', '.join(map(repr, STAGES))}")
     check_solver(solver)
-
-
-def least_margin(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:
-    """The least of the margins at each of ``x`` (n, ...), (n,), in float64."""
-    with torch.no_grad():
-        return (net(x).cpu() @ rows.T + const).amin(1)
-
-
-def first_counterexample(
-    values: Callable[[Tensor], Tensor], x: Tensor, low: Tensor, high: Tensor, points: Tensor
-) -> Tensor | None:
-    """The first of ``points`` (n, inputs) that is a counterexample once it is rounded to the dtype of ``x`` inside the box."""
-    rounded = points.clamp(low, high).to(x.dtype)
-    if x.dtype != torch.float64:
-        up, down = (torch.tensor(v, dtype=x.dtype) for v in (np.inf, -np.inf))
-        rounded = torch.where(rounded.double() < low, rounded.nextafter(up), rounded)
-        rounded = torch.where(rounded.double() > high, rounded.nextafter(down), rounded)
-    shaped = rounded.view(-1, *x.shape).to(x.device)
-    broken = (values(shaped.double()) < 0).nonzero()[:, 0]
-    return shaped[broken[0]] if len(broken) else None

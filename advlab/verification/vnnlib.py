@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,28 +11,51 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .onnx_files import read_onnx
-from .search import Solver
+from .programs import Solver
 from .verifier import Verdict, verify_property
 
 
 @dataclass(frozen=True)
 class Property:
-    """A part of a VNN-LIB property: on the box, rows @ outputs + const is to stay above 0 in every row."""
+    """A part of a VNN-LIB property: on the box, rows @ outputs + const is to stay above 0, in one row at least of each way."""
 
     low: Tensor = field(repr=False)  #: (inputs,), float64
     high: Tensor = field(repr=False)
     rows: Tensor = field(repr=False)  #: (m, outputs)
     const: Tensor = field(repr=False)  #: (m,)
+    ways: tuple[int, ...]  #: (m,), the way to be unsafe that a row is a condition of
+
+
+class WorstWays(nn.Module):
+    """A network and then, for each way of a property to be unsafe, the greatest of its rows: safe while that is above 0."""
+
+    def __init__(self, net: nn.Module, part: Property) -> None:
+        super().__init__()
+        self.net = net
+        places = [[k for k, way in enumerate(part.ways) if way == one] for one in dict.fromkeys(part.ways)]
+        most = max(map(len, places))
+        for k in range(most):
+            rows = [each[min(k, len(each) - 1)] for each in places]
+            layer = nn.Linear(part.rows.shape[1], len(rows), dtype=torch.float64)
+            with torch.no_grad():
+                layer.weight.copy_(part.rows[rows])
+                layer.bias.copy_(part.const[rows])
+            self.add_module(f"condition{k}", layer)
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = self.net(x).flatten(1)
+        conditions = [self.get_submodule(f"condition{k}")(outputs) for k in range(self.most)]
+        return functools.reduce(torch.maximum, conditions)
 
 
 def read_vnnlib(path: str | Path) -> list[Property]:
     """The parts of a VNN-LIB file (version 1): the property holds if all of them hold.
 
-    The file describes what is *unsafe*: bounds on inputs X_i, and linear conditions on outputs Y_j, joined by and / or. Each
-    way to be unsafe may have one condition on the outputs, as in benchmarks of classifiers.
+    The file describes what is *unsafe*: bounds on inputs X_i, and linear conditions on outputs Y_j, joined by and / or.
 
     Parameters
     ----------
@@ -52,8 +77,8 @@ def read_vnnlib(path: str | Path) -> list[Property]:
     for expression in _parse(text, path):
         if expression[0] == "assert":
             ways = [way + more for way in ways for more in _unsafe(expression[1], inputs, outputs)]
-    boxes: dict[tuple, list[tuple[np.ndarray, float]]] = {}
-    for way in ways:
+    boxes: dict[tuple, list[tuple[np.ndarray, float, int]]] = {}
+    for number, way in enumerate(ways):
         low, high = np.full(inputs, -np.inf), np.full(inputs, np.inf)
         conditions = []
         for a, b in way:
@@ -65,15 +90,18 @@ def read_vnnlib(path: str | Path) -> list[Property]:
                 low[i], high[i] = (max(low[i], -b / a[i]), high[i]) if a[i] > 0 else (low[i], min(high[i], -b / a[i]))
             else:
                 raise TypeError(f"{path} relates inputs to each other or to outputs; only a box of inputs is known")
-        if len(conditions) != 1:
-            raise TypeError(f"{path} has a way to be unsafe with {len(conditions)} conditions on outputs; only one is known")
-        boxes.setdefault((tuple(low), tuple(high)), []).append(conditions[0])
+        if not conditions:
+            raise TypeError(f"{path} has a way to be unsafe with 0 conditions on outputs; it needs one or more")
+        boxes.setdefault((tuple(low), tuple(high)), []).extend((a, b, number) for a, b in conditions)
     found = []
     for (low, high), conditions in boxes.items():
         if not np.isfinite([low, high]).all():
             raise ValueError(f"{path} leaves an input without a bound")
-        rows, const = np.array([-a for a, _ in conditions]), np.array([-b for _, b in conditions])
-        found.append(Property(*(torch.tensor(v, dtype=torch.float64) for v in (low, high, rows, const))))
+        if not np.less_equal(low, high).all():
+            continue  # a box without a point
+        rows, const = np.array([-a for a, _, _ in conditions]), np.array([-b for _, b, _ in conditions])
+        low, high, rows, const = (torch.tensor(v, dtype=torch.float64) for v in (low, high, rows, const))
+        found.append(Property(low, high, rows, const, tuple(number for _, _, number in conditions)))
     return found
 
 
@@ -161,11 +189,21 @@ def verify_files(
     That of :func:`verify_property`.
     """
     net, shape = read_onnx(network)
+    with torch.no_grad():
+        zeros = torch.zeros(1, *shape, dtype=next((p.dtype for p in net.parameters()), torch.float32))
+        outputs = net(zeros).numel()
     left, verdict, least, seconds = time_limit, None, float("inf"), 0.0
     for part in read_vnnlib(specification):
+        asked, there = (len(part.low), part.rows.shape[1]), (math.prod(shape), outputs)
+        if asked != there:
+            raise ValueError(f"{specification} is about (inputs, outputs) {asked}, and {network} has {there}")
         box = part.low.view(shape), part.high.view(shape)
         budget = max(left, 0.01)
-        verdict = verify_property(net, *box, part.rows, part.const, time_limit=budget, margin=margin, solver=solver)
+        question = net, *box, part.rows, part.const
+        if len(set(part.ways)) < len(part.ways):
+            ways = len(set(part.ways))
+            question = WorstWays(net, part).eval(), *box, torch.eye(ways, dtype=torch.float64), torch.zeros(ways)
+        verdict = verify_property(*question, time_limit=budget, margin=margin, solver=solver)
         left, seconds, least = left - verdict.seconds, seconds + verdict.seconds, min(least, verdict.bound)
         if verdict.status != "robust":
             break

@@ -41,9 +41,13 @@ class Measurement:
     series: dict[str, list[float]] = field(default_factory=dict)
 
 
+UNCONFIRMED = "†"  #: at a number of a paper that others quote, and that we did not find in a text that we could read
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One line of the manifest. ``paper`` is None where no paper gives a number.
+    """One line of the manifest. ``paper`` is None where no paper gives a number; ``where`` says where the paper's stands, and
+    ends with :data:`UNCONFIRMED` if we could not see it there.
 
     ``unit`` is a unit's name, or "%" for a share in [0, 1], or "log10" for the log10 of a probability or a rate, shown
     as a power of ten; its -inf says that the rate is 0, which only a proof can give.
@@ -74,6 +78,7 @@ class Entry:
     flags: tuple[str, ...] = ()
     series: dict[str, list[float]] = field(default_factory=dict, repr=False)
     machine: dict[str, str | int] = field(default_factory=dict)  #: :func:`machine`; nothing in entries from before it
+    over: str = ""  #: what the interval is over, such as "3 trainings"; "" for the n examples
 
     def show(self, what: str = "value") -> str:
         """The number for a reader: ``what`` is "value", "interval", "paper", "n" or "full".
@@ -88,12 +93,14 @@ class Entry:
             low, high = (_number(v, self.unit, self.digits, bare=True) for v in self.interval)
             return f"{low} to {high}"
         if what == "paper":
-            return "–" if self.paper is None else _number(self.paper, self.unit, self.digits)
+            sign = UNCONFIRMED if self.where and self.where.endswith(UNCONFIRMED) else ""
+            return "–" if self.paper is None else _number(self.paper, self.unit, self.digits) + sign
         if what == "n":
-            return "–" if self.n is None else f"{self.n:,}"
+            return self.over or ("–" if self.n is None else f"{self.n:,}")
         if what == "full":
-            details = [f"n = {self.n:,}"] if self.n is not None else []
-            details += [f"95 % interval {interval}"] if (interval := self.show("interval")) != "–" else []
+            over, interval = self.show("n"), self.show("interval")
+            details = [self.over or f"n = {over}"] if over != "–" else []
+            details += [f"95 % interval {interval}"] if interval != "–" else []
             return self.show() + (f" ({', '.join(details)})" if details else "")
         raise ValueError(f"{what!r} is not a part of an entry; there are value, interval, paper, n, full")
 

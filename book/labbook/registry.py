@@ -31,6 +31,7 @@ class Claim:
     tier: str
     networks: tuple[str, ...]
     evidence: tuple[str, ...] = ()
+    over: str = ""
 
     @property
     def chapter(self) -> str:
@@ -53,6 +54,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "feature_squeezing": (
         "labbook.feature_squeezing.claims",
         "labbook.feature_squeezing.adaptive_claims",
+        "labbook.feature_squeezing.authors_claims",
         "labbook.feature_squeezing.filter_claims",
         "labbook.feature_squeezing.inside_claims",
     ),
@@ -73,7 +75,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Ten parameters, since all but the first two are words for the manifest, by name, with the defaults of most claims. Calls
+# Eleven parameters, since all but the first two are words for the manifest, by name, with the defaults of most claims. Calls
 # look alike, line by line, and stand so: they are a chapter's table of claims, where one looks for an id or a title.
 def claim(
     id: str,
@@ -87,12 +89,15 @@ def claim(
     tier: str = "fast",
     networks: Iterable[str] = (),
     evidence: Iterable[str] = (),
+    over: str = "",
 ) -> Callable[[Callable[..., Measurement]], Callable[..., Measurement]]:
     """Register a function ``measure(n=None) -> Measurement`` as the claim ``id``, "chapter.name".
 
     ``networks`` are the zoo's networks that it uses, and ``evidence`` what is stored of earlier runs
-    (:mod:`labbook.evidence`); their SHA-256 become its inputs. Raises ValueError for an id that is taken or has no known
-    chapter, an unknown tier, and a paper value without a place; a place without a paper value says nothing.
+    (:mod:`labbook.evidence`); their SHA-256 become its inputs. ``over`` says what the interval is over, and how many of them,
+    such as "3 trainings", where that is not the n examples; tables show it in the place of n. Raises ValueError for an id that
+    is taken or has no known chapter, an unknown tier, and a paper value without a place; a place without a paper value says
+    nothing.
 
     >>> _ = claims("start_here")
     >>> claim("start_here.clean", "Another of that name")(lambda n=None: Measurement(1.0))  # doctest: +ELLIPSIS
@@ -103,7 +108,7 @@ def claim(
 
     def register(measure: Callable[..., Measurement]) -> Callable[..., Measurement]:
         place = None if paper is None else where
-        new = Claim(id, title, measure, paper, place, unit, digits, note, tier, tuple(networks), tuple(evidence))
+        new = Claim(id, title, measure, paper, place, unit, digits, note, tier, tuple(networks), tuple(evidence), over)
         if id in CLAIMS or new.chapter not in CHAPTERS:
             raise ValueError(f"claim {id!r}: the id is taken, or its chapter is not one of {', '.join(CHAPTERS)}")
         if tier not in TIERS or (paper is not None and where is None):

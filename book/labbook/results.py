@@ -94,6 +94,7 @@ def measure(c: Claim, n: int | None = None, *, executor: str = "one process") ->
         flags=found.flags,
         series=_columns(found.series, c.id),
         machine=machine(executor),
+        over=c.over,
     )
 
 
@@ -147,7 +148,8 @@ def reworded(entry: Entry) -> Entry:
     True
     """
     (c,) = (c for c in claims() if c.id == entry.id)
-    return replace(entry, title=c.title, paper=c.paper, where=c.where, unit=c.unit, digits=c.digits, note=c.note, tier=c.tier)
+    words = ("title", "paper", "where", "unit", "digits", "note", "tier", "over")
+    return replace(entry, **{word: getattr(c, word) for word in words})
 
 
 # ---------------------------------------------------------------------------------------------- files

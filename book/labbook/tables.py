@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .entries import Entry
+from .entries import UNCONFIRMED, Entry
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,14 @@ class Grid:
             small = [interval] * bool(interval) + [f"<i>{theirs}</i>"] * bool(theirs)
             return f"<td><b>{ours}</b>{''.join(f'<br><small>{text}</small>' for text in small)}</td>"
 
+        cells = [cell for _, row in self.rows for cell in row]
+        said = ["Bold: ours."] + ["Small: 95 % interval."] * any(interval for _, interval, _ in cells)
+        said += ["Italic: the paper's."] * any(theirs for _, _, theirs in cells)
+        said += [f"{UNCONFIRMED}: not confirmed by us."] * any(UNCONFIRMED in theirs for _, _, theirs in cells)
         head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
         body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
         return (
             '<div style="overflow-x: auto"><table class="advlab-results cells">'
-            f"<caption>Bold: ours. Small: 95 % interval. Italic: the paper's.</caption>"
+            f"<caption>{' '.join(said)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )

@@ -55,12 +55,19 @@ def one_rival(threshold, classes):
 
 
 def no_threshold(threshold, classes):
-    return math.log(classes - 1) if classes > 2 else 0.0
+    return 0.0
 
 
-def whole_distance(threshold, classes):
-    p = min(0.5 + threshold, 1 - 1e-9)
-    return math.log((classes - 1) * p / (1 - p))
+def more_than_one_half(threshold, classes):
+    return (
+        math.log((classes - 1) * (1 + threshold) / (1 - threshold))
+        if classes > 2
+        else math.log((1 + threshold) / (1 - threshold))
+    )
+
+
+def twice_the_distance(threshold, classes):
+    return math.log((1 + (classes - 1) * 2 * threshold) / (1 - 2 * threshold)) if threshold < 0.5 else 100.0
 
 
 def one_sided(first, second):
@@ -98,8 +105,9 @@ WRONG = {
     ],
     "all_against_all.lead": [
         (one_rival, "all other classes"),
-        (no_threshold, "one half"),
-        (whole_distance, "not the least"),
+        (no_threshold, "could close that"),
+        (more_than_one_half, "not the least"),
+        (twice_the_distance, "not the least"),
     ],
     "all_against_all.paired": [
         (one_sided, "count both sides"),

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from advlab import data
 
+from ..entries import UNCONFIRMED
 from ..results import Measurement, claim
 from ..stats import mean_over_seeds, share_of
-from .measuring import UNCONFIRMED, V1
+from .measuring import V1
 
 
 @functools.cache
@@ -38,7 +39,7 @@ def _half_space(sign: int, name: str, title: str, paper: float | None) -> None:
         f"adversarial_spheres.mnist_{name}",
         f"MNIST: mean distance to the 1 % of digits with {title} on the first principal axis",
         paper=paper,
-        where=f"{V1}, section 6 ({UNCONFIRMED})",
+        where=f"{V1}, section 6 {UNCONFIRMED}",
         unit="",
         digits=2,
         note="A half-space as error set. Training digits, pixels in [0, 1].",

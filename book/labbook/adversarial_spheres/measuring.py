@@ -23,7 +23,6 @@ from ..stats import mean_over_seeds
 D, OUTER = 500, 1.3
 RADIUS = {"inner": 1.0, "outer": OUTER}
 V1, V3 = "Gilmer et al. (2018), version 1", "Gilmer et al. (2018), version 3"
-UNCONFIRMED = "as remembered by others; not confirmed"
 
 
 def generator_of(seed: int) -> torch.Generator:

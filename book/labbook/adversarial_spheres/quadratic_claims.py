@@ -19,12 +19,12 @@ from advlab.spheres.geometry import optimal_distance
 from advlab.spheres.quadratic import SPHERES, alphas, nearest_error_quadratic, quadratic_log_error
 from advlab.spheres.sampling import sample_sphere
 
+from ..entries import UNCONFIRMED
 from ..results import Measurement, claim
 from ..stats import mean_over_seeds
 from .measuring import (
     OUTER,
     RADIUS,
-    UNCONFIRMED,
     V1,
     V3,
     D,
@@ -79,6 +79,36 @@ def _error_claim(short: str, name: str, title: str, sphere: str, method: str, pa
     )(error)
 
 
+#: Version 1, Figure 3: the heights of its 50 bars over [0, 1.96], measured in the picture; they sum to its 500 alphas.
+BARS = (
+    *(51, 23, 16, 14, 13, 12, 10, 13, 11, 11, 11, 10, 10, 11, 11, 10, 10, 10, 12, 9, 11, 10, 10, 10, 9),
+    *(9, 10, 7, 9, 10, 8, 9, 8, 8, 8, 8, 8, 8, 7, 6, 7, 6, 6, 7, 4, 5, 5, 3, 4, 2),
+)
+
+
+def printed_alphas() -> Tensor:
+    """The 500 alphas of the paper's network, each at the middle of its bar; (500,) float64."""
+    middles = (torch.arange(len(BARS), dtype=torch.float64) + 0.5) * 1.96 / len(BARS)
+    return middles.repeat_interleave(torch.tensor(BARS))
+
+
+def _printed_claim(sphere: str, method: str, paper: float | None) -> None:
+    claim(
+        f"adversarial_spheres.printed_{method}_{sphere}",
+        f"Error rate, {sphere} sphere, the network of the paper's own histogram, "
+        f"{'exact' if method == 'exact' else 'normal law'}",
+        paper=paper,
+        where=f"{V1}, Figure 3",
+        unit="log10",
+        digits=2,
+        note="Fifty bars, measured in the picture; each alpha stands in the middle of its bar.",
+    )(lambda n=D: Measurement(log10_error(printed_alphas(), sphere=sphere, method=method)))
+
+
+for _sphere, _method, _paper in (("inner", "clt", -10.99), ("inner", "exact", None), ("outer", "exact", None)):
+    _printed_claim(_sphere, _method, _paper)
+
+
 _100K, _1M, _ONLINE = "quadratic, 100,000 fixed points", "quadratic, 1 million fixed points", "quadratic, fresh points"
 _bad_claim(
     "q100k",
@@ -91,10 +121,10 @@ _bad_claim(
 _error_claim("q100k", "sphere_quadratic_100k", _100K, "inner", "clt", -10.99, "The paper gives the inner sphere alone.")
 _error_claim("q100k", "sphere_quadratic_100k", _100K, "inner", "exact", None, "")
 _error_claim("q100k", "sphere_quadratic_100k", _100K, "outer", "exact", None, "The sphere the paper does not report.")
-_bad_claim("q1m", "sphere_quadratic_1m", _1M, 325, f"{V3}, section 4 ({UNCONFIRMED})", "")
+_bad_claim("q1m", "sphere_quadratic_1m", _1M, 325, f"{V3}, section 4 {UNCONFIRMED}", "")
 _error_claim("q1m", "sphere_quadratic_1m", _1M, "inner", "exact", None, "")
 _error_claim("q1m", "sphere_quadratic_1m", _1M, "outer", "exact", None, "")
-_bad_claim("online", "sphere_quadratic", _ONLINE, 0, f"{V1}, section 4 ({UNCONFIRMED})", "0 would be a proof of no error.")
+_bad_claim("online", "sphere_quadratic", _ONLINE, 0, f"{V1}, section 4 {UNCONFIRMED}", "0 would be a proof of no error.")
 _error_claim("online", "sphere_quadratic", _ONLINE, "inner", "exact", None, "")
 _error_claim("online", "sphere_quadratic", _ONLINE, "outer", "exact", None, "")
 
@@ -137,6 +167,7 @@ def _untrained(n: int) -> Rows:
     "Error rate of 1,000 random hidden units, only the threshold tuned",
     unit="log10",
     digits=2,
+    over="3 seeds",
     note="Quadratic, d = 500; the worse sphere, mean of the logs over three seeds. Nothing was trained.",
 )
 def untrained(n: int = 4000) -> Measurement:
@@ -167,6 +198,7 @@ def _online(n: int) -> Rows:
     "Distance over the optimum, quadratic networks along their training",
     unit="",
     digits=3,
+    over="3 seeds",
     note="Exact error rates and distances, 1,000 points each; three seeds, both spheres. 1 is the bound, 0.707 degree 2.",
     tier="laptop",
 )
@@ -179,6 +211,7 @@ def ratio_quadratic(n: int = 200) -> Measurement:
     "Distance over the optimum, untrained quadratic networks",
     unit="",
     digits=3,
+    over="3 seeds",
     note="Widths of 100 to 4,000; three seeds, both spheres.",
 )
 def ratio_untrained(n: int = 4000) -> Measurement:

@@ -18,11 +18,11 @@ from advlab.spheres.quadratic import SPHERES
 from advlab.spheres.rare_events import RareEvent, rare_event_log10
 from advlab.spheres.sampling import sample_sphere
 
+from ..entries import UNCONFIRMED
 from ..results import Measurement, claim
 from ..stats import mean_over_seeds
 from .measuring import (
     RADIUS,
-    UNCONFIRMED,
     V1,
     D,
     Rows,
@@ -58,6 +58,7 @@ def _rare_claim(sphere: str) -> None:
         f"Error rate of the ReLU network, {sphere} sphere, by splitting",
         unit="log10",
         digits=2,
+        over="8 runs",
         note="n particles in each of eight runs; the interval is two standard errors.",
         tier="laptop",
         networks=["sphere_relu"],
@@ -82,7 +83,7 @@ def _sampled(sphere: str) -> None:
         f"adversarial_spheres.relu_sampled_{sphere}",
         f"Errors of the ReLU network among random points, {sphere} sphere",
         paper=0,
-        where=f"{V1}, Figure 1: none in 10 million",
+        where=f"{V1}, Figure 1: fewer than 1 in 10 million",
         unit="errors",
         digits=0,
         note="The interval is that of the expected count.",
@@ -112,7 +113,7 @@ def _relu_nearest(sphere: str, n: int) -> tuple[Tensor, Tensor]:
     "adversarial_spheres.relu_first_hit",
     "Mean distance to the first error of PGD, ReLU network, inner sphere",
     paper=0.18,
-    where=f"{V1}, section 3 ({UNCONFIRMED})",
+    where=f"{V1}, section 3 {UNCONFIRMED}",
     unit="",
     digits=3,
     note="An upper bound. Points where PGD finds none are left out.",
@@ -214,6 +215,7 @@ def _relu_plain(n: int) -> Rows:
     "Distance over the optimum, ReLU networks of 2 x 1,000 units, rate 1e-4",
     unit="",
     digits=3,
+    over="3 trainings",
     note="200,000 fresh points; three seeds, both spheres; distances are upper bounds, so the ratio is one too.",
     tier="laptop",
 )
@@ -226,6 +228,7 @@ def ratio_relu(n: int = 200) -> Measurement:
     "Distance over the optimum, ReLU networks of 2 x 1,000 units, rate 1e-3",
     unit="",
     digits=3,
+    over="3 trainings",
     note="A rate ten times as high ends at an error rate thousands of times as high.",
     tier="laptop",
 )
@@ -238,6 +241,7 @@ def ratio_relu_fast(n: int = 200) -> Measurement:
     "Distance over the optimum, ReLU networks of 2 x 300 units, rate 3e-4",
     unit="",
     digits=3,
+    over="3 trainings",
     tier="laptop",
 )
 def ratio_relu_narrow(n: int = 200) -> Measurement:
@@ -249,6 +253,7 @@ def ratio_relu_narrow(n: int = 200) -> Measurement:
     "Distance over the optimum, ReLU network of 2 x 2,000 units, rate 5e-5, one seed",
     unit="",
     digits=3,
+    over="1 training",
     note="100,000 fresh points. One seed: no interval worth the name.",
     tier="laptop",
 )
@@ -261,6 +266,7 @@ def ratio_relu_wide(n: int = 100) -> Measurement:
     "Nearest error without batch norm over that with it, the same training",
     unit="",
     digits=3,
+    over="3 pairs of trainings",
     note="Three pairs of networks, 200,000 fresh points, both spheres. Above 1: batch norm brings errors nearer.",
     tier="laptop",
 )

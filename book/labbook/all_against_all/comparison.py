@@ -69,17 +69,19 @@ def outcome_table(dataset: str) -> Grid:
 
 
 class Together(NamedTuple):
-    """Two defences on the same images: how many each alone keeps, and whether that is chance."""
+    """Two defences on the same images: how many each alone keeps, whether that is chance, and what is not excluded."""
 
     gained: int  #: images that stand behind the first only
     lost: int  #: images that stand behind the second only
     p: float  #: of McNemar's exact test, two-sided
+    limits: tuple[float, float] = (-1.0, 1.0)  #: of the first one's lead, as a share of all images, at 95 %
 
 
 def paired(first: Tensor, second: Tensor) -> Together:
     """Compare two (n,) bool outcomes of the same images by McNemar's exact test.
 
-    Guarantee: if both stand equally often and images are independent, ``p`` is below any level at most that often.
+    Guarantee, for independent images: if both stand equally often, ``p`` is below any level at most that often; and ``limits``
+    hold the true lead with probability 0.95 at least, since each of its two shares is in its exact interval with 0.975.
     Raises ValueError for outcomes of different length.
     """
     if first.shape != second.shape:
@@ -88,7 +90,8 @@ def paired(first: Tensor, second: Tensor) -> Together:
         )
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return Together(gained, lost, float(p))
+    (low, high), (least, most) = (clopper_pearson(k, len(first), 0.975) for k in (gained, lost))
+    return Together(gained, lost, float(p), (low - most, high - least))
 
 
 def pair_table(dataset: str) -> Grid:
@@ -100,8 +103,10 @@ def pair_table(dataset: str) -> Grid:
         found = paired(worst[key], worst[better])
         cells = (_share(worst[key], True), (ROWS[dataset][better].label, "", ""), _share(worst[better], True))
         counts = ((str(found.gained), "", ""), (str(found.lost), "", ""), (f"{found.p:.2g}", "", ""))
+        low, high = (f"{100 * end:+.1f}" for end in found.limits)
+        counts += ((f"{100 * (found.gained - found.lost) / len(worst[key]):+.1f}", f"{low} to {high}", ""),)
         rows.append((ROWS[dataset][key].label, (*cells, *counts)))
-    columns = ("pair", "better single", "alone", "images gained", "images lost", "p (McNemar)")
+    columns = ("pair", "better single", "alone", "images gained", "images lost", "p (McNemar)", "lead, points")
     return Grid(SETTINGS[dataset].label, columns, tuple(rows))
 
 

@@ -80,19 +80,19 @@ def lead(answer: Callable[[float, int], float]) -> None:
             found = float(answer(threshold, classes))
             logits = torch.zeros(classes, dtype=torch.float64)
             logits[0] = found
-            top = float(logits.softmax(0)[0])
-            need = (1 + threshold) / 2
+            chance = logits.softmax(0)
+            gap = float(chance[0] - chance[1])
             require(
-                top > need - 1e-9,
-                f"With your lead the true class has {top:.3f} at the squeezed image; at threshold {threshold:g} an accepted "
-                f"image could then have less than one half. It needs {need:.3f}: what if all other classes are equally near?",
+                gap > threshold - 1e-9,
+                f"With your lead the true class is {gap:.3f} ahead of the others at the squeezed image, and at threshold "
+                f"{threshold:g} an accepted image could close that. What if all other classes are equally near?",
             )
             close(
                 found,
-                torch.log(torch.tensor((classes - 1) * (1 + threshold) / (1 - threshold))).item(),
+                torch.log(torch.tensor((1 + (classes - 1) * threshold) / (1 - threshold))).item(),
                 "the lead",
                 tolerance=1e-4,
-                hint="It is enough, but not the least: half of the L1 distance can go to one class.",
+                hint="It is enough, but not the least: what must survive is the gap, and it loses no more than the threshold.",
             )
 
 

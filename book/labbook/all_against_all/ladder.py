@@ -111,13 +111,14 @@ def proved(row: Row, n: int, effort: Effort) -> Tensor:
     the ball is both wrong and accepted, by a proof for the network alone or by that of :func:`needed_lead`.
     """
     x, y = images(row.dataset, n)
-    right = defended(row).right(x, y)
+    right, eps = defended(row).right(x, y), SETTINGS[row.dataset].eps
     each = zip(x, y.tolist(), right, strict=True)
-    return torch.tensor([_known(row, a, b, effort) if ok else REFUTED for a, b, ok in each])
+    return torch.tensor([known(row, a, b, effort, eps) if ok else REFUTED for a, b, ok in each])
 
 
-def _known(row: Row, x: Tensor, y: int, effort: Effort) -> int:
-    net, eps = network(row.network), SETTINGS[row.dataset].eps
+def known(row: Row, x: Tensor, y: int, effort: Effort, eps: float) -> int:
+    """What is proved of one image (c, h, w) that the row answers as ``y`` while clean, within ``eps``."""
+    net = network(row.network)
     if row.kind == "detector":
         lead = needed_lead(defended(row).threshold)
         monotone = [name for name in defended(row).squeezers if not name.startswith("nlm")]
@@ -125,6 +126,10 @@ def _known(row: Row, x: Tensor, y: int, effort: Effort) -> int:
             found = verify_squeezed(net, SQUEEZERS[name], x, y, eps, lead=lead, last_stage="alpha-crown")
             if found.status == "robust":
                 return BOUNDED
+        if "1-bit" in monotone and lead < math.inf:
+            found = verify_one_bit(net, x, y, eps, lead=lead, time_limit=effort.seconds)
+            if found.status == "robust":
+                return PROVED
     if row.kind == "one bit":
         found = verify_one_bit(net, x, y, eps, time_limit=effort.seconds)
     else:

@@ -1,4 +1,4 @@
-"""The adversarial images of Feature Squeezing (Xu et al. 2018, section V-B): ten attacks on MNIST, eleven on CIFAR-10.
+"""The adversarial images of Feature Squeezing (Xu et al. 2018, section 5-B): ten attacks on MNIST, eleven on CIFAR-10.
 
 Those on 100 seeds, as many as the paper's, ship with the package. :func:`make` makes them anew, or more of them
 (``python -m advlab examples mnist --seeds 1000``). Every image is rounded to 8 bits, as the paper's are.

@@ -93,11 +93,11 @@ async function render({ model, el }) {
     paint(change.canvas, x_adv.map((v, i) => (budget ? (v - x[i]) / budget : 0)), diverging);
     paint(attacked.canvas, x_adv, grey);
     chart.draw(p, label);
-    for (const [{ canvas }, words] of [[clean, `the digit: a ${label}`], [change, `the change: at most ${budget.toFixed(2)} per pixel`],
-      [attacked, `the result: read as a ${guess}`]]) canvas.setAttribute("aria-label", words);
+    for (const [{ canvas }, words] of [[clean, `the digit: ${numeral(label)}`], [change, `the change: at most ${budget.toFixed(2)} per pixel`],
+      [attacked, `the result: read as ${numeral(guess)}`]]) canvas.setAttribute("aria-label", words);
     const words = METHODS.find(([id]) => id === how)[1];
     say(`ε = ${budget.toFixed(2)}, ${words}: the network reads ${guess} (${percent(p[guess])}). ` +
-      (guess === label ? "It is right." : `It is a ${label}.`), guess !== label);
+      (guess === label ? "It is right." : `It is ${numeral(label)}.`), guess !== label);
     model.set("probabilities", p.map((v) => +v.toFixed(6)));
     model.save_changes();
   }

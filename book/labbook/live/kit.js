@@ -3,6 +3,8 @@
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
+const numeral = (k) => (k === 8 ? "an 8" : `a ${k}`); // a digit with its article
+
 // IEEE half precision, little endian -> doubles
 const halvesOf = (base64) => halvesIn(new Uint16Array(bytesOf(base64).buffer));
 

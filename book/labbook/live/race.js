@@ -9,6 +9,15 @@ const compute = ({ curves, seconds }) => curves.map(({ at, count, n }) => {
 const time = (t, digits = 2) => `${+t.toPrecision(digits)}\u00a0s`;
 const rate = (share) => `${share === 0 || share === 1 ? 100 * share : (100 * share).toFixed(1)}\u00a0%`;
 
+// Who leads and who is last, in words; those that share a place are named together.
+function verdict(found) {
+  const shares = found.map(({ share }) => share), top = Math.max(...shares), low = Math.min(...shares);
+  const at = (share) => found.filter((f) => f.share === share).map((f) => `${f.name}: ${f.said}`).join(", ");
+  if (found.length === 1) return `${found[0].name} has decided ${found[0].said}.`;
+  return top === low ? `the same share of inputs is decided by all; ${at(top)}.`
+    : `the largest share of inputs is decided by ${at(top)}; the smallest by ${at(low)}.`;
+}
+
 function render({ model, el }) {
   const curves = model.get("curves"), stops = model.get("stops"), log = Math.log10;
   const link = traits(model, ["seconds"], () => draw()), from = log(stops[0]), to = log(stops.at(-1));
@@ -43,9 +52,7 @@ function render({ model, el }) {
     here([[log(now), 0, log(now), 1]]);
     const said = found.map(({ decided, share }, k) => `${rate(share)} (${whole(decided)} of ${whole(curves[k].n)})`);
     found.forEach(({ share }, k) => { dots[k](log(now), share); rows[k].read.textContent = said[k]; });
-    const order = found.map((_, k) => k).sort((a, b) => found[b].share - found[a].share), [first, last] = [order[0], order.at(-1)];
-    say(`Within ${time(now, 3)}, ` + (curves.length > 1 ? `most inputs are decided by ${curves[first].name}: ${said[first]}; fewest by ${curves[last].name}: ${said[last]}.`
-      : `${curves[0].name} has decided ${said[0]}.`));
+    say(`Within ${time(now, 3)}, ` + verdict(found.map(({ share }, k) => ({ share, name: curves[k].name, said: said[k] }))));
     model.set("shares", found.map((f) => f.share));
     model.save_changes();
   }
@@ -53,5 +60,5 @@ function render({ model, el }) {
   return link.off;
 }
 
-export { compute };
+export { compute, verdict };
 export default { render };

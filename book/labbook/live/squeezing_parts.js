@@ -5,7 +5,6 @@ const bitsName = (bits) => `${bits}\u00a0bit${bits === 1 ? "" : "s"}`;
 const medianName = (window) => (window === 1 ? "no median" : `median ${times(window)}`);
 const outOf = (k, n) => (k === 0 || k === n ? `${k ? 100 : 0}\u00a0%` : `${(100 * k / n).toFixed(1)}\u00a0%`);
 
-const numeral = (k) => (k === 8 ? "an 8" : `a ${k}`);
 
 // a score: 1.97, 0.0031, 7.8 × 10⁻⁴
 function scoreName(v) {

@@ -241,6 +241,7 @@ def _redrawn(key: str, row: Row) -> None:
         f"random_mask.{key}_redrawn",
         f"CIFAR-10, {row.label}: accuracy with its weights and other masks",
         digits=1,
+        over=f"{DRAWS} draws",
         note=f"The first 500 test images, the mean of {DRAWS} draws of all masks; interval over the draws, by Student's "
         "distribution. The series has, for each draw, the accuracy, and that of the network itself under PGD of 8/255 made "
         "with the copy that has other masks, on 200 images.",

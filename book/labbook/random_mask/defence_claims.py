@@ -145,6 +145,7 @@ def _small(arm: str, label: str) -> None:
         digits=1,
         note="The first 500 test images, 50 steps, 2 random starts; the mean of three trainings, interval over them by "
         "Student's distribution. The series has each, and its clean accuracy.",
+        over=f"{len(SEEDS)} trainings",
         tier="laptop",
         networks=names,
     )

@@ -162,6 +162,7 @@ def _small(arm: str, label: str) -> None:
         f"random_mask.turned_arm_{arm}",
         f"CIFAR-10, linf 8/255, ResNet-8, {label}: images that a panel of other networks takes for another class",
         digits=1,
+        over=f"{len(SEEDS)} trainings",
         note="As with ResNet-18, the mean of three trainings; interval over the trainings, by Student's distribution.",
         tier="laptop",
         networks=[*names, *(name for _, name in MAKERS.values()), *JUDGES],

@@ -16,7 +16,6 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from advlab import evaluate
@@ -37,10 +36,8 @@ def _made(arm: str, seed: int, n: int | None) -> tuple[Tensor, Tensor]:
 
 
 def asymmetry(net: nn.Module, x: Tensor) -> float:
-    """The mean :func:`translation_error` of a residual network's stem, its first feature map, for images (n, 3, h, w)."""
-    stem = wrapped_around(net).get_submodule("stem")
-    with torch.no_grad():
-        return float(translation_error(stem, x, generator=torch.Generator().manual_seed(0)).mean())
+    """The :func:`translation_error` of a residual network's stem, its first map, over all shifts; mean of (n, 3, h, w)."""
+    return float(translation_error(wrapped_around(net).get_submodule("stem"), x).mean())
 
 
 def _accuracy(target: str, made: tuple[Tensor, Tensor]) -> float:
@@ -66,6 +63,7 @@ def _arm(arm: str, label: str) -> None:
         f"random_mask.arm_{arm}",
         f"ResNet-8, {label}: accuracy under PGD of 8/255 from its like",
         digits=1,
+        over=f"{len(SEEDS)} trainings",
         note="10 steps of 1/255 on those of the first 500 test images that the source gets right and is made to miss; mean of "
         "six ordered pairs of three trainings with seeds and masks of their own. Interval over the three targets. The series "
         "has the pairs, each target's clean accuracy, and the error of its first feature map under cyclic shifts.",
@@ -86,6 +84,7 @@ def _arm(arm: str, label: str) -> None:
         f"random_mask.arm_{arm}_from_plain",
         f"ResNet-8, {label}: accuracy under PGD of 8/255 from networks without masks",
         digits=1,
+        over=f"{len(SEEDS)} trainings",
         note="As in the gray box, but the sources are the plain networks of the other two seeds.",
         tier="laptop",
         networks=[*networks, *(f"cifar_arm_plain_{seed}" for seed in SEEDS)],

@@ -9,6 +9,7 @@ from advlab import zoo
 from advlab.evaluate import clopper_pearson
 
 from .. import results
+from ..entries import UNCONFIRMED
 from ..tables import Cell, Grid, cell
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
@@ -31,8 +32,8 @@ def _printed(value: float | None, unit: str = "%") -> str:
     return f"{100 * value:.2f}\u00a0%" if unit == "%" else f"{value:,.2f}\u00a0{unit}"
 
 
-def _not_run(value: float | None, unit: str = "%") -> Cell:
-    return ("not run", "", _printed(value, unit))
+def _not_run(value: float | None, unit: str = "%", sign: str = "") -> Cell:
+    return ("not run", "", _printed(value, unit) + sign * (value is not None))
 
 
 def _accuracy(key: str) -> tuple[Cell, ...]:
@@ -95,15 +96,23 @@ def others_table() -> Grid:
     Beside our steps stand those of the independent reproduction, which has the paper's epochs.
     """
     rows = []
-    for key, (place, printed, _) in OTHERS.items():
+    for key, (place, printed, where) in OTHERS.items():
         steps = f"{STEPS[place.partition(',')[0]]:,}"
         if key in ROWS:
             times = _times(key)
             first = ((_steps(ROWS[key].network), "", steps), (f"{ROWS[key].limit:g}\u00a0s", "", ""))
             rows.append((place, (*first, *_accuracy(key)[:5], times[0], times[3], times[6])))
             continue
-        cells = [*map(_not_run, (printed.test, printed.pgd, printed.upper, printed.provable))]
-        cells = [("not run", "", steps), ("", "", ""), *cells[:2], ("", "", ""), *cells[2:], _not_run(printed.seconds, "s")]
+        sign = UNCONFIRMED if where.endswith(UNCONFIRMED) else ""
+        cells = [_not_run(share, sign=sign) for share in (printed.test, printed.pgd, printed.upper, printed.provable)]
+        cells = [
+            ("not run", "", steps),
+            ("", "", ""),
+            *cells[:2],
+            ("", "", ""),
+            *cells[2:],
+            _not_run(printed.seconds, "s", sign),
+        ]
         rows.append((place, (*cells, ("", "", ""), ("", "", ""))))
     columns = ("training steps", "time-out", *_ACCURACY[:5], "mean time", "not decided", "unstable, CROWN")
     return Grid("all levers", columns, tuple(rows))

@@ -1,0 +1,305 @@
+"""The referee's notebook: sentences of mechanism or comparison on the pages, each beside an assertion on the manifest.
+
+A number that changes, or a sentence that is reworded or gone, makes its line fail here: then read the sentence again, beside
+its number, and put both right. The words are part of the sentence as it stands in the text, enough to find it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from browser import ROOT
+
+from labbook import results
+from labbook.all_against_all import comparison
+from labbook.all_against_all.ladder import PROVED
+
+
+def value(id):
+    return results.get(id).value
+
+
+def series(id, name):
+    return np.array(results.get(id).series[name])
+
+
+def above(one, other):
+    """The interval of the first lies above that of the second."""
+    return results.get(one).interval[0] > results.get(other).interval[1]
+
+
+def attacks(dataset, key):
+    return {name: float(stands.double().mean()) for name, stands in comparison.outcomes(dataset, key)[0].items()}
+
+
+def worst(dataset, key):
+    return torch.stack(list(comparison.outcomes(dataset, key)[0].values())).all(0)
+
+
+def all_levels(*keys):
+    """Of each attack on photographs: the first defence keeps at least as many images as the second."""
+    first, second = (attacks("cifar10", key) for key in keys)
+    return all(first[name] > second[name] for name in first)
+
+
+def no_clear_gain():
+    for dataset in ("mnist", "cifar10"):
+        for pair, parts in comparison.PAIRS.items():
+            better = max(parts, key=lambda part: int(worst(dataset, part).sum()))
+            found = comparison.paired(worst(dataset, pair), worst(dataset, better))
+            if found.gained > found.lost and found.p < 0.05:
+                return False
+    return True
+
+
+def gain(arm, suffix=""):
+    return value(f"random_mask.arm_{arm}{suffix}") - value("random_mask.arm_plain")
+
+
+def asymmetry(arm):
+    return float(series(f"random_mask.arm_{arm}", "asymmetry").mean())
+
+
+def sweep_pairs(name):
+    keys = ("plain", "half", "double", "deep", "small_kernels", "linear")
+    return [tuple(float(series(f"relu_stability.sweep_{k}{end}", name).mean()) for end in ("", "_rs")) for k in keys]
+
+
+S, F, R, M, A = "adversarial_spheres.", "feature_squeezing.", "relu_stability.", "random_mask.", "all_against_all."
+
+
+class Line(NamedTuple):
+    page: str
+    words: str
+    holds: object  #: () -> bool
+
+
+LINES = [
+    Line(
+        "book/findings",
+        "The paper's normal law is off by orders of magnitude where rates are small",
+        lambda: (
+            abs(value(S + "one_bad_alpha_clt") - value(S + "one_bad_alpha")) > 3
+            and abs(value(S + "q100k_clt_inner") - value(S + "q100k_exact_inner")) > 0.5
+        ),
+    ),
+    Line(
+        "book/findings",
+        "reach about one over the square root of two",
+        lambda: all(abs(series(S + f"ratio_{k}", "ratio") - 0.5**0.5).max() < 0.06 for k in ("quadratic", "untrained")),
+    ),
+    Line(
+        "book/findings",
+        "and more where errors are rarer",
+        lambda: (
+            np.diff([r for k, r in zip(series(S + "two_caps", "axes"), series(S + "two_caps", "ratio"), strict=True) if k == 1])
+            > 0
+        ).all(),
+    ),
+    Line("book/findings", "and the pruning is not the RS loss's work", lambda: value(R + "l1_live") <= value(R + "rs_live")),
+    Line(
+        "book/findings",
+        "What the RS loss adds is that fewer of the live units are unstable",
+        lambda: value(R + "rs_unstable") < 0.5 * value(R + "l1_unstable"),
+    ),
+    Line(
+        "book/findings",
+        "and fewer of its images are proved",
+        lambda: results.get(R + "narrow_provable").interval[1] < results.get(R + "rs_provable").interval[0],
+    ),
+    Line(
+        "book/findings",
+        "One mask shared by all channels does no worse",
+        lambda: value(M + "arm_shared") >= value(M + "arm_element"),
+    ),
+    Line(
+        "book/findings",
+        "From a period of two to none the maps become a sixth less symmetric, and the gain triples",
+        lambda: 1.1 < asymmetry("element") / asymmetry("tile2") < 1.25 and 2.5 < gain("element") / gain("tile2") < 3.5,
+    ),
+    Line("book/findings", "No pair is better than its better half beyond chance", no_clear_gain),
+    Line(
+        "book/findings",
+        "what is *proved* on digits rises",
+        lambda: all(
+            above(A + f"mnist_{key}_proved", A + "mnist_adversarial_proved")
+            for key in ("mask_adversarial", "adversarial_detector")
+        ),
+    ),
+    Line(
+        "book/findings",
+        "Masks lose more than they gain in both, on digits beyond chance",
+        lambda: (
+            (found := comparison.paired(worst("mnist", "mask"), worst("mnist", "none"))).lost > found.gained
+            and found.p < 0.05
+            and (other := comparison.paired(worst("cifar10", "mask"), worst("cifar10", "none"))).lost > other.gained
+        ),
+    ),
+    Line(
+        "book/errata",
+        "a network advertised at $10^{-11}$ errs visibly on the other sphere",
+        lambda: value(S + "printed_exact_outer") > -6 and value(S + "printed_clt_inner") < -10.5,
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "these keep near $1/\\sqrt 2$ of it",
+        lambda: abs(series(S + "ratio_quadratic", "ratio") - 0.5**0.5).max() < 0.04,
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "ReLU networks lie on both sides of that line",
+        lambda: series(S + "ratio_relu", "ratio").max() < 0.5**0.5 < series(S + "ratio_relu_fast", "ratio").min(),
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "A learning rate ten times as high, with everything else equal, costs orders of magnitude",
+        lambda: series(S + "ratio_relu_fast", "log10_error").min() > series(S + "ratio_relu", "log10_error").max() + 2,
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "two caps are the farthest from a typical point once errors are rarer than one in a hundred",
+        lambda: all(
+            r
+            <= dict(
+                zip(
+                    zip(series(S + "two_caps", "axes"), series(S + "two_caps", "log10_error"), strict=True),
+                    series(S + "two_caps", "ratio"),
+                    strict=True,
+                )
+            )[1, e]
+            for k, e, r in zip(
+                series(S + "two_caps", "axes"),
+                series(S + "two_caps", "log10_error"),
+                series(S + "two_caps", "ratio"),
+                strict=True,
+            )
+            if e < -2
+        ),
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "in six shapes of networks out of six",
+        lambda: all(rs < plain for plain, rs in sweep_pairs("naive")),
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "Stable is not tight: interval bounds prove next to nothing",
+        lambda: value(R + "rs_interval") < 0.01,
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "CROWN leaves hundreds of its units unstable, and two seconds an image leave nearly half",
+        lambda: (
+            value(R + "rs_03_unstable_crown") > 200
+            and 0.4 < float(np.mean(series(R + "rs_03_provable", "unknown").sum() / results.get(R + "rs_03_provable").n)) < 0.5
+        ),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "Asymmetry and gain rise in nearly the same order, but not by the same amounts",
+        lambda: (
+            [asymmetry(a) for a in ("tile1", "tile2", "tile4", "tile8", "element")]
+            == sorted(asymmetry(a) for a in ("tile1", "tile2", "tile4", "tile8", "element"))
+        ),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "while the gain against networks without masks grows sixfold",
+        lambda: 5.5 < gain("element", "_from_plain") / gain("tile2", "_from_plain") < 6.5,
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "breaks the symmetry too, by more than half as much, and gains little",
+        lambda: asymmetry("coordinates") > 0.5 * asymmetry("element") and gain("coordinates") < 0.1 * gain("element"),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "one mask for all channels defends no worse than independent ones",
+        lambda: (
+            value(M + "arm_shared") >= value(M + "arm_element")
+            and value(M + "50_shared_from_resnet") >= value(M + "50_from_resnet")
+        ),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "most of the accuracy survives drawing it anew",
+        lambda: value(M + "50_redrawn") > 0.75 * value(M + "50_test"),
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "On photographs adversarial training is ahead under every attack, and behind in proof",
+        lambda: all_levels("adversarial", "rs") and value(A + "cifar10_adversarial_proved") < value(A + "cifar10_rs_proved"),
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "On digits one bit before a network that was trained against nothing keeps, in the worst case, at least as many",
+        lambda: value(A + "mnist_one_bit") >= max(value(A + "mnist_adversarial"), value(A + "mnist_rs")),
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "pooled over eleven attacks, comes out again to within a few points",
+        lambda: all(
+            abs(value(F + f"detected_{d}_joint") - results.get(F + f"detected_{d}_joint").paper) < 0.05
+            for d in ("mnist", "cifar10")
+        ),
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "single attacks differ by tens of points in both directions",
+        lambda: (
+            max(
+                np.concatenate(
+                    [
+                        series(F + f"detected_{d}_joint", "ours") - series(F + f"detected_{d}_joint", "paper")
+                        for d in ("mnist", "cifar10")
+                    ]
+                )
+            )
+            > 0.1
+            and min(
+                np.concatenate(
+                    [
+                        series(F + f"detected_{d}_joint", "ours") - series(F + f"detected_{d}_joint", "paper")
+                        for d in ("mnist", "cifar10")
+                    ]
+                )
+            )
+            < -0.1
+        ),
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "In the worst case of all attacks no pair keeps clearly more of these images",
+        no_clear_gain,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "bounds alone prove far less of it",
+        lambda: results.get(A + "bounds_short").interval[1] < results.get(A + "bounds_mask").interval[0],
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "of adversarial training alone less than half can be proved on digits",
+        lambda: value(A + "mnist_adversarial_proved") < 0.5,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "what can be proved of it comes from the network alone",
+        lambda: (
+            not (
+                (comparison.outcomes("cifar10", "detector")[1] >= PROVED) & (comparison.outcomes("cifar10", "none")[1] < PROVED)
+            ).any()
+        ),
+    ),
+]
+
+
+def text(page):
+    return " ".join((ROOT / f"{page}.md").read_text().split())
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.words[:60])
+def test_the_sentence_stands_there_and_holds(line):
+    assert line.words in text(line.page), f"not on the page {line.page}: reworded, or gone? Look at its number again."
+    assert line.holds(), f"no longer so: {line.words}"
