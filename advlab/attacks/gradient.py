@@ -72,7 +72,8 @@ def pgd(
 ) -> Tensor:
     """Projected gradient ascent on the loss inside the ball: an adversarial iterate of each example, else the last one.
 
-    More restarts, and a warm ``start``, never leave the defender better off.
+    More restarts, and a warm ``start``, never leave the defender better off. :func:`apgd` chooses its step itself, and is often
+    the stronger of the two at equal steps.
 
     Parameters
     ----------
