@@ -19,7 +19,7 @@ from advlab import attacks, data, evaluate, squeezing, zoo
 from advlab.__main__ import main
 from advlab.squeezing import adaptive, features
 from labbook import results
-from labbook.feature_squeezing import examples, measuring, paper, tables
+from labbook.feature_squeezing import authors_claims, examples, measuring, paper, tables
 
 # ---------------------------------------------------------------------------------------------- adversarial images
 
@@ -361,6 +361,50 @@ def test_failed_attacks_on_digits_are_what_the_chapter_says():
     assert flagged[wrong].double().mean() > 0.85
     assert 0.4 < flagged[~wrong].double().mean() < 0.5
     assert flagged.double().mean() - at_theirs.double().mean() < 0.05, "the threshold is not the cause"
+
+
+def found(id):
+    return results.get(f"feature_squeezing.{id}")
+
+
+def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
+    entry = found("paper_parts")
+    rows = zip(*(entry.series[name] for name in ("evades", "low", "high")), strict=True)
+    whole, fewer, going_on, greatest, slower, three, threshold, soft = rows
+    first = [words.split()[0] for words in authors_claims.PARTS]
+    assert " ".join(first) == "as 25 goes greatest rate the the soft", "the rows in this order"
+    assert whole[1] < 0.68 < whole[2], "as many digits as the paper says"
+    assert fewer[2] < whole[1], "a quarter of the gradients loses most, beyond chance"
+    assert fewer[0] < whole[0] / 2
+    assert slower[0] < 0.55 * whole[0], "and a third of the rate half"
+    for part in (going_on, greatest):
+        assert part[0] < whole[0]
+        assert part[2] > whole[1], "which may be chance"
+    assert three[0] == 0
+    assert three[2] < whole[1]
+    assert max(soft[0], threshold[0]) <= whole[0]
+    assert min(soft[2], threshold[2]) > whole[1], "the suspects are innocent"
+    nine = inspect.signature(adaptive.paper_adaptive).parameters["search_steps"].default
+    assert authors_claims.GRADIENTS_FOR_EACH_C == 5 * 100, "a fifth of the table's gradients"
+    ours = inspect.signature(attacks.minimal_l2).parameters["steps"].default * 5
+    assert nine * authors_claims.GRADIENTS_FOR_EACH_C == 9 * ours == 4500, "a ninth"
+
+
+def test_what_the_chapter_says_of_the_authors_attack_beside_ours():
+    theirs, ours = found("evades_mnist_paper_any"), found("evades_mnist_soft_any")
+    assert theirs.n == ours.n == 100
+    assert theirs.interval[0] < theirs.paper < theirs.interval[1]
+    assert theirs.interval[1] < ours.interval[0], "ours evades on more digits"
+    assert theirs.series["budget"] == ours.series["budget"]
+    assert all(a <= b for a, b in zip(theirs.series["evades"], ours.series["evades"], strict=True)), "and nearer"
+    middle = ours.series["budget"].index(3.0)
+    assert theirs.series["high"][middle] < ours.series["low"][middle]
+    inside = found("bounded_mnist").series
+    assert found("clipped_5").interval[1] < inside["low"][inside["budget"].index(0.5)]
+    apart = found("evasion_distance_mnist"), found("plain_distance_mnist")
+    assert apart[0].interval[0] > apart[1].interval[1]
+    assert apart[0].value / apart[1].value == pytest.approx(4 / 3, abs=0.1), "about a third farther"
+    assert found("confidence_evades_mnist").interval[0] > 0.5
 
 
 def test_sections_of_the_paper_are_numbered_as_it_numbers_them():
