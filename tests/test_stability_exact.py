@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from advlab import verification
-from advlab.verification import search, verifier
+from advlab.verification import replay, search, verifier
 
 PATHS = ("all stages", "branch and bound", "mixed-integer")
 
@@ -104,6 +104,23 @@ def test_at_ordinary_weights_only_ties_are_unknown(only):
         assert not contradiction(verdict, net, x, y, least), (seed, verdict, float(least))
         far = 1e-6 if only == "mixed-integer" else 1e-10
         assert verdict.status != "unknown" or abs(least) < far, (seed, verdict, float(least))
+
+
+def test_a_witness_is_in_the_ball_to_the_last_bit():
+    for seed in range(40):
+        torch.manual_seed(seed)
+        x, eps = torch.rand(50).to((torch.float32, torch.float64)[seed % 2]), float(torch.rand(()).double()) / 3
+        low, high = replay.ball(x.double(), eps)
+        for a, b, v in zip(low.tolist(), high.tolist(), x.tolist(), strict=True):
+            ends = max(Fraction(0), Fraction(v) - Fraction(eps)), min(Fraction(1), Fraction(v) + Fraction(eps))
+            assert ends[0] <= Fraction(a) <= ends[0] + Fraction(2) ** -52
+            assert ends[1] - Fraction(2) ** -52 <= Fraction(b) <= ends[1]
+        net = nn.Sequential(nn.Linear(50, 2)).to(x.dtype).eval()
+        found = verification.verify(net, x, 0, eps)
+        if found.witness is not None:
+            assert all(
+                abs(Fraction(w) - Fraction(v)) <= Fraction(eps) for w, v in zip(found.witness.tolist(), x.tolist(), strict=True)
+            )
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])

@@ -193,7 +193,7 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
             if values:
                 raise TypeError("the network takes several inputs; only one is known")
             size = int(np.prod(shape))
-            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape), np.zeros(size))
+            values[node] = AffineMap({0: diagonal(np.ones(size))}, np.zeros(size), tuple(shape), np.zeros((size, 2)))
         elif node.op == "output":
             logits = values.get(cast(fx.Node, node.args[0]))
             if not isinstance(logits, AffineMap):

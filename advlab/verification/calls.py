@@ -74,7 +74,7 @@ class Reader:
         parts = {s: cast(Any, part)[kept] for s, part in value.parts.items()}
         self.hidden.append(AffineLayer(parts, value.bias[kept], value.doubt[kept]))
         place = sparse.coo_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), shape=(size, len(kept)))
-        out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape, np.zeros(size))
+        out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape, np.zeros((size, 2)))
         if mask is None:
             return out
         return out.plus(value.through(diagonal((mask > 0).astype(np.float64)), np.zeros(size), value.shape))
@@ -88,8 +88,8 @@ class Reader:
             whole = tuple(torch.broadcast_shapes(a.shape, b.shape))
             return _expanded(a, whole).plus(_expanded(b, whole))
         value, constant = _broadcast(*((a, b) if isinstance(a, AffineMap) else (b, a)))
-        doubt = value.doubt + 4 * UNIT * (abs(value.bias) + abs(constant))
-        return replace(value, bias=value.bias + constant, doubt=doubt)
+        more = 4 * UNIT * (abs(value.bias) + abs(constant))
+        return replace(value, bias=value.bias + constant, doubt=value.doubt + np.stack([0 * more, more], 1))
 
     def minus(self, a: Any, b: Any, *, alpha: float = 1) -> AffineMap:
         return self.plus(a, self.times(b, -1) if isinstance(b, AffineMap) else -b, alpha=alpha)
@@ -202,7 +202,7 @@ def _selected(stack: AffineMap, t: Tensor, total: int) -> AffineMap:
 def _stacked(values: list[AffineMap]) -> AffineMap:
     if len(values) == 1:
         return values[0]
-    widths = {s: part.shape[1] for v in values for s, part in v.parts.items()}
+    widths = {s: cast(Any, part).shape[1] for v in values for s, part in v.parts.items()}
     parts = {
         s: sparse.csr_array(sparse.vstack([v.parts.get(s, sparse.csr_array((len(v.bias), width))) for v in values]))
         for s, width in widths.items()

@@ -29,7 +29,7 @@ from ..store import UNREADABLE, Record, Records, StoreError, packed_array, unpac
 from ..work import spread
 from .affine import normal_form
 from .programs import Solver
-from .verifier import STAGES, Verdict, check_inputs, network_hash, verify
+from .verifier import STAGES, Verdict, check_inputs, held, network_hash, verify
 
 DIED = "worker died"
 MIXED = 16  #: inputs that change places, so that two runs with one store seldom begin with the same one
@@ -155,6 +155,7 @@ def verify_dataset(
     # a cluster does not say how many workers it has
     lanes = [executor] * getattr(executor, "_max_workers", 64) if isinstance(executor, Executor) else list(executor or ())
     with (
+        held(net, tuple(x.shape[1:])),
         tqdm(total=len(x), initial=len(verdicts), disable=not progress, unit="input") as bar,
         contextlib.closing(spread(_work, tasks(), 2 * lanes)) as found,  # so that no worker waits for the next input
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -31,15 +31,21 @@ class AffineMap:
     parts: dict[int, sparse.csr_array]
     bias: Array
     shape: tuple[int, ...]
-    doubt: Array  #: (units,), the rounding error of forming each, where no source is above 1
+    doubt: Array  #: (units, 2), rounding errors of forming a row, summed over it, and of the bias
 
     def through(self, matrix: sparse.csr_array, bias: Array, shape: tuple[int, ...], doubt: Array | float = 0.0) -> AffineMap:
         """The map and then another, whose entries may have 8 roundings each, and its bias a rounding error of ``doubt``."""
         parts = {s: cast(Any, matrix @ part).tocsr() for s, part in self.parts.items()}
-        size = abs(self.bias) + sum((abs(part).sum(1) for part in self.parts.values()), np.zeros(len(self.bias)))
         terms = int(np.diff(matrix.indptr).max(initial=0)) + 8
-        rounded: Array = abs(matrix) @ (self.doubt + terms * UNIT * size) + terms * UNIT * abs(bias) + doubt
+        rounded = abs(matrix) @ (self.doubt + terms * UNIT * self.size)
+        rounded[:, 1] += terms * UNIT * abs(bias) + doubt
         return AffineMap(parts, matrix @ self.bias + bias, shape, rounded)
+
+    @property
+    def size(self) -> Array:
+        """The sums of the absolute values of each row, and those of the bias, (units, 2)."""
+        rows = sum((abs(part).sum(1) for part in self.parts.values()), np.zeros(len(self.bias)))
+        return np.stack([rows, abs(self.bias)], 1)
 
     def scaled(self, scale: Array, shift: Array, doubt: Array | float = 0.0) -> AffineMap:
         """Channel by channel: ``scale``, ``shift`` and its ``doubt`` (c,)."""
@@ -53,9 +59,8 @@ class AffineMap:
         parts = dict(self.parts)
         for source, part in other.parts.items():
             parts[source] = cast(sparse.csr_array, parts[source] + part) if source in parts else part
-        bias = self.bias + other.bias
-        size = abs(bias) + sum((abs(part).sum(1) for part in parts.values()), np.zeros(len(bias)))
-        return AffineMap(parts, bias, self.shape, self.doubt + other.doubt + UNIT * size)
+        whole = AffineMap(parts, self.bias + other.bias, self.shape, self.doubt + other.doubt)
+        return replace(whole, doubt=whole.doubt + UNIT * whole.size)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class AffineLayer:
 
     matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
     bias: Array = field(repr=False)  #: (units,)
-    doubt: Array = field(repr=False)  #: (units,), the rounding error of forming each, where no source is above 1
+    doubt: Array = field(repr=False)  #: (units, 2), rounding errors of forming the row, summed over it, and of the bias
 
     @property
     def units(self) -> int:
@@ -86,7 +91,7 @@ class AffineLayer:
 
     def reach(self, sizes: dict[int, Array], faults: dict[int, Array]) -> tuple[Array, Array]:
         """How large what a unit adds up may be, and its error, each (units,), given both for the sources."""
-        reach, fault = abs(self.bias), self.doubt * max(1.0, *(size.max(initial=0) for size in sizes.values()))
+        reach, fault = abs(self.bias), self.doubt @ [max(size.max(initial=0) for size in sizes.values()), 1.0]
         for source, matrix in self.magnitudes.items():
             both = matrix @ np.stack([sizes[source], faults[source]], 1)
             reach, fault = reach + both[:, 0], fault + both[:, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,17 @@ from torch import Tensor, nn
 
 from .affine import NormalForm
 from .layers import UNIT, Array
+
+
+def ball(centre: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The greatest box in float64 within ``eps`` of ``centre`` and in [0, 1], so that no witness is outside by a rounding."""
+    ends = []
+    for sign, inward in ((-1, math.inf), (1, -math.inf)):
+        end = centre + sign * eps
+        moved = end - centre
+        lost = (centre - (end - moved)) + (sign * eps - moved)  # what rounding took from the sum, exactly (Knuth's TwoSum)
+        ends.append(torch.where(sign * lost < 0, end.nextafter(torch.full_like(end, inward)), end).clamp(0, 1))
+    return ends[0], ends[1]
 
 
 def least_margin(net: nn.Module, rows: Tensor, const: Tensor, x: Tensor) -> Tensor:

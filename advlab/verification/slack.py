@@ -20,7 +20,7 @@ class Rounding:
 
     def __init__(self, low: Array, high: Array) -> None:
         self.sizes = {0: np.maximum(abs(low), abs(high))}
-        self.faults = {0: UNIT * self.sizes[0]}  # the box was computed too
+        self.faults = {0: 4 * UNIT * self.sizes[0]}  # the box was computed too
         self.work, self.layers = len(low), 0
         self.reach = self.slack = np.zeros(0)
         self.unstable: list[tuple[Array, Array]] = []  # reach and slack of each layer's unstable units
