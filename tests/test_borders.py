@@ -117,15 +117,17 @@ def test_tiles_and_blocks_that_do_not_fit_are_cut_off(kind, size):
 @pytest.mark.parametrize(
     ("units", "last", "seconds", "shares"),
     [
-        (5, "mixed-integer", 40.0, [1.0, 1.0, 1.0]),
-        (5, "mixed-integer", 1.5, [0.5, 0.5, 0.5]),
+        (5, "mixed-integer", 40.0, [0.4, 0.4, 0.4]),
+        (5, "mixed-integer", 0.9, [0.3, 0.3, 0.3]),
+        (verifier.FEW_UNITS, "mixed-integer", 40.0, [1.0, 1.0, 1.0]),
+        (verifier.FEW_UNITS, "mixed-integer", 1.5, [0.5, 0.5, 0.5]),
         (verifier.MANY_UNITS, "mixed-integer", 40.0, [20.0, 10.0, 5.0]),
         (verifier.MANY_UNITS - 1, "mixed-integer", 2.4, [0.8, 0.8, 0.8]),
         (5, "branch and bound", 40.0, [20.0, 10.0, 10.0]),
     ],
 )
 def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch, units, last, seconds, shares):
-    """Few units: a second, or less where there is less. Many: half of what is left, and all of it where nothing comes after."""
+    """Few units: a moment; more: a second; or what there is. Many: half of the rest, all of it where nothing comes after."""
     clock, asked = [100.0], []
 
     def branched(problem, k, check, *, deadline, **_):
