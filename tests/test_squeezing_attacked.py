@@ -373,7 +373,7 @@ def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
     whole, fewer, going_on, greatest, slower, three, threshold, soft = rows
     first = [words.split()[0] for words in authors_claims.PARTS]
     assert " ".join(first) == "as 25 goes greatest rate the the soft", "the rows in this order"
-    assert whole[1] < 0.68 < whole[2], "as many digits as the paper says"
+    assert whole[1] > found("evades_mnist_paper_any").value, "these first digits are easier than the others"
     assert fewer[2] < whole[1], "a quarter of the gradients loses most, beyond chance"
     assert fewer[0] < whole[0] / 2
     assert slower[0] < 0.55 * whole[0], "and a third of the rate half"
@@ -382,10 +382,9 @@ def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
         assert part[2] > whole[1], "which may be chance"
     assert three[0] == 0
     assert three[2] < whole[1]
-    assert max(soft[0], threshold[0]) <= whole[0]
-    assert min(soft[2], threshold[2]) > whole[1], "the suspects are innocent"
+    assert soft[0] <= whole[0], "a soft gradient gains nothing"
+    assert threshold[1] < whole[0] < threshold[2]
     nine = inspect.signature(adaptive.paper_adaptive).parameters["search_steps"].default
-    assert authors_claims.GRADIENTS_FOR_EACH_C == 5 * 100, "a fifth of the table's gradients"
     ours = inspect.signature(attacks.minimal_l2).parameters["steps"].default * 5
     assert nine * authors_claims.GRADIENTS_FOR_EACH_C == 9 * ours == 4500, "a ninth"
 
@@ -393,7 +392,9 @@ def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
 def test_what_the_chapter_says_of_the_authors_attack_beside_ours():
     theirs, ours = found("evades_mnist_paper_any"), found("evades_mnist_soft_any")
     assert theirs.n == ours.n == 100
-    assert theirs.interval[0] < theirs.paper < theirs.interval[1]
+    for entry in (theirs, found("evades_mnist_paper_next")):
+        low, high = evaluate.clopper_pearson(round(100 * entry.paper), 100)
+        assert entry.interval[1] < low < entry.paper < high, "fewer than in the paper, by more than chance"
     assert theirs.interval[1] < ours.interval[0], "ours evades on more digits"
     assert theirs.series["budget"] == ours.series["budget"]
     assert all(a <= b for a, b in zip(theirs.series["evades"], ours.series["evades"], strict=True)), "and nearer"
