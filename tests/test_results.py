@@ -524,3 +524,16 @@ def test_what_an_interval_is_over_stands_in_the_place_of_n():
     assert entry.show("n") == "3 trainings"
     assert "3 trainings" in entry.show("full")
     assert f"{entry.n:,}" not in entry.show("full")
+
+
+def test_no_page_quotes_from_memory_and_a_dagger_marks_what_is_unconfirmed():
+    pages = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.md"), *(ROOT / "book" / "results").glob("*.json")]
+    for page in pages:
+        found = re.search(r"from memory|remembered|not confirmed", page.read_text())
+        assert not found, f"{page.name}: {found[0]}"
+    marked = [e for e in ENTRIES if e.where and e.where.endswith(entries.UNCONFIRMED)]
+    assert all(e.show("paper").endswith(entries.UNCONFIRMED) for e in marked)
+    assert {e.id.partition(".")[0] for e in marked} == {"adversarial_spheres", "relu_stability"}
+    shown = tables.Grid("x", ("a",), (("row", (("1", "", f"2{entries.UNCONFIRMED}"),)),))._repr_html_()
+    assert "†: unconfirmed." in shown
+    assert "Italic" not in tables.Grid("x", ("a",), (("row", (("1", "", ""),)),))._repr_html_(), "no paper's number"

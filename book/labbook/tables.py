@@ -111,7 +111,7 @@ class Grid:
         cells = [cell for _, row in self.rows for cell in row]
         said = ["Bold: ours."] + ["Small: 95 % interval."] * any(interval for _, interval, _ in cells)
         said += ["Italic: the paper's."] * any(theirs for _, _, theirs in cells)
-        said += [f"{UNCONFIRMED}: not confirmed by us."] * any(UNCONFIRMED in theirs for _, _, theirs in cells)
+        said += [f"{UNCONFIRMED}: unconfirmed."] * any(UNCONFIRMED in theirs for _, _, theirs in cells)
         head = "".join(f"<th>{html.escape(c)}</th>" for c in (self.corner, *self.columns))
         body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(shown, cells))}</tr>" for name, cells in self.rows)
         return (
