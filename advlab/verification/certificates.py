@@ -60,7 +60,7 @@ def needed_lead(threshold: float, classes: int = 10) -> float:
     the threshold goes to one of them.
     References
     ----------
-    Ours, theorem 10 of the book; the score is that of Xu et al. (2018), section 4-D
+    Ours, the theorem on the lead in chapter 5; the score is that of Xu et al. (2018), section 4-D
     Examples
     --------
     >>> round(needed_lead(0.0537), 4), needed_lead(0.0), needed_lead(1.0)
