@@ -190,7 +190,7 @@ class AllAgainstAll(Figure):
 
     def still(self) -> Picture:
         rows = self.computed()
-        picture = Picture(figsize=(7.2, 1.35 + 0.36 * max(len(rows), 1)), layout="constrained")
+        picture = Picture(figsize=(6.0, 1.2 + 0.3 * max(len(rows), 1)), layout="constrained")
         ax = picture.subplots()
         looks = {
             "bounded": ("proved by bounds", {"color": GREEN}),
