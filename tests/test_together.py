@@ -163,6 +163,18 @@ def test_one_bit_with_a_lead_and_any_number_of_classes(classes):
     assert {"robust", "unknown"} <= seen
 
 
+@pytest.mark.parametrize("lead", [math.nan, -1.0, math.inf])
+def test_a_lead_that_is_none_proves_nothing(lead):
+    """On a box of one corner, too, where no bound is computed that could refuse it."""
+    x = torch.tensor([[[0.0, 1, 0], [1, 0, 1], [0, 1, 1]]])
+    for prove in (
+        certificates.verify_one_bit,
+        lambda net, *given, **more: certificates.verify_squeezed(net, ONE_BIT, *given, **more),
+    ):
+        with pytest.raises(ValueError, match="lead is"):
+            prove(tiny(0), x, 0, 0.1, lead=lead)
+
+
 def test_one_bit_without_time_is_unknown():
     assert certificates.verify_one_bit(tiny(0), torch.full((1, 3, 3), 0.5), 0, 0.1, time_limit=0.0).status == "unknown"
 

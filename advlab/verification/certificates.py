@@ -71,8 +71,10 @@ def needed_lead(threshold: float, classes: int = 10) -> float:
     return math.log((1 + (classes - 1) * threshold) / (1 - threshold)) if threshold < 1 else math.inf
 
 
-def _margins(net: nn.Module, x: Tensor, y: int) -> tuple[Tensor, Tensor]:
+def _margins(net: nn.Module, x: Tensor, y: int, lead: float) -> tuple[Tensor, Tensor]:
     """The rows and constants of class y's margins over each other class that ``net`` has, for one image ``x``."""
+    if not 0 <= lead < math.inf:
+        raise ValueError(f"lead is {lead}; it must be at least 0 and finite: with no finite lead nothing can be proved")
     with torch.no_grad():
         classes = net(x[None]).shape[-1]
     rows, const = class_margins(int(y), classes)
@@ -111,7 +113,7 @@ def verify_squeezed(
     "robust": net(squeezer(x')) answers ``y`` with that lead for every x' of the ball.
     """
     low, high = (corner[0] for corner in reachable(squeezer, x[None], eps))
-    rows, const = _margins(net, low, y)
+    rows, const = _margins(net, low, y, lead)
     return verify_property(net, low, high, rows, const - lead, time_limit=time_limit, last_stage=last_stage)
 
 
@@ -144,7 +146,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
     Ours; the bit is that of Xu et al. (2018), section 3-A
     """
     start = time.thread_time()
-    rows, const = _margins(net, x, y)
+    rows, const = _margins(net, x, y, lead)
     exact = copy.deepcopy(net).double()
     low, high = (corner[0] for corner in reachable(torch.round, x[None], eps))
     todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
