@@ -6,6 +6,7 @@ off and resumed ends with the same weights as one that was not, on the same mach
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .store import write
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 Batches = Iterable[tuple[Tensor, Tensor]]
 Transform = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
@@ -96,7 +97,8 @@ def fit(
     epochs, batch_size : 1 or more
     optimizer : makes the optimiser from the parameters
     schedule : (step, steps) -> the factor on its learning rate
-    loss : (model, x, y) -> what is minimised, such as the mean over a batch
+    loss : (model, x, y) -> what is minimised, such as the mean over a batch; one with a parameter ``done`` is also given the
+        share of training done, in [0, 1), for weights and budgets that rise
     transform : (model, x, y, done) -> the batch as it is trained on (augmentation, an attack), with the model in eval mode;
         done is the share of training done, in [0, 1)
     seed : of order, dropout and augmentation
@@ -207,6 +209,7 @@ def _loop(model: nn.Module, batches: Callable[[], Batches], run: dict, plan: _Pl
     path = Path(plan.checkpoint) if plan.checkpoint is not None else None
     losses = _resume(path, model, optimiser, run) if path is not None and path.exists() else []
     steps, done = plan.epochs * plan.per_epoch, len(losses) * plan.per_epoch
+    rising = "done" in inspect.signature(plan.loss).parameters
     with torch.random.fork_rng(), tqdm(total=steps, initial=done, disable=not plan.progress) as bar:
         for epoch in range(len(losses), plan.epochs):
             torch.manual_seed(run["seed"] * 100_003 + epoch)
@@ -219,7 +222,7 @@ def _loop(model: nn.Module, batches: Callable[[], Batches], run: dict, plan: _Pl
                     model.eval()
                     inputs = plan.transform(model, inputs, labels, step / steps)
                 model.train()
-                value = plan.loss(model, inputs, labels)
+                value = plan.loss(model, inputs, labels, **({"done": step / steps} if rising else {}))
                 optimiser.zero_grad()
                 value.backward()
                 optimiser.step()

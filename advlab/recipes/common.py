@@ -1,7 +1,8 @@
-"""What recipes are made of: the record, the training sets, a schedule."""
+"""What recipes are made of: the record, the training sets, schedules."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,3 +76,9 @@ def cifar10_without_validation() -> tuple[Tensor, Tensor]:
 def rise_and_fall(step: int, steps: int) -> float:
     """A straight line from 0 to 1 over the first fifth of the steps, and one back to 0."""
     return min(step / (0.2 * steps), (1 - step / steps) / 0.8)
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """A straight line from 0 to 1 over the first tenth of the steps, and a half cosine back to 0."""
+    done = step / steps
+    return done / 0.1 if done < 0.1 else (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2

@@ -102,6 +102,47 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
     return [*found, (low, high)]
 
 
+def interval_margins(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """What each logit is at most above that of the label in the ball, by interval arithmetic; its negative: lower margins.
+
+    The differences of the logits are bounded as one linear layer with the last one, which is tighter than the difference of
+    two bounds.
+
+    Parameters
+    ----------
+    net : ``nn.Sequential`` of the layers of :func:`interval_bounds`, the last of them linear
+    x, y : (n, ...) in [0, 1] and (n,)
+    eps : float, linf, from 0 up
+    Returns
+    -------
+    margins : (n, classes), logit of the label minus each logit, at least so much in the ball; 0 for the label
+    Raises
+    ------
+    TypeError, ValueError
+        as :func:`interval_bounds`, and where the last layer is not linear
+    Guarantee
+    ---------
+    Lower bounds, up to rounding; differentiable by the weights. All other margins above 0: the label is proved.
+    References
+    ----------
+    Gowal et al. (2018), section 3 ("elision of the last layer")
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[2.0], [1.0]]))
+    >>> interval_margins(net, torch.tensor([[0.5]]), torch.tensor([0]), 0.25)[0, 1].item()  # x, in [0.25, 0.75]
+    0.25
+    """
+    *before, last = layers(net)
+    if not isinstance(last, nn.Linear):
+        raise TypeError(f"the last layer is a {type(last).__name__}; it must be nn.Linear")
+    low, high = interval_bounds(nn.Sequential(*before), x, eps)[-1] if before else box(x, eps)
+    rows = last.weight[y][:, None] - last.weight  # (n, classes, inputs)
+    centre, radius = (low + high).flatten(1) / 2, (high - low).flatten(1) / 2
+    least = (rows @ centre[:, :, None] - rows.abs() @ radius[:, :, None])[:, :, 0]
+    return least if last.bias is None else least + last.bias[y][:, None] - last.bias
+
+
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise TypeError(

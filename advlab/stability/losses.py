@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import pgd
-from .bounds import Bounds, interval_bounds, layers
+from .bounds import Bounds, interval_bounds, interval_margins, layers
 
 REDUCTIONS = ("sum", "mean")
 
@@ -121,29 +121,108 @@ def _input_size(stages: list[nn.Linear | nn.Conv2d]) -> tuple[int, ...]:
     raise ValueError("the input's size cannot be read off the layers: give shape=(c, h, w)")
 
 
-def pgd_pairs(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, step_size: float, steps: int = 8) -> Tensor:
+def _risen(done: float, rise: tuple[float, float]) -> float:
+    """0 up to the first share of training, 1 from the second on, a straight line between."""
+    start, end = rise
+    return 1.0 if done >= end else max(0.0, (done - start) / (end - start))
+
+
+# 9 parameters: the transform of every row of Xiao et al. (2019), as their code has it and as ours is.
+def pgd_pairs(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    done: float,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int = 8,
+    first: float | None = None,
+    rise: float = 0.5,
+) -> Tensor:
     """A transform for :func:`advlab.training.fit`: (n, 2, ...), each input after PGD, and as it was.
 
-    The budget rises from 0.01 (or a tenth of ``eps``, if that is less) to ``eps`` over the first half of the training, as in
-    the authors' code, which keeps the ``step_size``.
+    The budget rises from ``first`` to ``eps`` over the share ``rise`` of the training. By default from 0.01 (or a tenth of
+    ``eps``, if that is less) over the first half, as in the authors' code, which keeps the ``step_size``.
     """
-    first = min(0.01, eps / 10)
-    budget = first + (eps - first) * min(1.0, 2 * done)
+    first = min(0.01, eps / 10) if first is None else first
+    budget = first + (eps - first) * _risen(done, (0.0, rise))
     return torch.stack([pgd(model, x, y, eps=budget, steps=steps, step_size=step_size, active_set=False), x], 1)
 
 
+# 10 parameters: the loss of every row of Xiao et al. (2019), as their code has it and as ours is.
 def stability_loss(
-    model: nn.Module, pairs: Tensor, y: Tensor, *, eps: float, l1: float = 0.0, rs: float = 0.0, reduction: str = "mean"
+    model: nn.Module,
+    pairs: Tensor,
+    y: Tensor,
+    done: float = 1.0,
+    *,
+    eps: float,
+    l1: float = 0.0,
+    rs: float = 0.0,
+    reduction: str = "mean",
+    images: int | None = None,
+    rise: tuple[float, float] = (0.0, 0.0),
+    budget_rise: float = 0.0,
 ) -> Tensor:
     """Cross entropy of the attacked inputs, plus ``l1`` times the sparsity loss, plus ``rs`` times the RS loss.
 
-    ``pairs`` (n, 2, ...) are those of :func:`pgd_pairs`. The bounds of the RS loss are naive, around the inputs as they
-    were, and for the full ``eps`` from the first step. A loss for :func:`advlab.training.fit`.
+    A loss for :func:`advlab.training.fit`. The bounds of the RS loss are naive, around the inputs as they were; by default of
+    all inputs of the batch, for the full ``eps`` and with the full weights from the first step.
+
+    Parameters
+    ----------
+    pairs : (n, 2, ...), those of :func:`pgd_pairs`
+    done : the share of training done, in [0, 1]
+    images : so many of the batch give the RS loss
+    rise : both weights are 0 up to the first of these shares of the training, and rise to their full value at the second
+    budget_rise : the RS loss's budget rises from a quarter of ``eps`` to ``eps`` over this share of the training
     """
     attacked, clean = pairs.unbind(1)
     loss = nn.functional.cross_entropy(model(attacked), y)
-    if l1:
-        loss = loss + l1 * sparsity_loss(model, clean.shape[1:])
-    if rs:
-        loss = loss + rs * rs_loss(interval_bounds(model, clean, eps), reduction)
+    weight = _risen(done, rise)
+    if l1 * weight:
+        loss = loss + weight * l1 * sparsity_loss(model, clean.shape[1:])
+    if rs * weight:
+        budget = eps * (0.25 + 0.75 * _risen(done, (0.0, budget_rise)))
+        loss = loss + weight * rs * rs_loss(interval_bounds(model, clean[:images], budget), reduction)
     return loss
+
+
+def ibp_loss(
+    model: nn.Module, x: Tensor, y: Tensor, done: float = 1.0, *, eps: float, kappa: float = 0.5, rise: float = 0.5
+) -> Tensor:
+    """Interval bound propagation: cross entropy of the worst logits that the intervals allow, beside that of the inputs.
+
+    A loss for :func:`advlab.training.fit`, without an attack. The budget rises from 0 to ``eps``, and the weight of the
+    worst logits from 0 to 1 - ``kappa``, over the share ``rise`` of the training.
+
+    Parameters
+    ----------
+    model : ``nn.Sequential`` of the layers of :func:`interval_bounds`, the last of them linear
+    x, y : (n, ...) in [0, 1] and (n,)
+    done : the share of training done, in [0, 1]
+    Returns
+    -------
+    Scalar tensor, differentiable
+    Guarantee
+    ---------
+    Up to rounding, the worst logits bound what any input of the ball gives: :func:`interval_margins`.
+    References
+    ----------
+    Gowal et al. (2018), equations 6 to 11
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> x, y = torch.full((1, 2), 0.5), torch.tensor([0])
+    >>> plain, worst = (ibp_loss(net, x, y, eps=eps, kappa=0.0) for eps in (0.0, 0.1))
+    >>> bool(worst > plain), torch.allclose(plain, nn.functional.cross_entropy(net(x), y))
+    (True, True)
+    """
+    share = _risen(done, (0.0, rise))
+    weight = (1 - kappa) * share
+    clean = nn.functional.cross_entropy(model(x), y)
+    if not weight:
+        return clean
+    worst = nn.functional.cross_entropy(-interval_margins(model, x, y, share * eps), y)
+    return (1 - weight) * clean + weight * worst
