@@ -282,7 +282,7 @@ def _descent(
     return ends, evaded
 
 
-# Ten parameters, by name: the detector in its parts, and what the authors' code lets one set. Half of it is documentation.
+# Eleven parameters, by name: the detector in its parts, and what the authors' code lets one set. Half of it is documentation.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def paper_adaptive(
@@ -297,6 +297,7 @@ def paper_adaptive(
     steps: int = 5000,
     learning_rate: float = 0.09,
     restart: bool = True,
+    ask_detector: bool = False,
 ) -> Tensor:
     """The adaptive attack of Xu et al. (2018), after He et al. (2017), as the authors' code has it, with its settings.
 
@@ -310,6 +311,7 @@ def paper_adaptive(
         ``with_gradient(names, "none")``, with no gradient through bits
     search_steps, steps, learning_rate : values of c, gradients for each, and Adam's rate
     restart : False goes on where the last c ended, with its moments, as :func:`advlab.attacks.minimal_l2` does
+    ask_detector : True lowers c only where the last point passes the detector, too
     Returns
     -------
     Tensor like ``x``; ``x`` itself where nothing was found. Round to 8 bits and ask the detector again.
@@ -353,6 +355,7 @@ def paper_adaptive(
             best[better], nearest[better] = x_adv.detach()[better], squared.detach()[better]
             if step < steps:  # the last point is looked at, too
                 w = adam.move(at.detach(), input_gradient(squared + c * (goal.gap(logits).relu() + excess), at))
-        low, high = torch.where(wrong, low, c), torch.where(wrong, c, high)
+        enough = wrong & (excess.detach() == 0) if ask_detector else wrong
+        low, high = torch.where(enough, low, c), torch.where(enough, c, high)
         c = torch.where(high.isinf(), c * math.exp(2.3), torch.where(low == 0, c * math.exp(-0.69), (low * high).sqrt()))
     return best
