@@ -1,4 +1,4 @@
-"""Command line of the book:  python -m labbook reproduce|examples|transfer|vouch ..."""
+"""Command line of the book:  python -m labbook reproduce|examples|trainings|transfer|vouch ..."""
 
 import argparse
 import json
@@ -21,6 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
     p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
+    p = commands.add_parser("trainings", help="train, attack and verify a row of chapter 3; run again to go on")
+    p.add_argument("row", help="such as mnist_03_fast")
+    p.add_argument("--seeds", type=int, help="so many trainings (default: all of the row)")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the networks (default: runs)")
     p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
     p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
@@ -34,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     args = parser.parse_args(argv)
     try:
-        run = {"reproduce": _reproduce, "examples": _examples, "transfer": _transfer, "vouch": _vouch}
+        run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer, "vouch": _vouch}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -95,6 +99,20 @@ def _examples(args: argparse.Namespace) -> int:
     for name, seconds in json.loads(path.read_text())["attacks"].items():
         print(f"{name:12} {seconds:.3f} CPU s an image")
     print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
+    return 0
+
+
+def _trainings(args: argparse.Namespace) -> int:
+    from .relu_stability import trainings
+
+    if args.row not in trainings.ROWS:
+        raise ValueError(f"there is no row {args.row!r}; there are: {', '.join(trainings.ROWS)}")
+    row = trainings.ROWS[args.row]
+    wanted = row.wanted if args.seeds is None else args.seeds
+    if not 1 <= wanted <= row.wanted:
+        raise ValueError(f"--seeds is {wanted}; {args.row} has recipes for 1 to {row.wanted}")
+    path = trainings.make(row, range(wanted), args.to)
+    print(f"{len(row.records())} trainings: {path}")
     return 0
 
 

@@ -35,7 +35,7 @@ class Evidence:
 
 
 def about(name: str) -> Evidence:
-    """The evidence "adversarial-DATASET" or "verdicts/NETWORK-EPS". Raises FileNotFoundError where there is none.
+    """The evidence "adversarial-DATASET", "verdicts/NETWORK-EPS" or "trainings/ROW". Raises FileNotFoundError for none.
 
     >>> str(about("adversarial-mnist")).partition(" ")[2]
     '(advlab 0.1.0, 2026-11-22)'
@@ -43,6 +43,8 @@ def about(name: str) -> Evidence:
     if name.startswith("verdicts/"):
         path = folder() / f"{name}.jsonl.xz"
         return _verdicts(path, path.stat().st_mtime_ns)
+    if name.startswith("trainings/"):
+        return _trainings((folder() / f"{name}.jsonl").read_bytes())
     from .feature_squeezing import examples
 
     card = examples.card(name.removeprefix("adversarial-"))
@@ -56,4 +58,11 @@ def _verdicts(path: Path, changed: int) -> Evidence:
     lines = [json.loads(line) for line in lzma.decompress(raw).splitlines()]
     versions = sorted({line["version"] for line in lines})
     spent = round(sum(line["seconds"] for line in lines), 1)
+    return Evidence(hashlib.sha256(raw).hexdigest(), ", ".join(versions), max(line["date"] for line in lines), spent)
+
+
+def _trainings(raw: bytes) -> Evidence:
+    lines = [json.loads(line) for line in raw.splitlines()]
+    versions = sorted({line["version"] for line in lines})
+    spent = round(sum(line["cpu_seconds"] + line["start_seconds"] + line["seconds"] for line in lines), 1)
     return Evidence(hashlib.sha256(raw).hexdigest(), ", ".join(versions), max(line["date"] for line in lines), spent)

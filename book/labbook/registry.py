@@ -63,6 +63,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "labbook.relu_stability.plain_claims",
         "labbook.relu_stability.inside_claims",
         "labbook.relu_stability.sweep_claims",
+        "labbook.relu_stability.trainings",
     ),
     "random_mask": (
         "labbook.random_mask.claims",

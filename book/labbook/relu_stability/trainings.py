@@ -1,0 +1,255 @@
+"""Rows of chapter 3 with several trainings: each network is trained by its recipe, attacked, and verified.
+
+One network a row ships. Of the others a line stays: SHA-256 of the weights, how often they are right, and a letter for the
+verdict of each image. ``python -m labbook trainings ROW`` makes the lines again, and goes on where it was broken off.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advlab import __version__, data, evaluate, zoo
+from advlab.attacks import pgd
+from advlab.stability.bounds import count_units, interval_margins
+from advlab.store import write
+from advlab.verification.dataset import Verdicts, verify_dataset
+
+from ..entries import Measurement, folder
+from ..networks import network
+from ..results import claim, machine
+from ..stats import mean_over_seeds
+from . import paper
+
+LIMIT = 20.0  #: CPU seconds an image
+EVERY = 10  #: of the 10,000 test images: the first ones are easier than the others
+LETTERS = {"robust": "R", "counterexample": "C", "unknown": "U"}  #: and "w" for an image that is classified wrongly
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainings:
+    """Networks of one recipe that differ in their seed; ``stem`` and the seed are the name of each."""
+
+    stem: str
+    place: str  #: data set and budget
+    eps: float
+    wanted: int  #: trainings
+    paper: paper.Row
+    where: str
+
+    @property
+    def shipped(self) -> str:
+        return f"{self.stem}_0"
+
+    def data(self) -> tuple[Tensor, Tensor]:
+        """All 10,000 test images and labels."""
+        return data.mnist() if self.stem.startswith("mnist") else data.cifar10("test", full=True)
+
+    def records(self) -> list[dict[str, Any]]:
+        """What is kept of each training, by seed; [] where none was made."""
+        path = path_of(self.stem)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return sorted(map(json.loads, lines), key=lambda line: line["seed"])
+
+
+def _ibp(eps: str) -> paper.Row:
+    return paper.Row(f"interval bound propagation, linf {eps}", None, None, None, None, None)
+
+
+_RS_01 = ("MNIST, linf 0.1", paper.ABLATION["rs"], paper.QUOTED)
+ROWS = {
+    "mnist_01_fast": Trainings("mnist_01_fast", _RS_01[0], 0.1, 10, *_RS_01[1:]),
+    "mnist_01_ibp": Trainings("mnist_01_ibp", "MNIST, linf 0.1", 0.1, 10, _ibp("0.1"), ""),
+    "mnist_02_fast": Trainings("mnist_02_fast", paper.OTHERS["rs_02"][0], 0.2, 10, *paper.OTHERS["rs_02"][1:]),
+    "mnist_02_ibp": Trainings("mnist_02_ibp", "MNIST, linf 0.2", 0.2, 10, _ibp("0.2"), ""),
+    "mnist_03_fast": Trainings("mnist_03_fast", paper.OTHERS["rs_03"][0], 0.3, 10, *paper.OTHERS["rs_03"][1:]),
+    "mnist_03_ibp": Trainings("mnist_03_ibp", "MNIST, linf 0.3", 0.3, 10, _ibp("0.3"), ""),
+    "cifar_2_fast": Trainings("cifar_2_fast", paper.OTHERS["cifar_2"][0], 2 / 255, 5, *paper.OTHERS["cifar_2"][1:]),
+    "cifar_8_fast": Trainings("cifar_8_fast", paper.OTHERS["cifar_8"][0], 8 / 255, 5, *paper.OTHERS["cifar_8"][1:]),
+}
+
+
+def path_of(stem: str) -> Path:
+    """Where the lines of a row are kept."""
+    return folder() / "trainings" / f"{stem}.jsonl"
+
+
+# ---------------------------------------------------------------------------------------------- one network
+
+
+def _proved_by_intervals(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> int:
+    """How many images the intervals alone prove, the last layer taken with the differences of the logits; in float64."""
+    net, total = copy.deepcopy(net).double(), 0
+    with torch.no_grad():
+        for a, b in zip(x.double().split(500), y.split(500), strict=True):
+            margins = interval_margins(net, a, b, eps).scatter(1, b[:, None], math.inf)
+            total += int((margins.amin(1) > 0).sum())
+    return total
+
+
+def _letters(found: Verdicts) -> str:
+    return "".join("w" if v.stage == "prediction" else LETTERS[v.status] for v in found.verdicts)
+
+
+def measure(row: Trainings, net: nn.Module, x: Tensor, y: Tensor, *, store: Path | None = None) -> dict[str, Any]:
+    """What is kept of a network: counts on ``x`` (n, c, h, w), and verdicts of every tenth image, or of all if n < 1,000."""
+    net = net.requires_grad_(False).eval()
+    step = EVERY if len(x) >= 1000 else 1
+    some, labels = x[::step], y[::step]
+    generator = torch.Generator().manual_seed(0)
+    attack = functools.partial(pgd, net, eps=row.eps, steps=40, step_size=row.eps / 10, generator=generator)
+    attacked = torch.cat([attack(a, b) for a, b in zip(some.split(500), labels.split(500), strict=True)])
+    found = verify_dataset(net, some, labels, row.eps, time_limit=LIMIT, store=store, progress=False)
+    return {
+        "n": len(x),
+        "right": int((evaluate.predict(net, x) == y).sum()),
+        "intervals": _proved_by_intervals(net, x, y, row.eps),
+        "every": step,
+        "withstands": int((evaluate.predict(net, attacked) == labels).sum()),
+        "verdicts": _letters(found),
+        "limit": LIMIT,
+        "seconds": round(float(found.seconds(correct=False).sum()), 2),
+        "unstable": sum(count_units(net, some[::5], row.eps, "crown").unstable),
+    }
+
+
+def record(row: Trainings, seed: int, to: Path) -> dict[str, Any]:
+    """One training of the row, from the networks in ``to`` or by training it there."""
+    name = f"{row.stem}_{seed}"
+    start = zoo.recipe(name).start
+    for each in (start, name):
+        if each is not None and not (to / f"{each}.json").exists() and not (each == start and _ships(each)):
+            zoo.train(each, to)
+    card = zoo.card(name, to)
+    begun = zoo.card(start, to if (to / f"{start}.json").exists() else None)["cpu_seconds"] if start else 0.0
+    x, y = row.data()
+    kept = measure(row, zoo.load(name, to), x, y, store=to / f"{name}.verdicts.sqlite")
+    about = {key: card[key] for key in ("sha256", "epochs", "cpu_seconds", "commit", "torch")}
+    about |= {"start_seconds": begun, "version": __version__, "date": datetime.date.today().isoformat()}
+    return {"name": name, "seed": seed, **about, **kept, "machine": machine()}
+
+
+def _ships(name: str) -> bool:
+    return (zoo.shipped() / f"{name}.json").exists()
+
+
+def make(row: Trainings, seeds: range, to: str | Path) -> Path:
+    """Add the trainings of ``seeds`` that are not there yet to the row's lines. Returns their file."""
+    path = path_of(row.stem)
+    path.parent.mkdir(exist_ok=True)
+    for seed in seeds:
+        kept = row.records()
+        if seed not in [line["seed"] for line in kept]:
+            lines = sorted([*kept, record(row, seed, Path(to))], key=lambda line: line["seed"])
+            write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- claims
+
+COUNTS = {
+    "test": ("accuracy on the test set", lambda line: line["right"] / line["n"]),
+    "pgd": ("accuracy under PGD", lambda line: line["withstands"] / len(line["verdicts"])),
+    "provable": ("provable accuracy", lambda line: line["verdicts"].count("R") / len(line["verdicts"])),
+    "undecided": ("share of images that are not decided", lambda line: line["verdicts"].count("U") / len(line["verdicts"])),
+    "intervals": ("accuracy provable by intervals alone", lambda line: line["intervals"] / line["n"]),
+}
+NOTES = {
+    "test": "All 10,000 test images.",
+    "pgd": "Every tenth test image. 40 steps of a tenth of the budget, one random start. An upper bound on robustness.",
+    "provable": f"Every tenth test image; right, and proved right in the whole ball within {LIMIT:g} CPU seconds.",
+    "undecided": f"Every tenth test image; neither proved nor broken within {LIMIT:g} CPU seconds.",
+    "intervals": "All 10,000 test images; the differences of the logits bounded as one layer with the last.",
+}
+
+
+def _lines(row: Trainings, n: int | None) -> list[dict[str, Any]]:
+    """The lines of all trainings; of a trial that of the network that ships, measured on ``n`` images spread over the set."""
+    if n is None:
+        return row.records()
+    x, y = (t[:: max(1, len(t) // n)][:n] for t in row.data())
+    return [measure(row, network(row.shipped), x, y)]
+
+
+def _claims(key: str, row: Trainings) -> None:
+    made, title = len(row.records()), f"{row.place}, {row.paper.label}"
+    if not made:
+        return
+    common: dict[str, Any] = {"networks": [row.shipped], "evidence": [f"trainings/{row.stem}"], "tier": "laptop"}
+    common["over"] = f"{made} trainings" if made > 1 else "1 training"
+    printed = {"test": row.paper.test, "pgd": row.paper.pgd, "provable": row.paper.provable}
+
+    def count(name: str) -> None:
+        what, share_of = COUNTS[name]
+
+        @claim(
+            f"relu_stability.{key}_{name}",
+            f"{title}: {what}, mean over trainings",
+            paper=printed.get(name),
+            where=row.where,
+            digits=1,
+            note=NOTES[name],
+            **common,
+        )
+        def measured(n: int | None = None) -> Measurement:
+            values = [share_of(line) for line in _lines(row, n)]
+            found = mean_over_seeds(np.array(values), 0.0, 1.0)
+            return dataclasses.replace(found, series={"each": values})
+
+    for name in COUNTS:
+        count(name)
+
+    @claim(
+        f"relu_stability.{key}_verifying",
+        f"{title}: mean time to verify an image, mean over trainings",
+        paper=row.paper.seconds,
+        where=row.where,
+        unit="s",
+        digits=3,
+        note=f"CPU seconds of one thread, cut off at {LIMIT:g}; images classified right. The paper: seconds of Gurobi.",
+        **common,
+    )
+    def verifying(n: int | None = None) -> Measurement:
+        lines = _lines(row, n)
+        values = [line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w")) for line in lines]
+        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series={"each": values})
+
+    @claim(
+        f"relu_stability.{key}_training",
+        f"{title}: time to train, mean over trainings",
+        unit="s",
+        digits=0,
+        note="CPU seconds of one thread. The series has those of the network that the training starts from.",
+        **common,
+    )
+    def training(n: int | None = None) -> Measurement:
+        lines = row.records()
+        values = [line["cpu_seconds"] for line in lines]
+        series = {"each": values, "start": [line["start_seconds"] for line in lines]}
+        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series=series)
+
+    @claim(
+        f"relu_stability.{key}_open",
+        f"{title}: unstable ReLUs of an image by CROWN bounds, mean over trainings",
+        unit="",
+        digits=0,
+        note="Mean over 200 images spread over the test set.",
+        **common,
+    )
+    def unstable(n: int | None = None) -> Measurement:
+        values = [line["unstable"] for line in _lines(row, n)]
+        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series={"each": values})
+
+
+for _key, _row in ROWS.items():
+    _claims(_key, _row)
