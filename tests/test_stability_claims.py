@@ -9,7 +9,7 @@ from torch import nn
 
 from advlab import evaluate, verification
 from labbook import results
-from labbook.relu_stability import claims, paper, plain_claims, tables
+from labbook.relu_stability import claims, paper, plain_claims, tables, trainings
 
 ROWS = pytest.mark.parametrize("row", claims.ROWS.values(), ids=list(claims.ROWS))
 
@@ -84,12 +84,11 @@ def test_rows_that_are_not_measured_are_shown_as_such():
         assert ("not run" in line) == (key not in claims.ROWS)
         assert f"{100 * printed.provable:.2f}" in line
     assert repr(tables.times_table()).count("not run") == len(paper.ABLATION.keys() - claims.ROWS.keys())
-    lines = repr(tables.others_table()).splitlines()[1:]
-    for (key, (place, printed, _)), line in zip(paper.OTHERS.items(), lines, strict=True):
-        assert line.startswith(place)
-        assert ("not run" in line) == (key not in claims.ROWS)
-        assert f"({100 * printed.provable:.2f}" in line
-        assert key not in claims.ROWS or claims.ROWS[key].place == place
+    lines = repr(tables.trained_table()).splitlines()[1:]
+    for row, line in zip(trainings.ROWS.values(), lines, strict=True):
+        assert line.startswith(f"{row.place}, {row.paper.label}")
+        assert ("not run" in line) == (not row.records())
+        assert row.paper.provable is None or f"({100 * row.paper.provable:.{1 if row.records() else 2}f}" in line
     with pytest.raises(KeyError):
         tables.accuracy_table(("nosuch",))
 

@@ -168,18 +168,10 @@ RECIPES: dict[str, Recipe] = {
     "mnist_01_rs_pruned": _pruned_recipe(
         "MNIST", "mnist_01_rs", 0.1, 0.03, "linf 0.1, + L1 + RS loss, small weights and ReLUs pruned"
     ),
-    "mnist_02_rs": stability_recipe("MNIST", 0.2, 0.03, 10, "linf 0.2, + L1 + RS loss; 10 epochs, not 70", l1=2e-5, rs=8e-4),
-    "mnist_02_rs_pruned": _pruned_recipe("MNIST", "mnist_02_rs", 0.2, 0.03, "linf 0.2, + L1 + RS loss, pruned"),
-    "mnist_03_rs": stability_recipe("MNIST", 0.3, 0.03, 20, "linf 0.3, + L1 + RS loss; 20 epochs, not 70", l1=2e-5, rs=8e-4),
-    "mnist_03_rs_pruned": _pruned_recipe("MNIST", "mnist_03_rs", 0.3, 0.03, "linf 0.3, + L1 + RS loss, pruned"),
     "cifar_2_rs": stability_recipe(
         "CIFAR-10", 2 / 255, 0.6 / 255, 20, "linf 2/255, + L1 + RS loss; 20 epochs, not 250", l1=1e-5, rs=1e-3
     ),
     "cifar_2_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_2_rs", 2 / 255, 0.6 / 255, "linf 2/255, + L1 + RS loss, pruned"),
-    "cifar_8_rs": stability_recipe(
-        "CIFAR-10", 8 / 255, 2 / 255, 10, "linf 8/255, + L1 + RS loss; 10 epochs, not 250", l1=1e-5, rs=2e-3
-    ),
-    "cifar_8_rs_pruned": _pruned_recipe("CIFAR-10", "cifar_8_rs", 8 / 255, 2 / 255, "linf 8/255, + L1 + RS loss, pruned"),
     # the rows with several trainings: one of each ships
     **{
         f"mnist_0{round(10 * eps)}_fast_{seed}": _fast_mnist(eps, epochs, seed)

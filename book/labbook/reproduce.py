@@ -218,6 +218,7 @@ def about_gpu(wanted: Sequence[Claim], full_scale: bool) -> Iterator[str]:
     from advlab import zoo
 
     from .random_mask.full_scale import SOURCES, TARGETS
+    from .relu_stability.trainings import ROWS
 
     own = [c.id for c in wanted if c.tier == "gpu"]
     yield f"tier gpu: {len(own)} claims of its own" + (f": {', '.join(own)}" if own else "; the manifest has none yet")
@@ -234,7 +235,9 @@ def about_gpu(wanted: Sequence[Claim], full_scale: bool) -> Iterator[str]:
         except zoo.CheckpointError:
             return False
 
-    others = [name for name in zoo.names() if name not in trained and not ships(name)]
+    kept = {f"{row.stem}_{seed}" for row in ROWS.values() for seed in range(row.wanted)}  # a line each, made from their recipes
+    kept |= {zoo.recipe(name).start or name for name in kept}
+    others = [name for name in zoo.names() if name not in kept.union(trained) and not ships(name)]
     if others:
         yield f"recipes without a checkpoint, which no number needs: {', '.join(others)}"
         yield "(python -m advlab train NAME --device cuda trains one)"

@@ -72,7 +72,7 @@ ROWS: dict[str, dict[str, Row]] = {"mnist": _rows(0, "mnist"), "cifar10": _rows(
 CURVES: dict[str, Row] = {
     **{key: ROWS["mnist"][key] for key in ("none", "adversarial", "rs", "mask", "detector", "one_bit")},
     "adversarial_03": Row("adversarial training at linf 0.3", "mnist", "mnist_adversarial"),
-    "rs_03": Row("RS loss at linf 0.3", "mnist", "mnist_03_rs_pruned", papers=("relu_stability",)),
+    "rs_03": Row("RS loss at linf 0.3", "mnist", "mnist_03_fast_0", papers=("relu_stability",)),
 }
 
 

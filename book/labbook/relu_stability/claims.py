@@ -74,7 +74,6 @@ ROWS = {
     "control": Row("mnist_01_l1_pruned", paper.ABLATION["control"], paper.TABLES, images=500),
     "rs": Row("mnist_01_rs_pruned", paper.ABLATION["rs"], paper.QUOTED),
     "narrow": Row("mnist_01_narrow_pruned", paper.NARROW, "", images=200),
-    "rs_03": Row("mnist_03_rs_pruned", *paper.OTHERS["rs_03"][1:], eps=0.3, images=1000, limit=2.0),
     "cifar_2": Row("cifar_2_rs_pruned", *paper.OTHERS["cifar_2"][1:], eps=2 / 255, images=2000, dataset="CIFAR-10"),
 }
 

@@ -44,6 +44,3 @@ OTHERS = {
     "cifar_2": ("CIFAR-10, linf 2/255", Row("+ RS loss", 0.6112, 0.4992, 0.4593, 0.4779, 13.50), QUOTED),
     "cifar_8": ("CIFAR-10, linf 8/255", Row("+ RS loss", 0.4045, 0.2678, 0.2027, 0.2274, 22.33), QUOTED),
 }
-
-#: Training steps of the independent reproduction, which has the paper's epochs.
-STEPS = {"MNIST": 65_625, "CIFAR-10": 97_656}

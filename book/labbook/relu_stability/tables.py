@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from advlab import zoo
 from advlab.evaluate import clopper_pearson
 
 from .. import results
-from ..entries import UNCONFIRMED
 from ..tables import Cell, Grid, cell
 from .claims import QUANTILES, ROWS
 from .inside_claims import NETWORKS
-from .paper import ABLATION, OTHERS, STEPS
+from .paper import ABLATION
 from .sweep_claims import STRUCTURES
+from .trainings import ROWS as TRAININGS
 
 
 def _cell(id: str) -> Cell:
@@ -32,8 +31,8 @@ def _printed(value: float | None, unit: str = "%") -> str:
     return f"{100 * value:.2f}\u00a0%" if unit == "%" else f"{value:,.2f}\u00a0{unit}"
 
 
-def _not_run(value: float | None, unit: str = "%", sign: str = "") -> Cell:
-    return ("not run", "", _printed(value, unit) + sign * (value is not None))
+def _not_run(value: float | None, unit: str = "%") -> Cell:
+    return ("not run", "", _printed(value, unit))
 
 
 def _accuracy(key: str) -> tuple[Cell, ...]:
@@ -85,37 +84,25 @@ def times_table(keys: tuple[str, ...] = tuple(ABLATION)) -> Grid:
     return Grid("MNIST, linf 0.1", _TIMES, tuple(rows))
 
 
-def _steps(network: str) -> str:
-    card = zoo.card(zoo.recipe(network).start or network)
-    return f"{card['epochs'] * math.ceil(card['training_examples'] / card['batch_size']):,}"
+_TRAINED = ("trainings", "CPU time of one", "clean", "attacked (PGD)", "proved robust", "least to greatest", "not decided")
+_TRAINED += ("proved by intervals", "mean time", "unstable, CROWN")
 
 
-def others_table() -> Grid:
-    """The network with all levers for other budgets and for CIFAR-10: training steps, accuracies, times, unstable units.
-
-    Beside our steps stand those of the independent reproduction, which has the paper's epochs.
-    """
+def trained_table(keys: Iterable[str] | None = None) -> Grid:
+    """Means over trainings that differ in their seed, with intervals over trainings; by default all rows that were trained."""
     rows = []
-    for key, (place, printed, where) in OTHERS.items():
-        steps = f"{STEPS[place.partition(',')[0]]:,}"
-        if key in ROWS:
-            times = _times(key)
-            first = ((_steps(ROWS[key].network), "", steps), (f"{ROWS[key].limit:g}\u00a0s", "", ""))
-            rows.append((place, (*first, *_accuracy(key)[:5], times[0], times[3], times[6])))
+    for key in TRAININGS if keys is None else keys:
+        row = TRAININGS[key]
+        if f"relu_stability.{key}_provable" not in results.load("relu_stability"):
+            printed = map(_not_run, (row.paper.test, row.paper.pgd, row.paper.provable))
+            rows.append((row.label, (_count(0), ("", "", ""), *printed, *[("", "", "")] * 5)))
             continue
-        sign = UNCONFIRMED if where.endswith(UNCONFIRMED) else ""
-        cells = [_not_run(share, sign=sign) for share in (printed.test, printed.pgd, printed.upper, printed.provable)]
-        cells = [
-            ("not run", "", steps),
-            ("", "", ""),
-            *cells[:2],
-            ("", "", ""),
-            *cells[2:],
-            _not_run(printed.seconds, "s", sign),
-        ]
-        rows.append((place, (*cells, ("", "", ""), ("", "", ""))))
-    columns = ("training steps", "time-out", *_ACCURACY[:5], "mean time", "not decided", "unstable, CROWN")
-    return Grid("all levers", columns, tuple(rows))
+        each = results.get(f"relu_stability.{key}_provable").series["each"]
+        ends = f"{100 * min(each):.1f} to {100 * max(each):.1f}\u00a0%"
+        cells = [_cell(f"{key}_{name}") for name in ("training", "test", "pgd", "provable")]
+        cells += [(ends, "", ""), *(_cell(f"{key}_{name}") for name in ("undecided", "intervals", "verifying", "open"))]
+        rows.append((row.label, (_count(len(each)), *cells)))
+    return Grid("every tenth test image", _TRAINED, tuple(rows))
 
 
 def units_table() -> Grid:
