@@ -1,4 +1,4 @@
-"""Command line of the book:  python -m labbook reproduce|examples|trainings|transfer|vouch ..."""
+"""Command line of the book:  python -m labbook reproduce|examples|trainings|transfer|gpu|vouch ..."""
 
 import argparse
 import json
@@ -33,13 +33,20 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
+    p = commands.add_parser("gpu", help="train what a GPU is worth most for, and stop in time; run again to go on")
+    p.add_argument("--minutes", type=float, default=12.0, help="wall time (default: 12)")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoints (default: runs)")
+    p.add_argument("--device", default="cuda", help="where it is trained (default: cuda)")
+    p.add_argument("--network", action="append", help="one network of the zoo; may be repeated (default: all, by value)")
+    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p = commands.add_parser("vouch", help="after a refactoring: which stale numbers are computed as before, on slices")
     p.add_argument("commit", help="a commit at which they were current")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     args = parser.parse_args(argv)
     try:
-        run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer, "vouch": _vouch}
-        return run[args.command](args)
+        run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer}
+        return (run | {"gpu": _gpu, "vouch": _vouch})[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -125,6 +132,15 @@ def _transfer(args: argparse.Namespace) -> int:
     found = full_scale.transfer(args.to, **chosen, **sizes, device=args.device)
     for row in full_scale.lines(found):
         print(row)
+    return 0
+
+
+def _gpu(args: argparse.Namespace) -> int:
+    from . import gpu
+
+    names = args.network or gpu.ORDER
+    for line in gpu.run(args.minutes, args.to, device=args.device, names=names, epochs=args.epochs, n=args.n):
+        print(line, flush=True)
     return 0
 
 

@@ -1,0 +1,50 @@
+"""The order of work for a GPU, on a slice on the CPU: it stops in time, keeps what it has, and goes on elsewhere."""
+
+import shutil
+import time
+
+import pytest
+import torch
+
+from advlab import zoo
+from labbook import gpu
+from labbook.__main__ import main
+
+
+def test_each_name_has_a_recipe_that_needs_no_other_network():
+    for name in gpu.ORDER:
+        assert zoo.recipe(name).start is None
+    assert list(gpu.ORDER[:4]) == ["full_target", "full_mask_50", "full_mask_70", "full_mask_90"]
+
+
+def test_it_trains_in_order_and_goes_on_in_a_copied_folder(tmp_path):
+    names = ["mnist_small", "mnist_cnn7"]
+    options = {"device": "cpu", "names": names, "epochs": 1, "n": 200}
+    lines = list(gpu.run(3, tmp_path / "a", **options))
+    assert [line.partition(":")[0] for line in lines] == names
+    assert all("trained in" in line for line in lines)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "mnist_cnn7.json").unlink()
+    lines = list(gpu.run(3, tmp_path / "b", **options))
+    assert "there already" in lines[0]
+    assert "trained in" in lines[1]
+
+
+def test_it_stops_in_time_and_keeps_the_last_epoch(tmp_path):
+    options = {"device": "cpu", "names": ["mnist_small", "mnist_cnn7"], "epochs": 100_000, "n": 100}
+    begun = time.monotonic()
+    lines = list(gpu.run(0.35, tmp_path, **options))
+    assert time.monotonic() - begun < 60 * 0.35 + 10
+    assert "goes on from its last epoch" in lines[0]
+    assert "not begun" in lines[1]
+    assert (tmp_path / "mnist_small.unfinished.safetensors").exists()
+
+
+def test_what_cannot_be_is_said(tmp_path, capsys):
+    with pytest.raises(ValueError, match="above 0"):
+        next(gpu.run(0, tmp_path, device="cpu"))
+    with pytest.raises(RuntimeError, match="nosuch"):
+        list(gpu.run(1, tmp_path, device="cpu", names=["nosuch"]))
+    if not torch.cuda.is_available():
+        assert main(["gpu", "--to", str(tmp_path)]) == 1
+        assert "no GPU" in capsys.readouterr().err
