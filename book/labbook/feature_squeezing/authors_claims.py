@@ -91,20 +91,6 @@ _authors_claims("next", 0.44, 4.14)
 _authors_claims("LL", 0.24, 4.67)
 
 
-@claim(
-    "feature_squeezing.evades_mnist_paper_asking",
-    "MNIST, the authors' adaptive attack with a search over c that asks the detector, any wrong class: share that evades",
-    paper=0.68,
-    where=SECTION,
-    digits=0,
-    note="As the authors' attack in all else. Their code lowers c wherever the last point is wrong, also where it is detected.",
-    tier="laptop",
-    networks=["mnist_cnn7"],
-)
-def evades_asking(n: int = 100) -> Measurement:
-    return evasion(authors("any", n, ask_detector=True))
-
-
 def _clipped(eps: float, printed: float) -> None:
     @claim(
         f"feature_squeezing.clipped_{round(10 * eps)}",
@@ -134,7 +120,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "the last three at once": {"restart": False, "greatest": True, "learning_rate": 0.03},
     "the paper's threshold, 0.0029": {"at": 0.0029},
     "soft gradient through the bits": {"gradient": "soft"},
-    "the search asks the detector": {"ask_detector": True},
 }
 
 
@@ -149,3 +134,16 @@ PARTS: dict[str, dict[str, Any]] = {
 def paper_parts(n: int = 25) -> Measurement:
     hits = [authors("any", n, **{"steps": 100, **changes}).evades for changes in PARTS.values()]
     return replace(share(hits[0]), series=curve({"part": [float(k) for k in range(len(hits))]}, "evades", hits))
+
+
+@claim(
+    "feature_squeezing.paper_asking",
+    "MNIST, the authors' adaptive attack with a search over c that asks the detector, with 100 gradients for each c",
+    digits=0,
+    note="Untargeted, the seeds and gradients of the row before; share that evades. The authors' search lowers c wherever the "
+    "last point is wrong, also where it is detected.",
+    tier="laptop",
+    networks=["mnist_cnn7"],
+)
+def paper_asking(n: int = 25) -> Measurement:
+    return share(authors("any", n, steps=100, ask_detector=True).evades)
