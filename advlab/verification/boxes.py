@@ -1,0 +1,122 @@
+"""Splitting of inputs: where there are few, the box is halved until linear bounds decide each part of it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from .reduced import Problem, Stage
+from .search import Check, Found
+
+FEW_INPUTS = 10  #: with more inputs than that, signs of units are split instead
+WORK = 2**22  #: entries of the largest tensor, about
+
+
+def split_inputs(problem: Problem, rows: Tensor, const: Tensor, check: Check, *, enough: float, deadline: float) -> Found:
+    """Prove that rows @ variables + const exceeds ``enough``, in each row, on the box of ``problem``; or find where it is below 0.
+
+    A part whose least bound is no proof is halved along the input that moves this bound most, many parts at a time, those
+    with the least bounds first. In each part the units are bounded anew, by intervals and by CROWN.
+
+    Parameters
+    ----------
+    problem : Problem, whose units and box are taken
+    rows, const : Tensors (m, variables) and (m,)
+    check : see :data:`advlab.verification.search.Check`
+    enough : float
+    deadline : float, in :func:`time.thread_time`
+    Returns
+    -------
+    Found, for all rows together
+    Guarantee
+    ---------
+    "robust": the parts cover the box, and each bound exceeds ``enough``. The rounding that the problem's slack allows for on
+    the whole box is as much as any part has.
+    References
+    ----------
+    Wang et al. (2018), ReluVal, for the splits; Zhang et al. (2018) for the bounds
+    """
+    widest = max([stage.units for stage in problem.stages] + [len(rows)])
+    batch = max(1, min(512, WORK // (widest * rows.shape[1])))
+    low, high = problem.low[None], problem.high[None]
+    open_ = (low[:0], high[:0], torch.zeros(0).double(), torch.zeros(0).long())
+    count, closed = 0, float("inf")
+    while True:
+        bounds, slopes = _bounds(problem.stages, low, high, rows, const)
+        count += len(low)
+        worst = bounds.min(1)
+        slope = slopes[torch.arange(len(low)), worst.indices]  # (n, inputs), of the row with the least bound
+        towards = torch.where(slope > 0, low, high)
+        if (witness := check(torch.cat([towards, (low + high) / 2]))) is not None:
+            return Found("counterexample", float(worst.values.min()), witness, count)
+        gain = (slope.abs() + 1e-3 * slope.abs().amax(1, keepdim=True) + 1e-30) * (high - low)
+        left = worst.values <= enough
+        closed = min(closed, float(worst.values[~left].min())) if not left.all() else closed
+        new = (low[left], high[left], worst.values[left], gain.argmax(1)[left])
+        open_ = tuple(torch.cat(pair) for pair in zip(open_, new, strict=True))
+        least = float(open_[2].min()) if len(open_[2]) else float("inf")
+        if not len(open_[2]):
+            return Found("robust", closed, None, count)
+        if time.thread_time() > deadline:
+            return Found("unknown", min(closed, least), None, count)
+        order = open_[2].argsort()
+        now, later = order[: (batch + 1) // 2], order[(batch + 1) // 2 :]
+        halves = _halves(*(part[now] for part in (open_[0], open_[1], open_[3])))
+        if halves is None:
+            return Found("unknown", min(closed, least), None, count)  # a part that float64 cannot halve
+        low, high = halves
+        open_ = tuple(part[later] for part in open_)
+
+
+def _halves(low: Tensor, high: Tensor, along: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Each box (n, inputs) as two that share a face; None where one is too thin."""
+    at = torch.arange(len(low))
+    middle = (low[at, along] + high[at, along]) / 2
+    if bool(((middle <= low[at, along]) | (middle >= high[at, along])).any()):
+        return None
+    ends, starts = high.clone(), low.clone()
+    ends[at, along], starts[at, along] = middle, middle
+    return torch.cat([low, starts]), torch.cat([ends, high])
+
+
+def _bounds(stages: tuple[Stage, ...], low: Tensor, high: Tensor, rows: Tensor, const: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower bounds (n, m) on each of n boxes, and the linear functions of the inputs that give them (n, m, inputs)."""
+    known: list[tuple[Tensor, Tensor]] = []
+    for j, stage in enumerate(stages):
+        below, above = _interval(known, low, high, stage)
+        at = ((below < 0) & (above > 0)).any(0).nonzero()[:, 0]
+        if j and len(at):
+            both = torch.cat([stage.rows[at], -stage.rows[at]]), torch.cat([stage.const[at], -stage.const[at]])
+            found = _backward(stages[:j], known, low, high, *both)[0]
+            below[:, at] = torch.maximum(below[:, at], found[:, : len(at)])
+            above[:, at] = torch.minimum(above[:, at], -found[:, len(at) :])
+        known.append((torch.maximum(below, stage.low), torch.minimum(above, stage.high)))
+    return _backward(stages, known, low, high, rows, const)
+
+
+def _interval(known: list[tuple[Tensor, Tensor]], low: Tensor, high: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+    least = torch.cat([low, *(ends[0].clamp_min(0) for ends in known)], 1)
+    most = torch.cat([high, *(ends[1].clamp_min(0) for ends in known)], 1)
+    middle, spread = (least + most) / 2 @ stage.rows.T + stage.const, (most - least) / 2 @ stage.rows.abs().T
+    return middle - spread, middle + spread
+
+
+def _backward(
+    stages: tuple[Stage, ...], known: list[tuple[Tensor, Tensor]], low: Tensor, high: Tensor, rows: Tensor, const: Tensor
+) -> tuple[Tensor, Tensor]:
+    """CROWN (:func:`advlab.verification.reduced.relaxed`) with bounds of the units for each box."""
+    rows, const = rows.expand(len(low), -1, -1), const.expand(len(low), -1)
+    for stage, (below, above) in zip(reversed(stages), reversed(known), strict=True):
+        use, rows = rows[..., stage.start :], rows[..., : stage.start]
+        open_ = (below < 0) & (above > 0)
+        chord = torch.where(open_, above / (above - below), (below >= 0).double())[:, None]
+        lift = torch.where(open_, -below, 0.0)[:, None] * chord
+        slope = torch.where(open_, (above > -below).double(), (below >= 0).double())[:, None]
+        negative = use.clamp_max(0)
+        onto = (use - negative) * slope + negative * chord
+        const = const + (negative * lift).sum(-1) + onto @ stage.const
+        rows = rows + onto @ stage.rows
+    centre, radius = (low + high)[:, :, None] / 2, (high - low)[:, :, None] / 2
+    return const + (rows @ centre - rows.abs() @ radius)[..., 0], rows
