@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..attacks import pgd
 from .affine import NormalForm, check_weights, normal_form, what_is_read
+from .attack import attack_ball, attack_box
+from .boxes import FEW_INPUTS, split_inputs
 from .layers import Array
 from .programs import Solver, check_solver
 from .reduced import Problem, class_margins, crown, optimised, reduce
@@ -169,17 +170,9 @@ def verify(
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
     centre = x.detach().double().flatten().cpu()
     box = ball(centre, eps)
-    attack = functools.partial(_attack, net, x, int(y), eps)
+    attack = functools.partial(attack_ball, net, x, int(y), eps)
     budget = Budget(clock, margin, STAGES.index(last_stage), solver)
     return _decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
-
-
-def _attack(net: nn.Module, x: Tensor, y: int, eps: float) -> Tensor:
-    """What PGD finds, (1, inputs) in float64."""
-    dtype, generator = next((p.dtype for p in net.parameters()), x.dtype), torch.Generator(x.device).manual_seed(0)
-    label = torch.tensor([y], device=x.device)
-    x_adv = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
-    return x_adv.double().flatten(1).cpu()
 
 
 # Nine parameters: the network, the question in its four parts, and the limits of verify.
@@ -211,7 +204,7 @@ def verify_property(
         as :func:`verify`, and for a box or rows that do not fit
     Guarantee
     ---------
-    That of :func:`verify`, without PGD; the middle of the box stands for the prediction.
+    That of :func:`verify`; the middle of the box stands for the prediction.
     Examples
     --------
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
@@ -233,7 +226,8 @@ def verify_property(
     box = low.double().flatten(), high.double().flatten()
     middle = ((low.double() + high.double()) / 2).to(low.dtype)
     budget = Budget(clock, margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, budget)
+    attack = functools.partial(attack_box, prepared.double, (low, high), rows, const, time_limit / 10)
+    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), attack, budget)
 
 
 @dataclass(frozen=True)
@@ -303,6 +297,13 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
     early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
     rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
     for turn, stage in enumerate(rounds):
+        if stage == "branch and bound" and len(problem.low) <= FEW_INPUTS and todo:
+            parts = torch.tensor(todo)
+            deadline = time.thread_time() + clock.left * (0.8 if complete else 1.0)
+            found = split_inputs(problem, problem.rows[parts], problem.const[parts], check, enough=margin, deadline=deadline)
+            bounds[parts] = bounds[parts].clamp_min(found.bound)
+            if found.status != "unknown":
+                return found.status, stage, found.bound if found.witness is not None else float(bounds.min()), found.witness
         final, left = complete and turn == len(rounds) - 1, []
         for done, k in enumerate(todo):
             if (rest := clock.left) <= 0 and final:
