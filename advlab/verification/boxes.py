@@ -10,26 +10,26 @@ from torch import Tensor
 from .reduced import Problem, Stage
 from .search import Check, Found
 
-FEW_INPUTS = 10  #: with more inputs than that, signs of units are split instead
+FEW_INPUTS = 16  #: with more free inputs than that, signs of units are split instead
 WORK = 2**22  #: entries of the largest tensor, about
 
 
-def split_inputs(problem: Problem, rows: Tensor, const: Tensor, check: Check, *, enough: float, deadline: float) -> Found:
-    """Prove that rows @ variables + const exceeds ``enough``, in each row, on the box of ``problem``; or find where it is below 0.
+def split_inputs(problem: Problem, places: list[list[int]], check: Check, *, enough: float, deadline: float) -> Found:
+    """Prove that of each of ``places``, margins of ``problem``, one exceeds ``enough`` everywhere in the box; or refute it.
 
     A part whose least bound is no proof is halved along the input that moves this bound most, many parts at a time, those
     with the least bounds first. In each part the units are bounded anew, by intervals and by CROWN.
 
     Parameters
     ----------
-    problem : Problem, whose units and box are taken
-    rows, const : Tensors (m, variables) and (m,)
+    problem : Problem
+    places : lists of numbers of margins; a margin alone is to exceed ``enough`` everywhere, of several any one at each point
     check : see :data:`advlab.verification.search.Check`
     enough : float
     deadline : float, in :func:`time.thread_time`
     Returns
     -------
-    Found, for all rows together
+    Found, for all places together
     Guarantee
     ---------
     "robust": the parts cover the box, and each bound exceeds ``enough``. The rounding that the problem's slack allows for on
@@ -38,16 +38,20 @@ def split_inputs(problem: Problem, rows: Tensor, const: Tensor, check: Check, *,
     ----------
     Wang et al. (2018), ReluVal, for the splits; Zhang et al. (2018) for the bounds
     """
-    widest = max([stage.units for stage in problem.stages] + [len(rows)])
-    batch = max(1, min(512, WORK // (widest * rows.shape[1])))
+    most = max(map(len, places))
+    ways = torch.tensor([[each[min(k, len(each) - 1)] for k in range(most)] for each in places])
+    widest = max([stage.units for stage in problem.stages] + [len(problem.rows)])
+    batch = max(1, min(512, WORK // (widest * problem.rows.shape[1])))
     low, high = problem.low[None], problem.high[None]
     open_ = (low[:0], high[:0], torch.zeros(0).double(), torch.zeros(0).long())
     count, closed = 0, float("inf")
     while True:
-        bounds, slopes = _bounds(problem.stages, low, high, rows, const)
+        bounds, slopes = _bounds(problem.stages, low, high, problem.rows, problem.const)
         count += len(low)
-        worst = bounds.min(1)
-        slope = slopes[torch.arange(len(low)), worst.indices]  # (n, inputs), of the row with the least bound
+        best = bounds[:, ways].max(2)  # (n, places), in each part the margin that is proved most easily
+        worst = best.values.min(1)
+        at = torch.arange(len(low))
+        slope = slopes[at, ways[worst.indices, best.indices[at, worst.indices]]]  # (n, inputs)
         towards = torch.where(slope > 0, low, high)
         if (witness := check(torch.cat([towards, (low + high) / 2]))) is not None:
             return Found("counterexample", float(worst.values.min()), witness, count)
