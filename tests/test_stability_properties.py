@@ -92,12 +92,11 @@ def test_bounds_of_parts_hold_at_points_of_the_parts(seed):
     torch.testing.assert_close(tiny, net(points[0]).detach(), rtol=0, atol=1e-9)
 
 
-def test_parts_cover_the_box_and_a_part_that_cannot_be_halved_is_said():
+def test_parts_cover_the_box():
     low, high = torch.tensor([[0.0, -1.0], [0.5, 0.0]]).double(), torch.tensor([[0.5, 1.0], [1.0, 4.0]]).double()
     found = boxes._halves(low, high, torch.tensor([0, 1]))
     assert found[0].tolist() == [[0, -1], [0.5, 0], [0.25, -1], [0.5, 2]]
     assert found[1].tolist() == [[0.25, 1], [1, 2], [0.5, 1], [1, 4]]
-    assert boxes._halves(low, low, torch.tensor([0, 1])) is None
 
 
 def test_splitting_stops_at_its_deadline_with_the_bound_that_it_has():
@@ -112,6 +111,27 @@ def test_splitting_stops_at_its_deadline_with_the_bound_that_it_has():
     assert first.bound <= later.bound <= net(torch.zeros(3).double()).amax().item()
     assert time.thread_time() - start < 3
     assert split(enough=first.bound - 1, deadline=0.0).status == "robust"
+
+
+def test_a_tie_is_left_open_at_once():
+    """|x| reaches 0 inside of the box: no part around that point is ever proved, none is ever refuted."""
+    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double().eval()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        net[2].weight.fill_(1.0)
+    form = verification.normal_form(net, (1,))
+    problem = reduce(form, np.array([-1.0]), np.array([1.5]), np.ones((1, 1)), np.zeros(1)).lowered()
+    found = boxes.split_inputs(problem, [[0]], lambda points: None, enough=1e-9, deadline=time.thread_time() + 60)
+    assert found.status == "unknown"
+    assert found.nodes < 5000
+
+
+def test_a_bound_that_is_no_number_proves_nothing(monkeypatch):
+    monkeypatch.setattr(
+        boxes, "_bounds", lambda stages, low, high, rows, const: (torch.full((len(low), 1), torch.nan), low[:, None])
+    )
+    problem = reduce(verification.normal_form(network(0), (2,)), -np.ones(2), np.ones(2), np.eye(3)[:1], np.zeros(1))
+    assert boxes.split_inputs(problem, [[0]], lambda points: None, enough=0.0, deadline=0.0).status == "unknown"
 
 
 def test_ways_that_do_not_fit_are_named():

@@ -11,6 +11,7 @@ from .reduced import Problem, Stage
 from .search import Check, Found
 
 FEW_INPUTS = 16  #: with more free inputs than that, signs of units are split instead
+THINNEST = 2.0**-20  #: of the box, in all directions: with less, what is left is a tie that no split resolves
 WORK = 2**22  #: entries of the largest tensor, about
 
 
@@ -56,7 +57,7 @@ def split_inputs(problem: Problem, places: list[list[int]], check: Check, *, eno
         if (witness := check(torch.cat([towards, (low + high) / 2]))) is not None:
             return Found("counterexample", float(worst.values.min()), witness, count)
         gain = (slope.abs() + 1e-3 * slope.abs().amax(1, keepdim=True) + 1e-30) * (high - low)
-        left = worst.values <= enough
+        left = (worst.values > enough).logical_not()  # a bound that is no number proves nothing
         closed = min(closed, float(worst.values[~left].min())) if not left.all() else closed
         new = (low[left], high[left], worst.values[left], gain.argmax(1)[left])
         open_ = tuple(torch.cat(pair) for pair in zip(open_, new, strict=True))
@@ -67,19 +68,17 @@ def split_inputs(problem: Problem, places: list[list[int]], check: Check, *, eno
             return Found("unknown", min(closed, least), None, count)
         order = open_[2].argsort()
         now, later = order[: (batch + 1) // 2], order[(batch + 1) // 2 :]
-        halves = _halves(*(part[now] for part in (open_[0], open_[1], open_[3])))
-        if halves is None:
-            return Found("unknown", min(closed, least), None, count)  # a part that float64 cannot halve
-        low, high = halves
+        low, high, along = (open_[k][now] for k in (0, 1, 3))
+        if bool((high - low <= THINNEST * (problem.high - problem.low)).all(1).any()):
+            return Found("unknown", min(closed, least), None, count)
+        low, high = _halves(low, high, along)
         open_ = tuple(part[later] for part in open_)
 
 
-def _halves(low: Tensor, high: Tensor, along: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Each box (n, inputs) as two that share a face; None where one is too thin."""
+def _halves(low: Tensor, high: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """Each box (n, inputs) as two that share a face."""
     at = torch.arange(len(low))
     middle = (low[at, along] + high[at, along]) / 2
-    if bool(((middle <= low[at, along]) | (middle >= high[at, along])).any()):
-        return None
     ends, starts = high.clone(), low.clone()
     ends[at, along], starts[at, along] = middle, middle
     return torch.cat([low, starts]), torch.cat([ends, high])
