@@ -1,6 +1,8 @@
 """Command line:  python -m advlab data|train|detect|verify|zoo ..."""
 
 import argparse
+import json
+import math
 import runpy
 import sys
 from fractions import Fraction
@@ -42,11 +44,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--store", metavar="FILE", default="runs/detect.sqlite", help="what was found (default: runs/detect.sqlite)")
     _add_labels(p)
     p = commands.add_parser("verify", help="chapter 3's exact verifier; 10 is returned for a counterexample, 20 for unknown")
-    p.add_argument("name", help="a network of the zoo, or NET.onnx; run again to go on")
+    p.add_argument("name", help="a network of the zoo, NET.onnx, or module:function; run again to go on")
     p.add_argument("property", nargs="?", metavar="SPEC.vnnlib", help="of NET.onnx: the property instead of images")
     p.add_argument("--eps", type=_budget, help="the budget in linf, such as 0.1 or 2/255")
     p.add_argument("--images", type=_images, default=100, help="so many test images, or a folder of images (default: 100)")
     _add_labels(p)
+    p.add_argument("--shape", type=_shape, help="of one input of module:function, such as 1x28x28")
+    p.add_argument("--json", action="store_true", help="a line of JSON for each verdict instead of a text")
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
     p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
     p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
@@ -87,6 +91,13 @@ def _budget(text: str) -> float:
     if eps < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no budget; give a number such as 0.1 or 2/255")
     return eps
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; give numbers from 1 up with x between, such as 1x28x28")
+    return tuple(map(int, sizes))
 
 
 def _count(text: str) -> int:
@@ -149,16 +160,25 @@ def _verify(args: argparse.Namespace) -> int:
         if args.eps is not None or not args.name.endswith(".onnx"):
             raise ValueError(f"{args.property} holds the inputs and is of a network in a file: verify NET.onnx SPEC.vnnlib")
         verdict = verify_files(args.name, args.property, **options)
-        print(f"{args.name}, {args.property}: {verdict.status} ({verdict.stage}, {verdict.seconds:.2f} CPU seconds)")
+        if args.json:
+            _json_lines([({"network": args.name, "property": args.property}, verdict)])
+        else:
+            print(f"{args.name}, {args.property}: {verdict.status} ({verdict.stage}, {verdict.seconds:.2f} CPU seconds)")
         return _STATUS[verdict.status]
     if args.eps is None:
         raise ValueError("the budget is missing: --eps 0.1 or 2/255")
-    net, x, y = _questions(args)
-    store = Path(args.store or f"runs/{Path(args.name).stem}-{args.eps:g}.sqlite")
+    net, x, y, names = _questions(args)
+    store = Path(args.store or f"runs/{Path(args.name.replace(':', '-')).stem}-{args.eps:g}.sqlite")
     if (old := store.with_suffix(".jsonl")).exists() and not store.exists():  # of versions before there was a store
         Store(store).records.take(old)
     with work.workers(args.workers, args.scheduler) as lanes:
         found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, **options)
+    status = next((code for status, code in _STATUS.items() if found.count(status)), 0)
+    if args.json:
+        about = {"network": args.name, "eps": args.eps}
+        labelled = zip(names, y.tolist(), found.verdicts, strict=True)
+        _json_lines([(about | {"input": name, "label": label}, verdict) for name, label, verdict in labelled])
+        return status
     seconds = found.seconds()
     low, high = found.interval
     print(f"{args.name}, linf {args.eps:g}, {len(found)} images: {found.provable:.2%} proved robust ({low:.2%} to {high:.2%}),")
@@ -166,21 +186,35 @@ def _verify(args: argparse.Namespace) -> int:
     if len(seconds):
         print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
         print(f"most {seconds.max():.2f}. The verdicts are in {store}")
-    return next((code for status, code in _STATUS.items() if found.count(status)), 0)
+    return status
 
 
-def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """The network, images and labels that verify is asked about."""
+def _json_lines(found: list[tuple[dict[str, Any], Any]]) -> None:
+    """What was asked and its verdict, a line each; a bound that is not known is null, a witness is flat."""
+    for about, verdict in found:
+        line = about | {name: getattr(verdict, name) for name in ("status", "stage", "bound", "seconds")}
+        line["bound"] = line["bound"] if math.isfinite(line["bound"]) else None
+        line["witness"] = None if verdict.witness is None else verdict.witness.flatten().tolist()
+        print(json.dumps(line))
+
+
+def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any, list[Any]]:
+    """The network, images and labels that verify is asked about, and the names of the images."""
     import torch
 
     from . import folders, zoo
+    from .squeezing import folder
     from .verification import read_onnx
 
-    if not args.name.endswith(".onnx"):
+    if ":" in args.name:
+        if args.shape is None or isinstance(args.images, int):
+            raise ValueError(f"{args.name} comes without shape and images: give --shape, such as 1x28x28, and --images FOLDER")
+        net, shape = folder.network(args.name), args.shape
+    elif not args.name.endswith(".onnx"):
         net, (x, y) = zoo.load(args.name, args.folder), zoo.recipe(args.name).test()
         shape = tuple(x.shape[1:])
         if isinstance(args.images, int):
-            return net, x[: args.images], y[: args.images]
+            return net, x[: args.images], y[: args.images], list(range(len(x[: args.images])))
     else:
         net, shape = read_onnx(args.name)
         if isinstance(args.images, int):
@@ -198,7 +232,7 @@ def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any]:
         print(error, file=sys.stderr)
     if not places:
         raise ValueError(f"{args.images} holds no image that can be read")
-    return net, x, torch.tensor([labels[k] for k in places])
+    return net, x, torch.tensor([labels[k] for k in places]), [str(paths[k]) for k in places]
 
 
 def _zoo(args: argparse.Namespace) -> int:

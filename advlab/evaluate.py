@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .attacks import ce_loss, square
+from .curves import security_curve as security_curve
 from .measures import clopper_pearson as clopper_pearson
 from .measures import distances as distances
 from .measures import first_correct as first_correct

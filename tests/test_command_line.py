@@ -1,5 +1,7 @@
 """python -m advlab verify: what it takes, and what its exit status says. What it computes is tested with the verifier."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -72,6 +74,37 @@ def test_the_status_of_a_property_that_is_not_decided(here, monkeypatch):
     assert main(["verify", "net.onnx", "spec.vnnlib"]) == 20
 
 
+def test_lines_of_json(here, capsys):
+    assert main(["verify", "net.onnx", specification(here, 0.4, 0.9), "--json"]) == 10
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["property"], line["status"], len(line["witness"])) == ("spec.vnnlib", "counterexample", 16)
+    assert np.mean(line["witness"]) < 0.5
+    question = ["verify", "net.onnx", "--images", "photos", "--classes", "names.txt", "--eps"]
+    assert main([*question, "0.29", "--json"]) == 0
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert {(line["input"], line["label"], line["status"]) for line in lines} == {
+        (f"photos/{name}/{k}.png", label, "robust") for label, name in enumerate(("dark", "bright")) for k in range(2)
+    }
+    assert all(0 < line["bound"] <= 0.02 + 1e-6 for line in lines), "0.8 - 0.29 is 0.01 above one half, on both sides"
+    assert "bound=0.0" in told.err, "the bar has the last bound"
+
+
+def test_a_network_that_a_function_gives(here, capsys, monkeypatch):
+    (here / "mine_of_test.py").write_text(
+        "import advlab.verification as v\ndef net():\n    return v.read_onnx('net.onnx')[0]\nmany = None\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    line = ["verify", "mine_of_test:net", "--images", "photos", "--classes", "names.txt", "--eps", "0.29"]
+    assert main(line) == 1
+    assert "give --shape, such as 1x28x28" in capsys.readouterr().err
+    assert main([*line, "--shape", "1x4x4"]) == 0
+    assert "mine_of_test:net, linf 0.29, 4 images: 100.00% proved robust" in capsys.readouterr().out
+    assert (here / "runs" / "mine_of_test-net-0.29.sqlite").exists()
+    assert main(["verify", "mine_of_test:many", *line[2:], "--shape", "1x4x4"]) == 1
+    assert "'mine_of_test:many' gives no network" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
@@ -99,6 +132,7 @@ def test_the_status_of_images(here, monkeypatch, statuses, code):
         (["--eps", "-0.1"], "'-0.1' is no budget"),
         (["--eps", "nan"], "'nan' is no budget"),
         (["--eps", "inf"], "'inf' is no budget"),
+        (["--shape", "1x0x4"], "'1x0x4' is no shape"),
     ],
 )
 def test_counts_and_budgets_are_checked_before_any_work(here, capsys, option, says):

@@ -6,12 +6,13 @@ import warnings
 from fractions import Fraction
 
 import exact
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from advlab import verification
-from advlab.verification import replay, search, verifier
+from advlab.verification import properties, replay, search, verifier
 
 PATHS = ("all stages", "branch and bound", "mixed-integer")
 
@@ -104,6 +105,24 @@ def test_at_ordinary_weights_only_ties_are_unknown(only):
         assert not contradiction(verdict, net, x, y, least), (seed, verdict, float(least))
         far = 1e-6 if only == "mixed-integer" else 1e-10
         assert verdict.status != "unknown" or abs(least) < far, (seed, verdict, float(least))
+
+
+def test_splits_of_inputs_are_never_wrong_near_a_tie(monkeypatch):
+    open_ = verification.Verdict("unknown", "mixed-integer", -math.inf, 0.0)
+    monkeypatch.setattr(properties, "decide", lambda *_: open_)
+    seen = set()
+    for seed in range(200, 232):
+        net, x, y, eps, _ = near_tie(seed)
+        low, high = replay.ball(x.double(), eps)
+        ends = ([Fraction(v) for v in end.tolist()] for end in (low, high))
+        classes = net[-1].out_features
+        rows, const = verifier.class_margins(y, classes) if classes > 1 else (np.ones((1, 1)), np.zeros(1))
+        question = net, low, high, torch.from_numpy(rows), torch.from_numpy(const)
+        verdict = verification.verify_property(*question, margin=1e-300, time_limit=5)
+        least = exact.least_margin(net, *ends, margins_of(y, classes))
+        assert not contradiction(verdict, net, x, y, least), (seed, verdict, float(least))
+        seen.add(verdict.status)
+    assert seen == {"robust", "counterexample", "unknown"}
 
 
 def test_a_witness_is_in_the_ball_to_the_last_bit():

@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from advlab import verification
+from advlab.verification import onnx_files
 
 
 def save(path, nodes, constants, shape, outputs=3, kind=TensorProto.FLOAT, opset=15):
@@ -157,7 +158,8 @@ def test_boxes_outside_of_the_unit_cube_and_several_boxes(tmp_path):
     [
         ([("Sigmoid", ["x"], "y", {})], "Sigmoid"),
         ([("Mul", ["x", "x"], "y", {})], "Mul of two"),
-        ([("Conv", ["x", "w"], "y", {"pads": [0, 0, 1, 1]})], "pads"),
+        ([("Conv", ["x", "w"], "y", {"auto_pad": "SAME_UPPER"})], "pads in numbers"),
+        ([("MaxPool", ["x"], "y", {"kernel_shape": [3, 3], "pads": [0, 0, 1, 1]})], "differ between sides"),
         ([("Reshape", ["x", "flat"], "y", {})], "Reshape"),
         ([("Transpose", ["x"], "y", {"perm": [1, 0, 2, 3]})], "mixes the images"),
         ([("Pad", ["x", "pads", "one"], "y", {})], "anything but zeros"),
@@ -188,13 +190,55 @@ def test_a_file_that_is_none_and_an_input_without_a_batch_are_named(tmp_path):
     with pytest.raises(FileNotFoundError):
         verification.read_onnx(tmp_path / "none.onnx")
     model = onnx.load(str(tmp_path / "whole.onnx"))
-    for sizes in ([36], [6, 6]):
+    for sizes, said in (([36], "uses Conv"), ([6, 6], "does not begin with a batch"), ([], "does not begin with a batch")):
         del model.graph.input[0].type.tensor_type.shape.dim[:]
         for size in sizes:
             model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = size
         onnx.save(model, str(path))
-        with pytest.raises(TypeError, match="does not begin with a batch"):
+        with pytest.raises(TypeError, match=said):
             verification.read_onnx(path)
+
+
+def test_a_network_without_a_batch(tmp_path):
+    """Of vectors: the weights on either side. A column of constants would make a matrix of them, and is refused."""
+    nodes = [
+        ("MatMul", ["w", "x"], "a", {}),
+        ("Relu", ["a"], "b", {}),
+        ("MatMul", ["b", "v"], "c", {}),
+        ("Add", ["c", "d"], "y", {}),
+    ]
+    constants = {"w": normal(0, 5, 4), "v": normal(1, 5, 3), "d": normal(2, 3)}
+    path = save(tmp_path / "net.onnx", nodes, constants, (4,))
+
+    def without_batch():
+        model = onnx.load(str(path))
+        del model.graph.input[0].type.tensor_type.shape.dim[0]
+        onnx.save(model, str(path))
+
+    without_batch()
+    net, shape = verification.read_onnx(path)
+    x = np.random.default_rng(3).random(4).astype(np.float32)
+    (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    assert shape == (4,)
+    np.testing.assert_allclose(verification.normal_form(net, shape)(x[None])[0], expected, rtol=1e-5)
+    assert (
+        verification.verify_files(path, specification(tmp_path / "p.vnnlib", x, int(expected.argmax()), 0)).status == "robust"
+    )
+    save(path, nodes, constants | {"d": normal(2, 3, 1)}, (4,))
+    without_batch()
+    with pytest.raises((TypeError, RuntimeError), match=r"shape|size|read as another"):
+        verification.normal_form(*verification.read_onnx(path))
+
+
+def test_a_file_that_is_read_as_another_function_is_refused(tmp_path, monkeypatch):
+    """As with an operator whose meaning depends on the version: here one that forgets its slope."""
+    nodes = [("Flatten", ["x"], "a", {}), ("LeakyRelu", ["a"], "b", {"alpha": 0.5}), ("Gemm", ["b", "w"], "y", {})]
+    path = save(tmp_path / "net.onnx", nodes, {"w": normal(0, 36, 3)}, (1, 6, 6))
+    assert verification.read_onnx(path)[1] == (1, 6, 6)
+    forgets = lambda build, names, _: build.layer(nn.LeakyReLU(0.01), names[0])  # noqa: E731
+    monkeypatch.setitem(onnx_files._OPERATORS, "LeakyRelu", forgets)
+    with pytest.raises(TypeError, match="another function than ONNX's reference"):
+        verification.read_onnx(path)
 
 
 def test_a_property_of_another_size_is_named(tmp_path):
@@ -218,6 +262,8 @@ STEPS = {
     "max pool with pads": [("MaxPool", ["c"], "d", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
     "concat": [("Concat", ["c", "b"], "d", {"axis": 1})],
     "transpose": [("Transpose", ["c"], "d", {"perm": [0, 2, 3, 1]})],
+    "convolution with uneven pads": [("Conv", ["c", "u"], "d", {"pads": [0, 1, 1, 2], "kernel_shape": [2, 2]})],
+    "weights and columns": [("MatMul", ["square", "c"], "d", {})],
     "pad": [("Pad", ["c", "pads"], "d", {})],
     "slice": [("Slice", ["c", "starts", "ends", "axes"], "d", {})],
     "reshape": [("Reshape", ["c", "to4"], "e", {}), ("Transpose", ["e"], "d", {"perm": [0, 3, 2, 1]})],
@@ -245,6 +291,8 @@ def test_operators_are_those_of_the_reference(tmp_path, steps, kind):
         "to4": np.array([1, 6, -1, 3]),
         "copy": np.array([0, 0, -1]),
         "one": np.array([1]),
+        "u": normal(2, 2, 4, 2, 2).astype(kind),
+        "square": normal(3, 6, 6).astype(kind),
     }
     conv = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
     nodes = [("Conv", ["x", "w"], "c", conv), ("Relu", ["c"], "b", {}), *steps, ("Flatten", ["d"], "flat", {})]

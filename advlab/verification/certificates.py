@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
+from .properties import verify_property
 from .reduced import class_margins
-from .verifier import Verdict, verify_property
+from .verifier import Verdict
 
 #: A function of a batch of images that keeps its shape.
 Squeezer = Callable[[Tensor], Tensor]

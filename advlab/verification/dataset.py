@@ -168,7 +168,9 @@ def verify_dataset(
 
 def _show(bar: tqdm, verdicts: dict[int, Verdict]) -> None:
     bar.update(len(verdicts) - bar.n)
-    bar.set_postfix(collections.Counter(v.status for v in verdicts.values()))
+    last = next(reversed(verdicts.values()), None)
+    counts = collections.Counter(v.status for v in verdicts.values())
+    bar.set_postfix({**counts, **({} if last is None else {"bound": f"{last.bound:.3g}"})})
 
 
 def _check(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from .onnx_reference import compare, folded
+
 
 def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
     """The network of an ONNX file, and the shape of one input.
@@ -32,7 +34,8 @@ def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
         a file that is none
     Guarantee
     ---------
-    Weights keep their values, in float32 or float64.
+    Weights keep their values, in float32 or float64. At a random input the answer is that of ONNX's own reference, as far as
+    float32 goes.
     """
     import onnx
 
@@ -43,24 +46,28 @@ def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
     except Exception as e:  # protobuf's own
         raise ValueError(f"{path} is no network in ONNX, or is cut off: {e}") from e
     graph, opsets = model.graph, {entry.domain: entry.version for entry in model.opset_import}
-    build = _Builder({t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer})
-    inputs = [i for i in graph.input if i.name not in build.constants]
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise TypeError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; only one of each is known")
     sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim]
-    if len(sizes) < 2 or sizes[0] > 1:
+    vector = len(sizes) == 1  # of one input, without a batch
+    if not sizes or (not vector and sizes[0] > 1):
         raise TypeError(f"{path} has an input of the shape {sizes}, which does not begin with a batch of 1 or of any size")
-    shape = tuple(sizes[1:])
+    shape = tuple(sizes if vector else sizes[1:])
     if not all(shape):
         raise TypeError(f"{path} leaves the shape of its input open: {shape}")
+    build = _Builder(constants, vector)
     build.values[inputs[0].name] = build.graph.placeholder("x")
     for node in graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if all(name in build.constants for name in node.input if name):
-            build.constants |= zip(node.output, _folded(node, build.constants, opsets), strict=False)
+            build.constants |= zip(node.output, folded(node, build.constants, opsets), strict=False)
             continue
         if node.op_type not in _OPERATORS:
             raise TypeError(f"{path} uses {node.op_type}, which has no normal form; known are {', '.join(sorted(_OPERATORS))}")
+        if vector and node.op_type not in _OF_VECTORS:
+            raise TypeError(f"{path} uses {node.op_type} on an input without a batch: export it with a batch of 1 in front")
         missing = [name for name in node.input if name and name not in (*build.values, *build.constants)]
         if missing or len([name for name in node.output if name]) != 1:
             raise TypeError(
@@ -70,22 +77,16 @@ def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
     if graph.output[0].name not in build.values:
         raise TypeError(f"{path} has an output that does not depend on its input")
     build.graph.output(build.values[graph.output[0].name])
-    return fx.GraphModule(build.root, build.graph).eval(), shape
-
-
-def _folded(node: Any, constants: dict[str, np.ndarray], opsets: dict[str, int]) -> list[np.ndarray]:
-    """What an operator on constants gives, by ONNX's reference."""
-    from onnx.reference import ReferenceEvaluator
-
-    given = {name: constants[name] for name in node.input if name}
-    return cast(list[np.ndarray], ReferenceEvaluator(node, opsets=opsets).run(None, given))
+    net = fx.GraphModule(build.root, build.graph).eval()
+    compare(model, net, [size or 1 for size in sizes], shape)
+    return net, shape
 
 
 class _Builder:
     """A torch.fx graph in the making: named values are nodes, constants are arrays."""
 
-    def __init__(self, constants: dict[str, np.ndarray]) -> None:
-        self.constants, self.graph, self.root = constants, fx.Graph(), nn.Module()
+    def __init__(self, constants: dict[str, np.ndarray], vector: bool) -> None:
+        self.constants, self.vector, self.graph, self.root = constants, vector, fx.Graph(), nn.Module()
         self.values: dict[str, fx.Node] = {}
 
     def layer(self, module: nn.Module, name: str) -> fx.Node:
@@ -135,22 +136,32 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def _matmul(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
-    if names[0] in build.constants:  # weights @ column: the same map on vectors
-        return build.layer(_linear(build.constant(names[0]), None), names[1])
-    return build.layer(_linear(build.constant(names[1]).T, None), names[0])
+    if names[0] not in build.constants:
+        return build.layer(_linear(build.constant(names[1]).T, None), names[0])
+    layer = _linear(build.constant(names[0]), None)
+    if build.vector:
+        return build.layer(layer, names[1])
+    columns = build.call(torch.transpose, build.values[names[1]], -1, -2)  # weights @ columns: each is mapped by itself
+    build.values[names[1] + " in rows"] = columns
+    return build.call(torch.transpose, build.layer(layer, names[1] + " in rows"), -1, -2)
 
 
 def _conv(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
     weight = build.constant(names[1])
     if weight.ndim != 4 or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise TypeError("only convolutions of two dimensions with pads in numbers have a normal form here")
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    image, padding = names[0], (top, left)
+    if (top, left) != (bottom, right):
+        image, padding = f"{names[0]} with pads", (0, 0)
+        build.values[image] = build.call(nn.functional.pad, build.values[names[0]], [left, right, top, bottom])
     groups = attributes.get("group", 1)
     layer = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
         tuple(weight.shape[2:]),  # type: ignore[arg-type]
         tuple(attributes.get("strides", (1, 1))),
-        _padding(attributes),
+        padding,
         tuple(attributes.get("dilations", (1, 1))),
         groups,
         bias=len(names) > 2,
@@ -160,7 +171,7 @@ def _conv(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.N
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(build.constant(names[2]))
-    return build.layer(layer, names[0])
+    return build.layer(layer, image)
 
 
 def _padding(attributes: dict[str, Any]) -> tuple[int, int]:
@@ -305,4 +316,22 @@ _OPERATORS: dict[str, Any] = {
     "GlobalAveragePool": lambda build, names, _: build.layer(nn.AdaptiveAvgPool2d(1), names[0]),
     "Identity": lambda build, names, _: build.values[names[0]],
     "Dropout": lambda build, names, _: build.values[names[0]],
+}
+
+#: Those that act on each value, or are maps of vectors: with or without a batch they are the same.
+_OF_VECTORS = {
+    "MatMul",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Max",
+    "Min",
+    "Clip",
+    "LeakyRelu",
+    "Neg",
+    "Abs",
+    "Relu",
+    "Identity",
+    "Dropout",
 }

@@ -7,6 +7,8 @@ et al. (2018), its optimised slopes Xu et al. (2021), multipliers of split units
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -250,7 +252,7 @@ def _chosen(better: Tensor, new: list[Tensor], old: list[Tensor]) -> list[Tensor
     return [torch.where(better[:, None], a, b) for a, b in zip(new, old, strict=True)]
 
 
-# Nine parameters: those of relaxed, which it calls, and when to stop.
+# Ten parameters: those of relaxed, which it calls, and when to stop.
 def optimised(
     stages: tuple[Stage, ...],
     box: tuple[Tensor, Tensor],
@@ -262,8 +264,9 @@ def optimised(
     *,
     steps: int = 20,
     enough: float = 0.0,
+    deadline: float = math.inf,
 ) -> tuple[Relaxed, list[Tensor], list[Tensor]]:
-    """:func:`relaxed` with slopes and multipliers raised by Adam; stops when all bounds exceed ``enough``.
+    """:func:`relaxed` with slopes and multipliers raised by Adam until all bounds exceed ``enough``, or ``deadline`` is over.
 
     Returns the best pass of each function, with its slopes and multipliers.
     """
@@ -286,7 +289,7 @@ def optimised(
             (inputs,), uses = _chosen(better, [now.inputs], [best.inputs]), _chosen(better, now.uses, best.uses)
             best, kept = Relaxed(bound, inputs, uses), (_chosen(better, state[0], kept[0]), _chosen(better, state[1], kept[1]))
         open_ = best.bound <= enough
-        if not free or not open_.any() or step == steps - 1:
+        if not free or not open_.any() or step == steps - 1 or time.thread_time() > deadline:
             break
         gradients = torch.autograd.grad(-found.bound[open_].sum(), free, allow_unused=True, materialize_grads=True)
         for k, (mover, gradient) in enumerate(zip(movers, gradients, strict=True)):

@@ -86,7 +86,7 @@ def branch_and_bound(
     fresh = [(blank, slopes, torch.zeros(problem.units).double())]
     while fresh:
         splits, starts, weights = (torch.stack(parts) for parts in zip(*fresh, strict=True))
-        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, first=count == 0)
+        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, deadline, first=count == 0)
         count += len(fresh)
         corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
         if (witness := check(corners)) is not None:
@@ -120,13 +120,28 @@ def branch_and_bound(
 
 
 def _node_bounds(
-    problem: Problem, index: int, splits: Tensor, slopes: Tensor, multipliers: Tensor, enough: float, *, first: bool
+    problem: Problem,
+    index: int,
+    splits: Tensor,
+    slopes: Tensor,
+    multipliers: Tensor,
+    enough: float,
+    deadline: float,
+    *,
+    first: bool,
 ) -> tuple[Relaxed, Tensor, Tensor]:
     """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them."""
     rows, const = problem.rows[index].expand(len(splits), -1), problem.const[index].expand(len(splits))
     parts = [_by_stage(problem.stages, t) for t in (slopes, splits, multipliers)]
     made, found, kept = optimised(
-        problem.stages, (problem.low, problem.high), rows, const, *parts, steps=20 if first else 10, enough=enough
+        problem.stages,
+        (problem.low, problem.high),
+        rows,
+        const,
+        *parts,
+        steps=20 if first else 10,
+        enough=enough,
+        deadline=deadline,
     )
     if not problem.units:
         return made, slopes, multipliers

@@ -12,12 +12,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..attacks import pgd
 from .affine import NormalForm, check_weights, normal_form, what_is_read
+from .attack import attack_ball
 from .layers import Array
 from .programs import Solver, check_solver
 from .reduced import Problem, class_margins, crown, optimised, reduce
@@ -26,6 +27,7 @@ from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 FEW_UNITS, EARLY = 150, 0.3  #: below so many the solver is asked first, and has so many seconds for each margin
+LARGEST = 4e6  #: entries of a program's rows; with more, a solver does not even begin in time
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -62,7 +64,7 @@ _lock = threading.Lock()
 @contextlib.contextmanager
 def held(net: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
     """Meanwhile a network is taken as it is now, and not read for each input again: a tenth of the time of an easy one."""
-    _held[id(net), shape] = _prepare(net, shape)
+    _held[id(net), shape] = prepare(net, shape)
     try:
         yield
     finally:
@@ -79,10 +81,10 @@ def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
     >>> network_hash(nn.Sequential(net).eval(), (2,)) == network_hash(written_otherwise, (2,))
     True
     """
-    return hashlib.sha256(f"{tuple(shape)} {_prepare(net, shape).form.sha256}".encode()).hexdigest()
+    return hashlib.sha256(f"{tuple(shape)} {prepare(net, shape).form.sha256}".encode()).hexdigest()
 
 
-def _prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
+def prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
     """The normal form, checked against the network itself, and kept for the last networks seen."""
     if (id(net), shape) in _held:
         return _held[id(net), shape]
@@ -161,7 +163,7 @@ def verify(
     clock = Clock(time_limit)
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
-    prepared = _prepare(net, tuple(x.shape))
+    prepared = prepare(net, tuple(x.shape))
     classes = prepared.form.logits.units
     if classes < 2:
         raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
@@ -169,71 +171,9 @@ def verify(
         raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
     centre = x.detach().double().flatten().cpu()
     box = ball(centre, eps)
-    attack = functools.partial(_attack, net, x, int(y), eps)
+    attack = functools.partial(attack_ball, net, x, int(y), eps)
     budget = Budget(clock, margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
-
-
-def _attack(net: nn.Module, x: Tensor, y: int, eps: float) -> Tensor:
-    """What PGD finds, (1, inputs) in float64."""
-    dtype, generator = next((p.dtype for p in net.parameters()), x.dtype), torch.Generator(x.device).manual_seed(0)
-    label = torch.tensor([y], device=x.device)
-    x_adv = pgd(net, x[None].detach().to(dtype), label, eps=eps, steps=40, loss="margin", generator=generator)
-    return x_adv.double().flatten(1).cpu()
-
-
-# Nine parameters: the network, the question in its four parts, and the limits of verify.
-def verify_property(
-    net: nn.Module,
-    low: Tensor,
-    high: Tensor,
-    rows: Tensor,
-    const: Tensor,
-    *,
-    time_limit: float = 120.0,
-    margin: float = 1e-6,
-    last_stage: str = STAGES[-1],
-    solver: Solver = "highs",
-) -> Verdict:
-    """Is rows @ logits + const above 0, in every row, for all inputs from ``low`` to ``high``?
-
-    Parameters
-    ----------
-    net, time_limit, margin, last_stage, solver : as in :func:`verify`
-    low, high : Tensors of one input's shape, low <= high; the box may lie anywhere
-    rows, const : Tensors (m, classes) and (m,)
-    Returns
-    -------
-    Verdict, "robust" where the property holds
-    Raises
-    ------
-    ValueError, TypeError, ImportError
-        as :func:`verify`, and for a box or rows that do not fit
-    Guarantee
-    ---------
-    That of :func:`verify`, without PGD; the middle of the box stands for the prediction.
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).eval()
-    >>> for p, weight in zip(net.parameters(), ([[1.0], [-1.0]], [[1.0, 1.0]]), strict=True):  # it computes |x|
-    ...     _ = p.data.copy_(torch.tensor(weight))
-    >>> low, high, rows = torch.tensor([-1.0]), torch.tensor([2.0]), torch.tensor([[-1.0]])
-    >>> [verify_property(net, low, high, rows, torch.tensor([c])).status for c in (2.1, 1.9)]  # is |x| < c on [-1, 2]?
-    ['robust', 'counterexample']
-    """
-    clock = Clock(time_limit)
-    if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
-        raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
-    _check_limits(time_limit, margin, last_stage, solver)
-    prepared = _prepare(net, tuple(low.shape))
-    if rows.shape != (len(const), prepared.form.logits.units):
-        raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {prepared.form.logits.units})")
-    if not (len(const) and rows.isfinite().all() and const.isfinite().all()):
-        raise ValueError("rows and const must have one row or more, all of finite numbers")
-    box = low.double().flatten(), high.double().flatten()
-    middle = ((low.double() + high.double()) / 2).to(low.dtype)
-    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
-    return _decide(prepared, middle, box, (rows.double().numpy(), const.double().numpy()), None, budget)
+    return decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
 
 
 @dataclass(frozen=True)
@@ -247,7 +187,7 @@ class Budget:
 _Outcome = tuple[str, str, float, Tensor | None]
 
 
-def _decide(
+def decide(
     prepared: _Prepared,
     x: Tensor,
     box: tuple[Tensor, Tensor],
@@ -287,7 +227,8 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
         return "unknown", STAGES[stop], float(bounds.min()), None
     open_ = (bounds <= margin).nonzero()[:, 0]
     slopes = [(stage.high > -stage.low).double().expand(len(open_), -1) for stage in problem.stages]
-    best, slopes, _ = optimised(problem.stages, box, problem.rows[open_], problem.const[open_], slopes, steps=30, enough=margin)
+    limits: dict[str, Any] = {"steps": 30, "enough": margin, "deadline": time.thread_time() + budget.clock.left / 2}
+    best, slopes, _ = optimised(problem.stages, box, problem.rows[open_], problem.const[open_], slopes, **limits)
     bounds[open_] = torch.maximum(bounds[open_], best.bound)
     if bounds.min() > margin:
         return "robust", "alpha-crown", float(bounds.min()), None
@@ -299,6 +240,7 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
     """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
     clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
+    complete &= problem.units * (len(problem.low) + problem.units) <= LARGEST
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
     early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
     rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
@@ -339,10 +281,10 @@ def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_s
         raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps is {eps}; it must be a number from 0 on")
-    _check_limits(time_limit, margin, last_stage, solver)
+    check_limits(time_limit, margin, last_stage, solver)
 
 
-def _check_limits(time_limit: float, margin: float, last_stage: str, solver: str) -> None:
+def check_limits(time_limit: float, margin: float, last_stage: str, solver: str) -> None:
     if not time_limit > 0 or not margin > 0:
         raise ValueError(f"time_limit is {time_limit} and margin {margin}; both must be above 0")
     if last_stage not in STAGES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .onnx_files import read_onnx
 from .programs import Solver
-from .verifier import Verdict, verify_property
+from .properties import verify_property
+from .verifier import Verdict
 
 
 @dataclass(frozen=True)
@@ -27,29 +27,6 @@ class Property:
     rows: Tensor = field(repr=False)  #: (m, outputs)
     const: Tensor = field(repr=False)  #: (m,)
     ways: tuple[int, ...]  #: (m,), the way to be unsafe that a row is a condition of
-
-
-class WorstWays(nn.Module):
-    """A network and then, for each way of a property to be unsafe, the greatest of its rows: safe while that is above 0."""
-
-    def __init__(self, net: nn.Module, part: Property) -> None:
-        super().__init__()
-        self.net = net
-        places = [[k for k, way in enumerate(part.ways) if way == one] for one in dict.fromkeys(part.ways)]
-        most = max(map(len, places))
-        for k in range(most):
-            rows = [each[min(k, len(each) - 1)] for each in places]
-            layer = nn.Linear(part.rows.shape[1], len(rows), dtype=torch.float64)
-            with torch.no_grad():
-                layer.weight.copy_(part.rows[rows])
-                layer.bias.copy_(part.const[rows])
-            self.add_module(f"condition{k}", layer)
-        self.most = most
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = self.net(x).flatten(1)
-        conditions = [self.get_submodule(f"condition{k}")(outputs) for k in range(self.most)]
-        return functools.reduce(torch.maximum, conditions)
 
 
 def read_vnnlib(path: str | Path) -> list[Property]:
@@ -199,11 +176,8 @@ def verify_files(
             raise ValueError(f"{specification} is about (inputs, outputs) {asked}, and {network} has {there}")
         box = part.low.view(shape), part.high.view(shape)
         budget = max(left, 0.01)
-        question = net, *box, part.rows, part.const
-        if len(set(part.ways)) < len(part.ways):
-            ways = len(set(part.ways))
-            question = WorstWays(net, part).eval(), *box, torch.eye(ways, dtype=torch.float64), torch.zeros(ways)
-        verdict = verify_property(*question, time_limit=budget, margin=margin, solver=solver)
+        limits: dict[str, Any] = {"time_limit": budget, "margin": margin, "solver": solver}
+        verdict = verify_property(net, *box, part.rows, part.const, ways=part.ways, **limits)
         left, seconds, least = left - verdict.seconds, seconds + verdict.seconds, min(least, verdict.bound)
         if verdict.status != "robust":
             break
