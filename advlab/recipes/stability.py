@@ -180,7 +180,7 @@ RECIPES: dict[str, Recipe] = {
     },
     **{
         f"mnist_0{round(10 * eps)}_ibp_{seed}": _ibp(eps, most, epochs, seed)
-        for eps, most, epochs in ((0.1, 0.12, 6), (0.2, 0.22, 8), (0.3, 0.33, 10))
+        for eps, most, epochs in ((0.1, 0.12, 10), (0.2, 0.22, 12), (0.3, 0.33, 20))
         for seed in range(10)
     },
     **{f"cifar_2_fast_{seed}": _fast_cifar(2 / 255, 25, seed, l1=5e-6, rs=1e-3, rise=(0.2, 0.5)) for seed in range(5)},

@@ -117,7 +117,7 @@ def verdicts(row: Row, n: int | None = None) -> Verdicts:
 QUANTILES = tuple(np.round(np.linspace(0, 1, 201), 4).tolist())
 
 
-def _provable(row: Row, n: int | None) -> Measurement:
+def provable(row: Row, n: int | None) -> Measurement:
     """The share proved robust; the series counts the verdicts of each stage, in the order of :data:`STAGES`."""
     found = verdicts(row, n)
     series = {
@@ -205,8 +205,8 @@ def _verdicts(start: str, title: str, row: Row) -> None:
         note="Right, and proved right in the whole ball, of the first images of the test set. Time-out "
         f"{row.limit:g} CPU seconds, one thread." + row.remark,
     )
-    def provable(n: int | None = None) -> Measurement:
-        return _provable(row, n)
+    def proved(n: int | None = None) -> Measurement:
+        return provable(row, n)
 
     @claim(
         f"{start}_seconds",

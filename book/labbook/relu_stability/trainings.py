@@ -30,6 +30,7 @@ from ..networks import network
 from ..results import claim, machine
 from ..stats import mean_over_seeds
 from . import paper
+from .claims import Row, evidence_of, packed, provable
 
 LIMIT = 20.0  #: CPU seconds an image
 EVERY = 10  #: of the 10,000 test images: the first ones are easier than the others
@@ -253,5 +254,30 @@ def _claims(key: str, row: Trainings) -> None:
         return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series={"each": values})
 
 
+def whole(row: Trainings) -> Row:
+    """All 10,000 test images of the network that ships."""
+    return Row(row.shipped, row.paper, row.where, eps=row.eps, limit=LIMIT)
+
+
+def _all(key: str, row: Trainings) -> None:
+    if not packed(row.shipped, row.eps).exists():
+        return
+
+    @claim(
+        f"relu_stability.{key}_all",
+        f"{row.label}: provable accuracy of the network that ships",
+        paper=row.paper.provable,
+        where=row.where,
+        digits=2,
+        note=f"One training, all 10,000 test images, {LIMIT:g} CPU seconds an image.",
+        networks=[row.shipped],
+        evidence=[evidence_of(whole(row))],
+        tier="laptop",
+    )
+    def measured(n: int | None = None) -> Measurement:
+        return provable(whole(row), n)
+
+
 for _key, _row in ROWS.items():
     _claims(_key, _row)
+    _all(_key, _row)
