@@ -256,3 +256,27 @@ def test_distances_in_each_norm_against_numpy():
     assert float(evaluate.distances(x_adv, x)[0]) == 0.0
     with pytest.raises(ValueError, match="shape"):
         evaluate.distances(x_adv[:, :1], x)
+
+
+def test_what_a_smaller_budget_broke_stays_broken():
+    """A network of one weight, y = x - 1/2 against 0, and an attack that forgets everything beyond 0.25."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).eval()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.0], [1.0]]))
+        net[1].bias.copy_(torch.tensor([0.0, -0.5]))
+    x = torch.tensor([0.55, 0.65, 0.75, 0.95]).view(4, 1, 1, 1)
+    y = torch.ones(4, dtype=torch.int64)
+
+    def attack(model, x, y, *, eps):
+        return (x - eps * (eps <= 0.25)).clamp(0, 1)
+
+    curve = evaluate.security_curve(net, x, y, attack, [0.0, 0.1, 0.2, 0.3], queries=0)
+    assert [found.accuracy for found in curve] == [1.0, 0.75, 0.5, 0.5]
+    assert [found.clean for found in curve] == [1.0] * 4
+    assert curve[3].interval == evaluate.clopper_pearson(2, 4)
+    for found, eps in zip(curve, (0.0, 0.1, 0.2, 0.3), strict=True):
+        assert (net(found.x_adv).argmax(1) == 1).tolist() == found.robust.tolist(), "each image is the one that broke it"
+        assert (found.x_adv - x).abs().max() <= eps + 1e-6
+    for budgets in ([], [0.1, 0.1], [0.2, 0.1], [0.1, float("nan")]):
+        with pytest.raises(ValueError, match="each greater than the one before"):
+            evaluate.security_curve(net, x, y, attack, budgets)

@@ -62,12 +62,15 @@ def test_properties_are_decided_as_by_enumeration(seed, ways, split):
         patch.setattr(properties, "FEW_INPUTS", 16 if split else 0)
         for shift, status in ((-1e-3, "counterexample"), (1e-3, "robust")):
             moved = torch.from_numpy(const - least + shift)
-            found = verification.verify_property(net, *box, rows, moved, ways=ways, time_limit=20)
+            with torch.no_grad():  # as a caller may be
+                found = verification.verify_property(net, *box, rows, moved, ways=ways, time_limit=20)
             assert found.status == status
             if status == "counterexample":
                 values = rows @ net(found.witness[None])[0].detach() + moved
                 assert (box[0] <= found.witness).all()
                 assert (found.witness <= box[1]).all()
+                worst = [max(v for v, one in zip(values.tolist(), ways, strict=True) if one == way) for way in set(ways)]
+                assert found.bound == pytest.approx(min(worst), abs=1e-12)
                 assert any(all(v < 0 for v, one in zip(values, ways, strict=True) if one == way) for way in set(ways))
             else:
                 assert 1e-6 <= found.bound <= 1e-3 + 1e-9

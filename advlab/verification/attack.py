@@ -43,13 +43,14 @@ def attack_box(net: nn.Module, box: tuple[Tensor, Tensor], rows: Tensor, const: 
         best, value = x, torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         for step in range(STEPS + 1):
             x = x.detach().requires_grad_()
-            margins = net(x).flatten(1) @ rows.T + const
+            with torch.enable_grad():
+                margins = net(x).flatten(1) @ rows.T + const
+                aimed = margins[torch.arange(len(x), device=x.device), aims].sum()
             now = margins.detach().amin(1)
             best = torch.where((now < value).view(-1, *[1] * low.ndim), x.detach(), best)
             value = torch.minimum(now, value)
             if step == STEPS or bool((value < 0).any()) or time.thread_time() > deadline:
                 break
-            aimed = margins[torch.arange(len(x), device=x.device), aims].sum()
             (slope,) = torch.autograd.grad(aimed, x)
             x = torch.minimum(torch.maximum(x.detach() - radius * 0.5 * 0.9**step * slope.sign(), low), high)
         found, least = [*found, best], [*least, value]

@@ -14,7 +14,7 @@ from .attack import attack_box
 from .boxes import FEW_INPUTS, split_inputs
 from .programs import Solver
 from .reduced import Problem, reduce
-from .replay import first_counterexample, sure_margin
+from .replay import first_counterexample, least_margin, sure_margin
 from .search import Check, Clock, Found
 from .verifier import STAGES, Budget, Verdict, check_limits, decide, prepare
 
@@ -103,19 +103,22 @@ def _decided(
     """By splitting inputs, and what is then open as any other margins; ``places`` has the rows of each way to be unsafe."""
     shape, (low, high), limit = tuple(box[0].shape), (end.double().flatten() for end in box), budget.clock.limit
     plain = prepare(net, shape)
-    worst, asked = plain, tuple(part.numpy() for part in margins)
+    rows, const = (part.numpy() for part in margins)
+    worst, asked = plain, (rows, const)
     if len(places) < len(margins[1]):
         worst = prepare(WorstWays(net, *margins, places).eval(), shape)
         asked = np.eye(len(places)), np.zeros(len(places))
     attack = functools.partial(attack_box, worst.double, box, *map(torch.from_numpy, asked), limit / 10)
     middle = ((box[0].double() + box[1].double()) / 2).to(box[0].dtype)
     if int((high > low).sum()) <= FEW_INPUTS and budget.stop >= STAGES.index("branch and bound"):
-        problem = reduce(plain.form, low.numpy(), high.numpy(), *(part.numpy() for part in margins)).lowered()
+        problem = reduce(plain.form, low.numpy(), high.numpy(), rows, const).lowered()
         check = functools.partial(first_counterexample, functools.partial(sure_margin, worst.double, worst.form, asked), middle)
         found, stage = _by_inputs(problem, places, functools.partial(check, low, high), attack, budget)
         if found.status != "unknown":
-            unstable = tuple(each.units for each in problem.stages)
-            return Verdict(found.status, stage, found.bound, budget.clock.spent, unstable, found.witness)
+            unstable, bound = tuple(each.units for each in problem.stages), found.bound
+            if found.witness is not None:
+                bound = least_margin(worst.double, *map(torch.from_numpy, asked), found.witness[None].double()).item()
+            return Verdict(found.status, stage, bound, budget.clock.spent, unstable, found.witness)
     return decide(worst, middle, (low, high), asked, attack, budget)
 
 
@@ -125,7 +128,7 @@ def _by_inputs(
     """CROWN on the whole box, the attack, and then its parts, in four fifths of the time; what is found, and by which stage."""
     split = functools.partial(split_inputs, problem, places, check, enough=budget.margin)
     if (found := split(deadline=0.0)).status != "unknown":
-        return found, "crown"
+        return found, "crown" if found.witness is None else "prediction"
     if (witness := check(attack())) is not None:
         return Found("counterexample", found.bound, witness), "pgd"
     return split(deadline=time.thread_time() + 0.8 * budget.clock.left), "branch and bound"
