@@ -2,9 +2,10 @@
 
 import json
 import math
+import re
 
 import pytest
-from browser import needs_chromium, page, page_of
+from browser import HTML, ROOT, needs_chromium, opened, page, page_of
 from hypothesis import given
 from hypothesis import strategies as st
 from node import javascript, needs_node
@@ -265,3 +266,54 @@ def test_a_scale_holds_its_truth(low, width, at):
     else:
         with pytest.raises(ValueError, match="widen it"):
             Number(truth, low, high)
+
+
+# ---------------------------------------------------------------------------------------------- in the chapters
+
+TWINS = sorted((ROOT / "notebooks").glob("*.md"))
+DRAWS = re.compile(r"\blive\.[A-Z]\w+\(")
+
+
+def code_after(text):
+    """The cells that stand directly under a paragraph that asks for a prediction."""
+    found = []
+    for paragraph in re.finditer(r"^.*\*\*(?:Before you|Predict).*$", text, re.M):
+        after = re.match(r"\n\n```\{code-cell\} ipython3\n(.*?)^```", text[paragraph.end() :], re.M | re.S)
+        found += [after[1]] if after else []
+    return found
+
+
+def test_every_figure_that_a_prediction_comes_before_waits_for_it():
+    drawn = [code for twin in TWINS for code in code_after(twin.read_text()) if DRAWS.search(code)]
+    assert len(drawn) == 12
+    assert not [code for code in drawn if "Guess(\n" not in code]
+
+
+def test_answers_are_computed_and_names_are_their_own():
+    """No answer is a number or a word that was typed, and each guess is kept under its chapter's name and no other's."""
+    names = []
+    for twin in TWINS:
+        text = twin.read_text()
+        chapter = twin.stem[3:]
+        names += (own := re.findall(r"Guess\(\n\s+\"([\w.]+)\"", text))
+        assert own
+        assert {name.partition(".")[0] for name in own} == {chapter}
+        assert text.count(f'Guesses("{chapter}")') == 1
+        assert not re.findall(r"\b(?:Number|Range|Choice|Sketch)\(\s*(?:-?[\d.]+|\"[^\"]*\"|'[^']*')\s*,", text)
+    assert len(names) == len(set(names)) == 12
+
+
+@needs_chromium
+@pytest.mark.parametrize("twin", TWINS, ids=lambda path: path.stem)
+def test_no_page_prints_an_answer_before_the_guess(twin):
+    with page() as p:
+        opened(p, HTML / "notebooks" / f"{twin.stem}.html", guessed=False)
+        guesses = p.locator(".advlab-guess").all()
+        assert len(guesses) == len(re.findall(r"\bGuess\(\n", twin.read_text()))
+        for guess in guesses:
+            assert guess.locator(".advlab-live").count() == 0, "the figure waits"
+            assert guess.locator(".answers").inner_html() == ""
+            told = guess.locator(".printed").text_content().removeprefix("Answer: ").rstrip(".")
+            assert told
+            assert told not in seen(guess)
+            assert guess.locator(".verdict").inner_text().endswith("when you have guessed.")

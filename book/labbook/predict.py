@@ -146,6 +146,11 @@ def _on_scale(answer: Number | Range | Sketch, values: Sequence[float]) -> None:
         raise ValueError(f"the truth {outside[0]} is not on the scale from {answer.low} to {answer.high}: widen it")
 
 
+def _before(label: str) -> str:
+    """The words that ask for one of several answers, as they stand before it."""
+    return f"{label}{'' if label.endswith('?') else ':'} " if label else ""
+
+
 def _packed(label: str, answer: Answer) -> dict[str, Any]:
     values = {
         k: [float(e) for e in v] if k in ("x", "truth") and not isinstance(v, str | float | int) else v
@@ -184,7 +189,7 @@ class Guess(Figure):
             raise ValueError(f"the id {id!r} is not CHAPTER.NAME with a chapter of {', '.join(CHAPTERS)}")
         if not question.strip() or not answers or (len(answers) > 1 and not all(answers)):
             raise ValueError("a guess needs a question and an answer, and several answers need words for each")
-        said = "; ".join(f"{label}: {a.said()}" if label else a.said() for label, a in answers.items())
+        said = "; ".join(f"{_before(label)}{a.said()}" for label, a in answers.items())
         super().__init__(
             name=id,
             question=question,

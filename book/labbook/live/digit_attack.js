@@ -40,7 +40,7 @@ function bars() {
 // Ten digits to choose from, and under each the budget at which it breaks, once that was looked for
 function strip(images, labels, side, onChoose) {
   const tiles = images.map((x, i) => {
-    const canvas = make("canvas", { width: side, height: side, "aria-hidden": "true" }), limit = make("span", { class: "limit" });
+    const canvas = make("canvas", { width: side, height: side, role: "img", "aria-label": `a handwritten ${labels[i]}` }), limit = make("span", { class: "limit" });
     const button = make("button", { type: "button" }, canvas, limit);
     paint(canvas, x, grey);
     button.addEventListener("click", () => onChoose(i));

@@ -165,7 +165,7 @@ function recordOf(question, parts, guess) {
 }
 
 const sentence = (a, guess) => {
-  const { said, compared } = KINDS[a.kind], what = a.label ? `${a.label}: ` : "";
+  const { said, compared } = KINDS[a.kind], what = a.label ? `${a.label}${a.label.endsWith("?") ? "" : ":"} ` : "";
   return guess === null ? `${what}the answer is ${said(a, a.truth)}.` : `${what}you guessed ${said(a, guess)}; the answer is ${said(a, a.truth)}${compared(a, guess)}.`;
 };
 
@@ -206,7 +206,9 @@ async function render({ model, el }) {
     drawn = true;
     const inner = make("div", {});
     figure.replaceChildren(inner);
+    figure.setAttribute("aria-busy", "true");
     stop = await waiting(model, inner);
+    figure.removeAttribute("aria-busy");
     return null;
   }
 
