@@ -76,8 +76,17 @@ def all_pages():
     return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
 
 
-def opened(p, path):
-    """``p`` once it shows the page at ``path``: its live figures drawn, its formulas set."""
+def answered(p):
+    """``p`` once every guess on it is answered by "show me", and the figures that waited for one are drawn."""
+    p.evaluate(
+        "() => document.querySelectorAll('.advlab-guess form:not([hidden]) button[type=button]').forEach((b) => b.click())"
+    )
+    p.wait_for_function("() => !document.querySelector('.advlab-guess:not(.known), .advlab-guess [aria-busy]')")
+    return p
+
+
+def opened(p, path, guessed=True):
+    """``p`` once it shows the page at ``path``: its live figures drawn, those behind guesses too, its formulas set."""
     p.goto(path.as_uri())
     p.wait_for_selector(".bd-article h1, #search-results", state="attached")  # index.html leads on to book/index.html
     p.wait_for_function(
@@ -86,7 +95,7 @@ def opened(p, path):
         && [...document.querySelectorAll('.advlab-live .verdict')].every((e) => e.textContent)"""
     )
     p.evaluate("async () => { await window.MathJax?.startup?.promise; }")
-    return p
+    return answered(p) if guessed else p
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pytest
-from browser import ROOT, jupyterlab, needs_chromium, page
+from browser import ROOT, answered, jupyterlab, needs_chromium, page
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -53,6 +53,7 @@ def run_all(p):
 def a_figure_answers(p):
     """The first live figure with a slider, or else with a checkbox, shows something else after a key is pressed."""
     p.locator(".advlab-live .verdict").first.wait_for()
+    answered(p)
     kind = "range" if p.locator(".advlab-live input[type=range]").count() else "checkbox"
     figure = f".advlab-live:has(input[type={kind}])"
     p.locator(f"{figure} .verdict").first.wait_for()

@@ -44,11 +44,24 @@ def test_linear_shift_against_a_real_unit():
     assert live.linear_shift(d, found["needed"], 0.6)["worst"] == pytest.approx(0.6)
 
 
+HAND = [41, 42, -401]  # pixels from 1, the third one darker
+
+
 def torch_by_hand(twin, x, label, method, eps):
     """The attacks of the figure once more, written out, in torch's double precision."""
     if method == "noise":
         signs = torch.tensor(np.where(gallery.uniforms(x.numel(), 1) < 0.5, -1.0, 1.0)).view_as(x)
         return (x + eps * signs).clamp(0, 1)
+    if method == "hand":
+        x_adv = x.clone().flatten()
+        x_adv[[40, 41, 400]] += eps * torch.tensor([1.0, 1.0, -1.0], dtype=x.dtype)
+        return x_adv.clamp(0, 1).view_as(x)
+    if method == "few":
+        at = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(cross_entropy(twin(at), torch.tensor([label])), at)
+        moved = (x + eps * g.sign()).clamp(0, 1)
+        keep = (g * (moved - x)).flatten().topk(len(HAND)).indices
+        return x.flatten().scatter(0, keep, moved.flatten()[keep]).view_as(x)
     at = x
     for _ in range(1 if method == "fgsm" else 10):
         at = at.detach().requires_grad_()
@@ -59,16 +72,16 @@ def torch_by_hand(twin, x, label, method, eps):
 
 
 @needs_node
-@pytest.mark.parametrize("method", ["noise", "fgsm", "pgd"])
+@pytest.mark.parametrize("method", ["noise", "fgsm", "pgd", "hand", "few"])
 @pytest.mark.parametrize("architecture", ["stability", "carlini"])
 def test_the_network_in_the_page_is_the_network_in_torch(architecture, method, net, tmp_path):
     torch.manual_seed(0)
     net = net if architecture == "stability" else models.mnist_cnn7().eval()
     x, y = data.mnist("test", 3)
-    f = live.DigitAttack(net, x, y, digit=1, method=method, eps=0.13)
-    state = {key: getattr(f, key) for key in ("images", "labels", "digit", "method", "eps")}
+    f = live.DigitAttack(net, x, y, digit=1, method=method, eps=0.13, hand=HAND)
+    state = {key: getattr(f, key) for key in ("images", "labels", "digit", "method", "eps", "hand")}
     state["layers"], state["weights"] = live.pack_network(net, x.shape[1:])
-    found = javascript(tmp_path, figure.module("network.js", "digit_attack.js"), "figure.compute(a)", state)
+    found = javascript(tmp_path, live.DigitAttack._esm, "figure.compute(a)", state)
     twin, image = network.rounded(net), x[1:2].double()
     image = (image * 255).round() / 255
     expected = torch_by_hand(twin, image, int(y[1]), method, 0.13)

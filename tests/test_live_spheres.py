@@ -178,9 +178,10 @@ def test_each_figure_computes_what_its_python_says(tmp_path):
         state = {name: getattr(f, name) for name in names}
         return javascript(tmp_path, f._esm, expression, state)
 
-    f = live.CapTradeoff(d=784, log10_measure=-23.0, degree=3)
-    found = run(f, ("d", "log10_measure", "degree"), "figure.compute(a)")
+    f = live.CapTradeoff(d=784, log10_measure=-23.0, degree=3, reach=0.3)
+    found = run(f, ("d", "log10_measure", "degree", "reach"), "figure.compute(a)")
     assert [found["exact"], found["gaussian"], found["degree"]] == pytest.approx(f.computed(), rel=1e-9)
+    assert found["near"] == pytest.approx(f.near(), rel=1e-9)
 
     names = ("d", "outliers", "size", "centre", "spread", "shape", "outer_radius")
     for values in (
@@ -211,9 +212,30 @@ def test_each_figure_computes_what_its_python_says(tmp_path):
 
 
 @needs_node
+@pytest.mark.parametrize("d", [2, 3, 500])
+def test_the_cap_grows_as_random_points_say(tmp_path, d):
+    """The share within the chord of the cap against points of the sphere, and the heights of the dots against theirs."""
+    f = live.CapTradeoff(d=d, log10_measure=-1.0, reach=1.0 if d < 10 else 0.06)
+    x = np.random.default_rng(0).normal(size=(4000, d))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    angle = spheres.cap_angle(-LN10, d)
+    away = np.arccos(x[:, 0].clip(-1, 1)) - angle
+    share = (2 * np.sin(away.clip(0) / 2) <= f.reach).mean()
+    assert 0.2 < share < 0.9
+    assert f.near() == pytest.approx(share, abs=0.04)
+    dots = np.array(javascript(tmp_path, f._esm, "figure.scattered(a)", d))
+    assert stats.ks_2samp(dots[:, 0], x[:, 0]).pvalue > 1e-3
+    assert ((dots**2).sum(1) <= 1 + 1e-9).all()
+    if d == 3:
+        assert stats.ks_2samp(dots[:, 1], x[:, 1]).pvalue > 1e-3, "there the picture is the sphere itself"
+    if d == 2:
+        np.testing.assert_allclose((dots**2).sum(1), 1)
+
+
+@needs_node
 def test_an_update_takes_less_than_a_tenth_of_a_second(tmp_path):
     cases = {
-        "cap_tradeoff.js": "figure.compute(a); figure.curves(a.d);",
+        "cap_tradeoff.js": "figure.compute(a); figure.curves(a.d); figure.scattered(a.d);",
         "alpha_spectrum.js": "figure.compute(a);",
         "ignored_inputs.js": "for (let i = 1; i <= 50; i++) figure.compute({ ...a, share: i / 51 }); figure.needed(a.d, 1.3);",
         "concentration.js": "figure.compute(a);",
@@ -327,7 +349,10 @@ def small_page(tmp_path_factory):
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
     moves = {
-        "cap-tradeoff": [("dimensions d", "End", "In 150,528 dimensions"), ("error rate μ", "Home", "measure 0.5")],
+        "cap-tradeoff": [
+            ("dimensions d", "End", "In 150,528 dimensions"),
+            ("error rate μ", "Home", "measure 0.5"),
+        ],
         "alpha-spectrum": [
             ("alphas set apart", "Home", "0 of 500 alphas are bad"),
             ("centre of the rest", "End", "500 of 500"),
@@ -352,6 +377,12 @@ def test_the_figures_move_by_keyboard_in_a_page(small_page, width):
             stands_in_its_frame(f, name)
         p.locator(".advlab-alpha-spectrum").get_by_label("example").select_option("a perfect network")
         assert "0, proved" in p.locator(".advlab-alpha-spectrum .verdict").inner_text()
+        ball = p.locator(".advlab-cap-tradeoff svg.ball")
+        assert ball.locator("path.spots.blue").get_attribute("d")
+        p.locator(".advlab-cap-tradeoff").get_by_label("grow the errors by").focus()
+        p.keyboard.press("End")
+        assert "Within 1.50 of it lies > 99.9" in p.locator(".advlab-cap-tradeoff .verdict").inner_text()
+        assert ball.locator("path.spots.blue").get_attribute("d") == "", "no dot is left outside"
         p.locator(".advlab-concentration").get_by_label("show").select_option("angle")
         assert "°" in p.locator(".advlab-concentration .verdict").inner_text()
         assert p.evaluate("document.documentElement.scrollWidth") <= width

@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pytest
-from browser import ROOT, needs_chromium, page
+from browser import ROOT, answered, needs_chromium, page
 
 import slides
 
@@ -125,6 +125,7 @@ def test_keys_move_the_deck_and_nothing_leaves_the_machine(decks):
         assert p.locator("#place").inner_text() == f"{total - 1} / {total}"
 
         p.evaluate("location.hash = '#3'")  # the first live figure
+        answered(p)
         figure = p.locator("section.slide.now .advlab-digit-attack")
         figure.get_by_label("budget ε").focus()
         said = figure.locator(".verdict").inner_text()

@@ -18,13 +18,14 @@ from .squeezing import ColourSqueeze, SqueezeDigit
 from .stability import StabilityLoss
 from .stability_records import Race, SettlingUnits
 from .together import AllAgainstAll
-from .two_inputs import BoxAnswer, TwoInputs
+from .two_inputs import BoxAnswer, BranchAndBound, TwoInputs
 
 __all__ = [
     "AllAgainstAll",
     "AlphaSpectrum",
     "BlindTest",
     "BoxAnswer",
+    "BranchAndBound",
     "CapTradeoff",
     "ColourSqueeze",
     "Concentration",

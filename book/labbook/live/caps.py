@@ -29,8 +29,9 @@ class CapTradeoff(Figure):
     """How far errors can be: the exact bound of Theorem 5.1 beside the paper's asymptotic form, and the cap itself.
 
     ``d`` (2 to 150,528) dimensions, ``log10_measure`` (-300 to -0.3) the error rate, ``degree`` (1 to 4): above 1 the curve
-    "cap over root degree" is drawn too, a rule of thumb and no theorem. ``distances`` come back from the page: the exact
-    one, the asymptotic one, the one of that degree, on the unit sphere.
+    "cap over root degree" is drawn too, a rule of thumb and no theorem. ``reach`` (0 to 1.5) grows the set of errors: the
+    points within that chord of it, of which random ones are drawn at their true heights.
+    ``distances`` come back from the page: the exact one, the asymptotic one, the one of that degree, on the unit sphere.
 
     >>> exact, asymptotic, _ = CapTradeoff(d=500, log10_measure=-6.0).computed()
     >>> round(exact, 4), round(asymptotic, 4)
@@ -41,6 +42,7 @@ class CapTradeoff(Figure):
     d = traitlets.Int(500, min=2, max=150528).tag(sync=True)
     log10_measure = traitlets.Float(-6.0, min=-300.0, max=-0.3).tag(sync=True)
     degree = traitlets.Int(1, min=1, max=4).tag(sync=True)
+    reach = traitlets.Float(0.0, min=0.0, max=1.5).tag(sync=True)
     distances = traitlets.List().tag(sync=True)
 
     def computed(self) -> tuple[float, float, float]:
@@ -49,14 +51,20 @@ class CapTradeoff(Figure):
         exact = spheres.optimal_distance(log_measure, self.d)
         return exact, spheres.gaussian_distance(log_measure, self.d), exact / math.sqrt(self.degree)
 
+    def near(self) -> float:
+        """The share of the sphere within ``reach`` of the cap."""
+        angle = spheres.cap_angle(self.log10_measure * LN10, self.d) + 2 * math.asin(self.reach / 2)
+        return math.exp(spheres.log_cap_measure(angle, self.d)) if angle < math.pi else 1.0
+
     def describe(self) -> str:
         exact, gaussian, lower = self.computed()
         angle = math.degrees(spheres.cap_angle(self.log10_measure * LN10, self.d))
+        grown = f"; {self.near():.3g} of the sphere is within {self.reach:.3g} of it" if self.reach else ""
         thumb = f", a margin of degree {self.degree} is expected near {lower:.3g}" if self.degree > 1 else ""
         return (
             f"In {self.d:,} dimensions, errors of measure {power(self.log10_measure)} lie at most {exact:.3g} from a random "
             f"point on average, as those of a cap do that starts {angle:.1f} degrees from its pole; the paper's form says "
-            f"{gaussian:.3g}{thumb}."
+            f"{gaussian:.3g}{grown}{thumb}."
         )
 
     def still(self) -> Picture:

@@ -13,6 +13,7 @@ import traitlets
 from ipywidgets import widget_serialization
 from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from advlab import attacks
 
@@ -38,12 +39,14 @@ def uniforms(n: int, seed: int) -> np.ndarray:
 
 
 class DigitAttack(Figure):
-    """Real digits and a real network in the page: random signs, FGSM, or ten steps of PGD, with a budget ``eps``.
+    """Real digits and a real network in the page: random signs, gradients or the reader's own brush, with a budget ``eps``.
 
     ``net`` is a sequential network on images (n, 1, h, h), as :func:`pack_network` takes it; ``x`` (n, 1, h, h) in
-    multiples of 1/255, ``y`` (n,). The page computes in double precision with weights rounded to half precision.
-    ``digit`` (an index), ``method`` ("noise", "fgsm", "pgd") and ``eps`` can be set from the kernel too;
-    ``probabilities`` (10,) come back from the page.
+    multiples of 1/255, ``y`` (n,). The page computes in double precision with weights rounded to half precision, in a worker.
+    ``digit`` (an index), ``method`` and ``eps`` can be set from the kernel too; ``hand`` are the pixels that the reader
+    painted, counted from 1, negative where they become darker; ``probabilities`` (10,) come back from the page.
+    Methods: "noise"; "fgsm"; "pgd", ten steps; "hand"; and "few", the gradient on as many pixels as ``hand`` has, those
+    where it raises the loss the most.
 
     >>> from advlab import data, zoo
     >>> figure = DigitAttack(zoo.load("mnist_cnn7"), *data.mnist("test", 2), digit=1, method="noise", eps=0.1)
@@ -51,12 +54,13 @@ class DigitAttack(Figure):
     the network reads it as a 2 with probability 1.00.
     """
 
-    _esm = module("network.js", "digit_attack.js")
+    _esm = module("network.js", "digit_attack_math.js", "worker.js", "digit_attack.js")
     network = traitlets.Instance(Network).tag(sync=True, **widget_serialization)
     images = traitlets.Unicode().tag(sync=True)
     labels = traitlets.List().tag(sync=True)
     digit = traitlets.Int(0).tag(sync=True)
-    method = traitlets.Enum(("noise", "fgsm", "pgd"), "noise").tag(sync=True)
+    method = traitlets.Enum(("noise", "fgsm", "pgd", "hand", "few"), "noise").tag(sync=True)
+    hand = traitlets.List(traitlets.Int()).tag(sync=True)
     eps = traitlets.Float(0.0, min=0.0).tag(sync=True)
     eps_max = traitlets.Float(0.4).tag(sync=True)
     probabilities = traitlets.List().tag(sync=True)
@@ -75,19 +79,48 @@ class DigitAttack(Figure):
 
     def attacked(self) -> tuple[Tensor, Tensor]:
         """The attacked image (h, w) and the logits (10,) for the present digit, method and eps, in double precision."""
+        return self._attacked(self.method, self.eps)
+
+    def _attacked(self, method: str, eps: float) -> tuple[Tensor, Tensor]:
         x, y = self._x[self.digit, None], self._y[self.digit, None]
-        if self.method == "noise":
-            signs = np.where(uniforms(x.numel(), 1) < 0.5, -1.0, 1.0)
-            x_adv = (x + self.eps * torch.tensor(signs).view_as(x)).clamp(0, 1)
-        elif self.method == "fgsm":
-            x_adv = attacks.fgsm(self._net, x, y, eps=self.eps)
+        if method == "fgsm":
+            x_adv = attacks.fgsm(self._net, x, y, eps=eps)
+        elif method == "pgd":
+            x_adv = attacks.pgd(self._net, x, y, eps=eps, steps=10, random_start=False, active_set=False)
         else:
-            x_adv = attacks.pgd(self._net, x, y, eps=self.eps, steps=10, random_start=False, active_set=False)
+            x_adv = (x + eps * self._signs(x, y, method, eps)).clamp(0, 1)
         with torch.no_grad():
             return x_adv[0, 0], self._net(x_adv)[0]
 
+    def _signs(self, x: Tensor, y: Tensor, method: str, eps: float) -> Tensor:
+        """Which pixels of x (1, 1, h, h) go up (1), down (-1) or stay (0)."""
+        if method == "noise":
+            return torch.tensor(np.where(uniforms(x.numel(), 1) < 0.5, -1.0, 1.0)).view_as(x)
+        signs = torch.zeros(x.numel(), dtype=x.dtype)
+        if method == "hand":
+            for at in self.hand:
+                signs[abs(at) - 1] = math.copysign(1, at)
+        elif self.hand:
+            at = x.clone().requires_grad_()
+            (g,) = torch.autograd.grad(cross_entropy(self._net(at), y), at)
+            gain = g * ((x + eps * g.sign()).clamp(0, 1) - x)  # to first order
+            first = gain.flatten().argsort(descending=True, stable=True)[: len(self.hand)]
+            signs[first] = g.flatten()[first].sign()
+        return signs.view_as(x)
+
+    def breaks_at(self, method: str) -> float | None:
+        """The least budget in steps of 0.01 at which ``method`` changes the answer for the present digit; None if none does.
+
+        Budgets go up to ``eps_max``. Guarantee: of these budgets only, not of those between them.
+        """
+        for k in range(1, round(100 * self.eps_max) + 1):
+            if int(self._attacked(method, k / 100)[1].argmax()) != self.labels[self.digit]:
+                return k / 100
+        return None
+
     def describe(self) -> str:
         names = {"noise": "random signs", "fgsm": "one gradient step (FGSM)", "pgd": "ten gradient steps (PGD)"}
+        names |= {"hand": f"a brush on {len(self.hand)} pixels", "few": f"the gradient on {len(self.hand)} pixels"}
         _, logits = self.attacked()
         return (
             f"A handwritten {self.labels[self.digit]}, changed by {names[self.method]} within {self.eps:.2f} per pixel; "

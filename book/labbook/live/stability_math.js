@@ -23,8 +23,9 @@ const interval = ({ weight, bias }, ends) => bias.map((b, i) => {
   return [centre - radius, centre + radius];
 });
 
-// CROWN: a lower bound of row . (the ReLUs after the layers bounded so far) + constant, walked back to the inputs
-function backward(layers, found, box, row, constant) {
+// CROWN: a lower bound of row . (the ReLUs after the layers bounded so far) + constant on a convex polygon, walked back to the
+// inputs, where an affine function is least at a corner
+function backward(layers, found, polygon, row, constant) {
   for (let k = found.length - 1; k >= 0; k--) {
     const { weight, bias } = layers[k], next = weight[0].map(() => 0);
     found[k].forEach(([l, u], i) => {
@@ -37,7 +38,7 @@ function backward(layers, found, box, row, constant) {
     });
     row = next;
   }
-  return row.reduce((sum, a, j) => sum + a * box[j][a > 0 ? 0 : 1], constant);
+  return constant + Math.min(...polygon.map(([x, y]) => row[0] * x + row[1] * y));
 }
 
 // Bounds on the inputs of each ReLU layer and on the outputs over a box. CROWN is asked where intervals leave a unit open.
@@ -47,11 +48,36 @@ function bounds(layers, box, crown = false) {
     const ends = interval(layer, k ? found[k - 1].map(rectified) : box), last = k + 1 === layers.length;
     found.push(ends.map((pair, i) => {
       if (!crown || !(last || open(pair))) return pair;
-      const row = layer.weight[i], low = backward(layers, found, box, row, layer.bias[i]);
-      return [Math.max(pair[0], low), Math.min(pair[1], -backward(layers, found, box, row.map((w) => -w), -layer.bias[i]))];
+      const row = layer.weight[i], low = backward(layers, found, corners(box), row, layer.bias[i]);
+      return [Math.max(pair[0], low), Math.min(pair[1], -backward(layers, found, corners(box), row.map((w) => -w), -layer.bias[i]))];
     }));
   });
   return found;
+}
+
+// affine functions [a, b, c] of the two inputs, through a layer
+const composed = ({ weight, bias }, rows) => weight.map((w, i) => [0, 1, 2].map((c) => w.reduce((sum, v, j) => sum + v * rows[j][c], c === 2 ? bias[i] : 0)));
+
+// Branch and bound, one node: CROWN's bounds where the units in `fixed` ("layer,unit" -> whether it is on) keep their side. Where
+// all units before it are settled, such a side is a half plane, and cuts the polygon. null where nothing is left of it.
+function branch(layers, polygon, fixed) {
+  const found = [];
+  let rows = [[1, 0, 0], [0, 1, 0]]; // the layer's inputs, as long as they are affine
+  for (const [k, layer] of layers.entries()) {
+    rows &&= composed(layer, rows);
+    for (let i = 0; rows && i < layer.bias.length; i++) {
+      const side = fixed[`${k},${i}`];
+      if (side !== undefined) polygon = cut(polygon, rows[i])[side ? 0 : 1];
+      if (!polygon) return null;
+    }
+    found.push(layer.weight.map((row, i) => {
+      const ends = [backward(layers, found, polygon, row, layer.bias[i]), -backward(layers, found, polygon, row.map((w) => -w), -layer.bias[i])];
+      const side = fixed[`${k},${i}`];
+      return side === undefined ? ends : ends.map((v) => (side ? Math.max(v, 0) : Math.min(v, 0)));
+    }));
+    rows = rows && !found[k].some(open) ? rows.map((row, i) => (found[k][i][0] >= 0 ? row : [0, 0, 0])) : null;
+  }
+  return { found, polygon, bound: Math.min(...found.at(-1).map(([l]) => l)) };
 }
 
 // [the part where a x + b y + c > 0, the part where it is < 0] of a convex polygon, null for none; 0 goes with the rest
@@ -76,7 +102,7 @@ function pieces(layers, polygon) {
   const ranges = layers.map((layer, k) => {
     const range = layer.bias.map(() => [Infinity, -Infinity]);
     parts = parts.flatMap((part) => {
-      const outputs = layer.weight.map((row, i) => [0, 1, 2].map((c) => row.reduce((sum, w, j) => sum + w * part.rows[j][c], c === 2 ? layer.bias[i] : 0)));
+      const outputs = composed(layer, part.rows);
       outputs.forEach(([a, b, c], i) => part.polygon.forEach(([x, y]) => {
         const v = a * x + b * y + c;
         range[i] = [Math.min(range[i][0], v), Math.max(range[i][1], v)];

@@ -11,6 +11,10 @@ const HUES = ["blue", "orange", "green", "grey", "blue dashed", "orange dashed",
 
 const panel = (name, caption, ...parts) => make("figure", { class: name }, make("figcaption", {}, caption), ...parts);
 
+// polygons as one closed curve: each in turn, and back along the bridges between them, which enclose nothing
+const joined = (polygons) => [...polygons.flatMap((p) => [...p, p[0]]), ...polygons.map((p) => p[0]).reverse()];
+const outlines = (polygons) => polygons.flatMap((p) => p.map((a, i) => [...a, ...p[(i + 1) % p.length]]));
+
 // Clicks, taps and drags of the mouse on a plot with these margins, as shares of its width and height from the lower left
 function pointing(root, { left, right, top, bottom }, onPoint) {
   const held = (v) => Math.min(1, Math.max(0, v));

@@ -4,10 +4,6 @@ const compute = ({ networks, network, point, eps }) => analyse(networks.find((n)
 
 const METHODS = ["intervals", "CROWN", "exact"], NAMES = ["network", "point", "eps"];
 
-// polygons as one closed curve: each in turn, and back along the bridges between them, which enclose nothing
-const joined = (polygons) => [...polygons.flatMap((p) => [...p, p[0]]), ...polygons.map((p) => p[0]).reverse()];
-const outlines = (polygons) => polygons.flatMap((p) => p.map((a, i) => [...a, ...p[(i + 1) % p.length]]));
-
 function render({ model, el }) {
   const networks = model.get("networks"), labels = model.get("labels"), most = model.get("eps_max");
   const classes = networks[0].layers.at(-1).bias.length, link = traits(model, NAMES, () => draw());

@@ -189,6 +189,26 @@ class TwoInputs(Figure):
         return picture
 
 
+class BranchAndBound(TwoInputs):
+    """A proof that splits: CROWN on a box, and where it does not reach, on the halves where an unstable ReLU is on, and off.
+
+    Takes what :class:`TwoInputs` takes. A click splits a leaf by the unit whose triangle is the largest; a half that is known
+    to lie beside a line is cut there. ``found`` comes back from the page: how many leaves there are, how many of them are open,
+    and the least of their bounds. (Bunel et al. 2018; bounds by Zhang et al. 2018.)
+
+    Guarantee: each bound is sound, and where no unit is open in a leaf it is exact, up to rounding in float64.
+
+    >>> net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    >>> BranchAndBound(net, [0.5, 0.5], 0).describe().startswith("Branch and bound: ")
+    True
+    """
+
+    _esm = module("plot.js", "stability_parts.js", "stability_math.js", "branching.js")
+
+    def describe(self) -> str:
+        return f"Branch and bound: {super().describe()}"
+
+
 def _dense(name: str, net: nn.Module) -> Layers:
     """The layers of a network that :class:`TwoInputs` takes, in float64."""
     parts = list(net) if isinstance(net, nn.Sequential) else []
