@@ -1,4 +1,6 @@
-"""The plain notebooks (book/plain.py) for Google Colab, with a first cell that sets up advlab:  python book/colab.py [--to FOLDER] [--from ADDRESS]
+"""The plain notebooks for Colab, with a first cell that sets up advlab:  python book/colab.py [--to FOLDER] [--from ADDRESS]
+
+Plain is what book/plain.py makes of them.
 
 The address is [project.urls] Repository in pyproject.toml. What this writes belongs on the repository's branch ``colab``,
 where the book's Colab buttons look for it; the notebooks in the book stay as they are.

@@ -107,9 +107,9 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def folded(source: str, book: set[str]) -> bool:
-    """Whether a code cell is folded. ``book`` has the names imported from the book's package so far.
+    r"""Whether a code cell is folded. ``book`` has the names imported from the book's package so far.
 
-    >>> folded("w = net.weight\\nprint(w.norm())", set()), folded("results.table('start_here')", {"results"})
+    >>> folded("w = net.weight\nprint(w.norm())", set()), folded("results.table('start_here')", {"results"})
     (False, True)
     """
     if "raise NotImplementedError" in source:

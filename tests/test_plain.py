@@ -1,4 +1,4 @@
-"""The plain notebooks: nothing of MyST is left, each reference leads to a place in the page, code and outputs are the chapter's."""
+"""The plain notebooks: nothing of MyST is left, each reference leads to a place, code and outputs are the chapter's."""
 
 import re
 
@@ -21,7 +21,7 @@ LABELS = {"thm-a": "Theorem 3.1", "ex-a": "Exercise 3.1", "eq-a": "(3.1)"}
             '<a id="thm-a"></a>\n\n**Theorem 3.1 (Title).** Words.',
         ),
         (
-            "::::{prf:theorem}\n:label: thm-a\n:enumerator: 3.1\nSo\n```{math}\n:label: eq-a\n:enumerator: 3.1\na < b\n```\n::::",
+            ":::{prf:theorem}\n:label: thm-a\n:enumerator: 3.1\nSo\n```{math}\n:label: eq-a\n:enumerator: 3.1\na < b\n```\n:::",
             '<a id="thm-a"></a>\n\n**Theorem 3.1.** So\n<a id="eq-a"></a>\n\n$$\na < b \\tag{3.1}\n$$',
         ),
         (":::{admonition} Hint 1\n:class: dropdown tip\nTry.\n:::", "<details><summary>Hint 1</summary>\n\nTry.\n\n</details>"),

@@ -13,10 +13,12 @@ from sphinx.application import Sphinx
 
 ICON = re.compile(r"\bfa-([a-z][a-z-]*)")
 STYLES = ("styles/pydata-sphinx-theme.css", "styles/sphinx-book-theme.css", "sphinx-design.min.css")
-#: of MathJax's font: letters that stand in the variants again, and variants in which the book has no letter
-SPARE = re.compile(r',(?:119[89]|120)\d{2,3}:"[^"]*"')
+LETTER = re.compile(r',(\d{6}):"[^"]*"')
+#: of MathJax's font, letters in which no formula here is set: bold italic to fraktur, bold fraktur to monospace, slanted
+#: bold Greek, and digits of other kinds than bold; a test finds a letter that is wanted
+SPARE = (range(0x1D468, 0x1D538), range(0x1D56C, 0x1D6A4), range(0x1D71C, 0x1D7CC), range(0x1D7D8, 0x1D800))
 UNUSED = ("monospace", "sansSerif", "sansSerifBold", "sansSerifItalic", "sansSerifBoldItalic", "fraktur", "frakturBold")
-UNUSED += ("texOldstyle", "texOldstyleBold")
+UNUSED += ("texOldstyle", "texOldstyleBold", "texCalligraphicBold", "boldItalic")
 SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchindex|searchtools|language_data)\.js[^"]*"></script>')
 MATHJAX = re.compile(
     r'\s*<script (?:defer="defer" )?src="[^"]*tex-svg\.js[^"]*"></script>|\s*<script>window\.MathJax = .*?</script>'
@@ -102,7 +104,7 @@ def without_spare_letters(mathjax: str) -> str:
             raise ValueError(f"MathJax's font has no part {name!r} any more: see book/_ext/light.py")
         end = mathjax.index("},", start)
         mathjax = mathjax[:start] + re.sub(r'(\d+):"[^"]*"', r'\1:""', mathjax[start:end]) + mathjax[end:]
-    return SPARE.sub("", mathjax)
+    return LETTER.sub(lambda found: "" if any(int(found[1]) in part for part in SPARE) else found[0], mathjax)
 
 
 def lighter(app: Sphinx, exception: Exception | None) -> None:
@@ -114,7 +116,8 @@ def lighter(app: Sphinx, exception: Exception | None) -> None:
     scripts = [p.read_text() for p in static.rglob("*.js") if p.name not in ("fontawesome.js", "tex-svg.js")]
     words = {word for text in (*pages.values(), *scripts) for word in re.findall(r"[\w-]+", text)}
     font = (static / "scripts" / "fontawesome.js").read_text()
-    names = {name for text in pages.values() for tag in re.findall(r"<i [^>]*>", text) for name in ICON.findall(tag)}
+    classes = {found for text in pages.values() for found in re.findall(r'class="([^"]*\bfa-[^"]*)"', text)}
+    names = {name for found in classes for name in ICON.findall(found)}
     drawn = icons(names - {"solid", "regular", "brands", "lg"} | {"xmark"}, font)
     for name in STYLES:
         path = static / name
