@@ -3,7 +3,8 @@
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token
 #   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
 #   make slides     a deck for each chapter, build/slides/*.html
-#   make colab      the notebooks with a first cell for Colab, build/colab/*.ipynb
+#   make plain      the notebooks in plain Markdown, for GitHub and VS Code, build/plain/*.ipynb
+#   make colab      these with a first cell for Colab, build/colab/*.ipynb
 #   make pictures   every page in light and dark, phone and desk, build/pictures/index.html (after make book; needs Chromium)
 #   make refresh    authors: run the notebooks from their text twins and store outputs and widget state
 #   make bench      our attacks beside their peers, in an environment of their own
@@ -22,7 +23,7 @@ JOBS ?= 2
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book pdf slides colab pictures test quick lint types library lab refresh bench wheels clean
+.PHONY: help book pdf slides plain colab pictures test quick lint types library lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -32,7 +33,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -12
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -61,6 +62,9 @@ pdf: $(READY)
 
 slides: $(READY)
 	$(BIN)/python book/slides.py
+
+plain: $(READY)
+	$(BIN)/python book/plain.py
 
 colab: $(READY)
 	$(BIN)/python book/colab.py

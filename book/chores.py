@@ -1,5 +1,6 @@
-"""Chores of the book's authors:  python book/chores.py refresh|check|times|adopt|tour [NOTEBOOK.md ...]
+"""Chores of the book's authors:  python book/chores.py dress|refresh|check|times|adopt|tour [NOTEBOOK.md ...]
 
+dress    write numbers into text twins, and fold the cells that a reader need not read (book/dress.py has the rules)
 refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
 check    text twin and notebook agree, every cell was run without error, every widget shown has its state stored
 times    measure how long each notebook runs, for the page of execution times
@@ -22,6 +23,10 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import dress as rules
+
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -33,6 +38,21 @@ LIMIT = 20 * 60  # seconds for all notebooks together
 def twins(names: list[str]) -> list[Path]:
     """The text twins that are meant: those named, or all."""
     return [Path(n).with_suffix(".md").resolve() for n in names] or sorted((ROOT / "notebooks").glob("*.md"))
+
+
+def in_dress(md: Path) -> str:
+    """The text of a twin as the chore ``dress`` writes it."""
+    text = jupytext.writes(rules.dressed(jupytext.read(md), rules.chapter_number(md.stem)), "md:myst")
+    return re.sub(r"^    jupytext_version: .*\n", "", text, flags=re.M)
+
+
+def dress(mds: list[Path]) -> int:
+    for md in mds:
+        text = in_dress(md)
+        if text != md.read_text():
+            md.write_text(text)
+            print(f"dressed {md.name}")
+    return 0
 
 
 def execute(md: Path) -> NotebookNode:
@@ -52,6 +72,9 @@ def stable(notebook: NotebookNode) -> NotebookNode:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
+            cell.metadata.pop("jupyter", None)
+            if rules.FOLD in cell.metadata.get("tags", []):
+                cell.metadata["jupyter"] = {"source_hidden": True}  # what JupyterLab folds by; the book folds by the tag
     notebook.metadata.get("language_info", {}).pop("version", None)
     notebook.metadata.get("jupytext", {}).pop("text_representation", None)
     seen: dict[str, str] = {}
@@ -94,6 +117,8 @@ def faults(md: Path) -> list[str]:
         return [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", [])), c.metadata.get("mystnb")) for c in nb.cells]
 
     found = []
+    if re.match(r"\d", md.stem) and in_dress(md) != md.read_text():
+        found.append(f"{md.name} has other numbers or folds than its rules say: python book/chores.py dress")
     if content(text) != content(notebook):
         found.append(f"{ipynb.name} differs from {md.name}: make refresh, or jupytext --sync if the notebook is newer")
     states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
@@ -177,6 +202,6 @@ def tour(_: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("refresh", "check", "times", "adopt", "tour"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "times", "adopt", "tour"):
         sys.exit(__doc__)
     sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))

@@ -1,4 +1,6 @@
-"""The notebooks for Google Colab, with a first cell that sets up advlab:  python book/colab.py [--to FOLDER] [--from ADDRESS]
+"""The plain notebooks for Colab, with a first cell that sets up advlab:  python book/colab.py [--to FOLDER] [--from ADDRESS]
+
+Plain is what book/plain.py makes of them.
 
 The address is [project.urls] Repository in pyproject.toml. What this writes belongs on the repository's branch ``colab``,
 where the book's Colab buttons look for it; the notebooks in the book stay as they are.
@@ -12,6 +14,10 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,8 +58,9 @@ def main() -> None:
     if not told.address:
         sys.exit("The project has no public address yet: set [project.urls] Repository in pyproject.toml, or --from ADDRESS")
     told.to.mkdir(parents=True, exist_ok=True)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        nbformat.write(with_first_cell(nbformat.read(path, 4), told.address), told.to / path.name)
+    for path in plain.chapters():
+        chapter = plain.plainly(nbformat.read(path, 4), path.stem, f"{told.address}/blob/main")
+        nbformat.write(with_first_cell(chapter, told.address), told.to / path.name)
     print(f"{told.to}: push its files to the branch colab of {told.address}")
 
 

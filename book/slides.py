@@ -39,7 +39,7 @@ class Slide:
 
 
 class Chapter:
-    """The slides of a notebook. ``labels`` are the words for its references: "(3)" for an equation, a title for a theorem."""
+    """The slides of a notebook. ``labels`` are the words for its references: "(3.1)" for an equation, "Theorem 3.1"."""
 
     def __init__(self, notebook: NotebookNode) -> None:
         self.notebook = notebook
@@ -50,7 +50,7 @@ class Chapter:
         rules = self.md.renderer.rules  # pyright: ignore[reportAttributeAccessIssue]
         rules["math_inline"] = lambda tokens, i, *_: rf"\({html.escape(tokens[i].content)}\)"
         rules["math_block"] = lambda tokens, i, *_: rf"\[{html.escape(tokens[i].content)}\]"
-        rules["math_block_label"] = lambda tokens, i, *_: self._equation(tokens[i])
+        rules["fence"] = lambda tokens, i, *_: self._fence(tokens[i])
         rules["math_inline_double"] = rules["math_block"]
         rules["myst_role"] = lambda tokens, i, *_: html.escape(self.labels.get(tokens[i].content) or tokens[i].content)
         rules["colon_fence"] = lambda tokens, i, *_: self._box(tokens[i])
@@ -60,22 +60,25 @@ class Chapter:
 
     def _labels(self) -> dict[str, str]:
         text = "\n".join(c.source for c in self.notebook.cells if c.cell_type == "markdown")
-        equations = re.findall(r"^\$\$ \((\S+)\)", text, flags=re.M)
-        named = re.findall(r"^:{3,}\{[\w:-]+\} (.+)\n:label: (\S+)", text, flags=re.M)
-        return {label: f"({i})" for i, label in enumerate(equations, 1)} | {label: title for title, label in named}
+        labels = re.findall(r"^:label: (\S+)\n:enumerator: (\S+)", text, flags=re.M)
+        found = re.findall(r"^:{3,}\{(?:prf:)?(\w+)\}.*\n:label: (\S+)", text, flags=re.M)
+        kind_of = {label: kind for kind, label in found}
+        return {label: f"{kind_of[label].capitalize()} {n}" if label in kind_of else f"({n})" for label, n in labels}
 
-    def _equation(self, token: Token) -> str:
-        number = self.labels[token.info].strip("()")
-        return rf"\[{html.escape(token.content)} \tag{{{number}}}\]"
+    def _fence(self, token: Token) -> str:
+        """Code, or a numbered formula."""
+        if token.info != "{math}":
+            return f"<pre><code>{html.escape(token.content)}</code></pre>"
+        options, body = parted(token)
+        return rf"\[{html.escape(body)} \tag{{{options['enumerator']}}}\]"
 
     def _box(self, token: Token) -> str:
         kind, title = directive(token)
-        lines = token.content.splitlines()
-        while lines and (lines[0].startswith(":") or not lines[0]):
-            lines.pop(0)
+        options, body = parted(token)
         kind = kind.removeprefix("prf:")
-        name = title if kind in ("admonition", "note", "tip") else f"{kind.capitalize()}{': ' * bool(title)}{title}"
-        return f'<div class="box"><p class="name">{self.md.renderInline(name)}</p>{self.md.render(chr(10).join(lines))}</div>'
+        numbered = f"{kind.capitalize()} {options.get('enumerator', '')}".rstrip()
+        name = title if kind in ("admonition", "note", "tip") else f"{numbered}{': ' * bool(title)}{title}"
+        return f'<div class="box"><p class="name">{self.md.renderInline(name)}</p>{self.md.render(body)}</div>'
 
     def _new(self, heading: str, level: int, first: bool = True) -> Slide:
         self.slides.append(Slide(heading, level, first))
@@ -104,6 +107,9 @@ class Chapter:
                     self._new(f"Exercise: {title}", 3)
             block = re.sub(r"^\((\S+)\)=$", "", source, flags=re.M)
             if not block.strip():
+                continue
+            if block.startswith("**Figure ") and self.slides[-1].body:  # with its figure, whose slide this is
+                self.slides[-1].body.insert(0, (self.md.render(block), ""))
                 continue
             self._room().body.append((self.md.render(block), block if token.type == "paragraph_open" else ""))
 
@@ -140,6 +146,16 @@ def directive(token: Token) -> tuple[str, str]:
     """The name and the title of ``:::{name} title``."""
     found = re.match(r"\{([\w:-]+)\}\s*(.*)", token.info)
     return (found[1], found[2]) if found else ("", token.info)
+
+
+def parted(token: Token) -> tuple[dict[str, str], str]:
+    """The options of a directive, and its body."""
+    lines = token.content.splitlines()
+    options = {}
+    while lines and (not lines[0] or re.match(r":[\w-]+:", lines[0])):
+        name, _, value = lines.pop(0).strip(":").partition(":")
+        options[name] = value.strip()
+    return options, "\n".join(lines)
 
 
 def shortened(paragraph: str) -> str:

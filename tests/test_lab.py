@@ -6,12 +6,16 @@ import nbformat
 import pytest
 from browser import ROOT, answered, jupyterlab, needs_chromium, page
 
+import dress
+
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
 IDLE = f"() => {KERNEL}?.status === 'idle'"
 COUNTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
   .filter((c) => c.model.type === 'code' && c.model.sharedModel.source.trim()).map((c) => c.model.executionCount)"""
+FIRST_CODE = """const all = window.jupyterapp.shell.currentWidget.content;
+  all.activeCellIndex = all.widgets.findIndex((cell) => cell.model.type === 'code');"""
 DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelectorAll('canvas')].map((c) => c.toDataURL()),
   ...[...f.querySelectorAll('svg')].map((s) => s.innerHTML)].join('|')"""
 
@@ -77,7 +81,7 @@ def test_a_chapter_opens_and_its_surprise_answers(name, chapter):
     outputs = [[o for o in c.outputs if VIEW not in o.get("data", {})] for c in stored]  # figures wait for their cell
     assert p.locator(".jp-CodeCell:has(.jp-OutputArea-output)").count() >= sum(map(bool, outputs)) > 0
     assert p.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
-    p.locator(".jp-CodeCell .cm-content").first.click()
+    p.evaluate(f"() => {{ {FIRST_CODE} }}")
     p.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell').then(() => null)")
     a_figure_answers(p)
 
@@ -133,3 +137,19 @@ def test_an_exercise_is_solved_in_the_notebook(chapter):
     answer(right)
     cell.locator(".advlab-check.solved").wait_for()
     assert "all checks pass" in cell.locator(".advlab-check").inner_text()
+
+
+def test_jupyterlab_shows_the_numbers_of_the_book(chapter):
+    """Of theorems, equations, exercises and figures, and of the references to them."""
+    name = "03_relu_stability"
+    numbers = dress.Numbers(dress.chapter_number(name))
+    source = (ROOT / "notebooks" / f"{name}.md").read_text()
+    numbers.numbered(source)
+    p = chapter(name)
+    last = re.findall(r"^:::\{exercise\} (.*)", source, flags=re.M)[-1]
+    p.locator(".jp-MarkdownOutput, .myst").get_by_text(last).first.wait_for()
+    text = p.locator(".jp-NotebookPanel").inner_text().replace("\u00a0", " ")
+    for label, words in numbers.labels.items():
+        assert words in text, label
+    asked = [numbers.labels[label] for label in re.findall(r"\{prf:ref\}`([\w-]+)`", source)]
+    assert all(text.count(words) > asked.count(words) for words in set(asked))

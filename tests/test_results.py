@@ -468,11 +468,12 @@ def prose(text):
 
 
 ALLOWED = re.compile(r"CC BY(-SA)? \d\.\d|Python 3\.\d+|95 %")  # licences, versions, the level of every interval
+NUMBERS = re.compile(r"(?:Figure|Table) [\dA-Z]+\.\d+|^:enumerator: [\dA-Z]+\.\d+$", re.M)  # written by the chore
 
 
 def typed_results(text):
     """Decimal numbers and percentages in prose. A setting, such as a budget, is written as mathematics or as code."""
-    return [m for line in prose(text).splitlines() for m in RESULT.findall(ALLOWED.sub("", line))]
+    return [m for line in prose(text).splitlines() for m in RESULT.findall(NUMBERS.sub("", ALLOWED.sub("", line)))]
 
 
 PAGES = [p for p in [*ROOT.glob("notebooks/*.md"), *ROOT.glob("book/**/*.md"), ROOT / "README.md"] if "build" not in p.parts]

@@ -104,7 +104,8 @@ class ResultsTable(SphinxDirective):
             if words := " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note])):
                 said = nodes.definition("", nodes.paragraph("", words))
                 notes += nodes.definition_list_item("", nodes.term("", e.title), said)
-        return [grid((*table.head[:-1], "CPU s"), rows), *([notes] if len(notes) else []), *made(entries)]
+        words = folded("Notes, and where a paper has its number", notes) if len(notes) else []
+        return [grid((*table.head[:-1], "CPU s"), rows), *words, *made(entries)]
 
 
 def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
@@ -117,9 +118,13 @@ def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
         how: Cell = [nodes.literal("", e.command), nodes.Text(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s")]
         rows.append((e.title, f"{e.date}, advlab {e.version}", where(e.machine), how, code))
     head = ("claim", "when", "where", "how", "of what")
-    summary = '<details class="advlab-made"><summary>When, where and how each number was made</summary>'
-    table = grid(head, rows, classes=["fixed"])
-    return [nodes.raw("", summary, format="html"), table, nodes.raw("", "</details>", format="html")]
+    return folded("When, where and how each number was made", grid(head, rows, classes=["fixed"]))
+
+
+def folded(summary: str, inside: nodes.Node) -> list[nodes.Node]:
+    """What opens on a click, and stands open on paper."""
+    opening = nodes.raw("", f'<details class="advlab-made"><summary>{summary}</summary>', format="html")
+    return [opening, inside, nodes.raw("", "</details>", format="html")]
 
 
 def where(machine: Mapping[str, str | int]) -> str:

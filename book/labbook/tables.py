@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from . import dots
 from .entries import UNCONFIRMED, Entry
 
 
@@ -119,3 +120,73 @@ class Grid:
             f"<caption>{' '.join(said)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
+
+
+def _panels(found: Table | Grid) -> tuple[list[str], list[dots.Panel]]:
+    """The labels of a table's rows, and a panel for each column that has numbers; of claims, one for all of a kind."""
+    if isinstance(found, Grid):
+        columns = zip(*(cells for _, cells in found.rows), strict=True)
+        panels = []
+        for name, column in zip(found.columns, columns, strict=True):
+            ours = [text for text, _, _ in column if dots.number(text) is not None]
+            share = "%" in found.corner + name or all("%" in text for text in ours)
+            panels.append(dots.Panel(name, tuple(map(dots.dot, column)), share))
+        return [name for name, _ in found.rows], [p for p in panels if any(d.ours is not None for d in p.dots)]
+    units = list(dict.fromkeys(e.unit for e in found.entries))
+    names = {"%": "%", "log10": "power of ten", "": "value"}
+    shown = [dots.dot(cell(e)) for e in found.entries]
+    panels = [
+        dots.Panel(
+            names.get(unit, unit),
+            tuple(d if e.unit == unit else dots.Dot(None) for e, d in zip(found.entries, shown, strict=True)),
+            unit == "%",
+        )
+        for unit in units
+    ]
+    return [e.title for e in found.entries], panels
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A table that opens on a click, and stands open on paper and in a terminal."""
+
+    table: Table | Grid
+
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+    def _repr_html_(self) -> str:
+        return f'<details class="advlab-table"><summary>The numbers</summary>{self.table._repr_html_()}</details>'
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What :func:`compared` returns; a notebook shows the picture, and the table folded under it."""
+
+    table: Table | Grid
+    alt: str
+
+    def __repr__(self) -> str:
+        return repr(self.table)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        from .live.figure import Still
+
+        display(Still(dots.picture(*_panels(self.table)), self.alt), Folded(self.table))
+
+
+def compared(found: Table | Grid, alt: str = "") -> Compared:
+    """A dot plot of ours, its interval and the paper's for each number of a table, with the table folded under it.
+
+    ``alt`` describes the picture; without it the counts do. Raises ValueError where the table has no number.
+
+    >>> from labbook.results import table
+    >>> compared(table("start_here", ["start_here.clean", "start_here.noise"])).alt[:48]
+    'Numbers of ours with their 95 % intervals, 2, 1 '
+    """
+    _, panels = _panels(found)
+    if not dots.counted(panels)[0]:
+        raise ValueError("this table has no number to draw: show the table itself")
+    return Compared(found, alt or dots.said(panels))

@@ -1,0 +1,106 @@
+"""The front page: a chapter's first live figure, and a card for each chapter. All of it is read from the notebooks.
+
+```{live-figure} 00_start_here``` shows the figure, kernel-free; ```{chapter-cards}``` the cards: question, picture, what is
+needed, minutes to read, seconds to run.
+"""
+
+import base64
+import html
+import io
+import json
+import re
+
+import nbformat
+from docutils import nodes
+from manifest import ROOT, depends_on, reading
+from nbformat import NotebookNode
+from PIL import Image
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+VIEW, STATE = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
+WIDE = 320  #: pixels of a card's picture
+
+
+def outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    """What the code cells show, in order."""
+    return [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+
+
+def with_parts(states: dict, id: str) -> dict:
+    """The states of a widget and of all that it refers to."""
+    found, waiting = {}, [id]
+    while waiting:
+        id = waiting.pop()
+        if id not in found:
+            found[id] = states[id]
+            waiting += re.findall(r"IPY_MODEL_(\w+)", json.dumps(states[id]))
+    return found
+
+
+def picture(notebook: NotebookNode) -> str:
+    """The notebook's first picture, small, as an element of the page; empty where there is none."""
+    data = next((output.data["image/png"] for output in outputs(notebook) if "image/png" in output.data), None)
+    if data is None:
+        return ""
+    drawn = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    drawn = drawn.resize((WIDE, round(drawn.height * WIDE / drawn.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    drawn.quantize(32).save(buffer, "png", optimize=True)
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def passport(notebook: NotebookNode) -> tuple[str, str, str]:
+    """A chapter's title, its question and what it needs, from its first cell. Raises ValueError where that has no passport."""
+    text = notebook.cells[0].source
+    title, _, question = text.splitlines()[0].lstrip("# ").partition(": ")
+    found = re.search(r"\*\*The question\.\*\* (.*)", text), re.search(r"\*\*You need\*\* ([^.;]*)", text)
+    if found[0] is None or found[1] is None:
+        raise ValueError(f"{title!r} has no passport with **The question.** and **You need**")
+    if not question.endswith("?"):
+        question = " ".join(re.split(r"(?<=[.?]) ", found[0][1])[-2:])
+    return title, question[0].upper() + question[1:], found[1][1]
+
+
+class LiveFigure(SphinxDirective):
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        path = ROOT / "notebooks" / f"{self.arguments[0]}.ipynb"
+        self.env.note_dependency(str(path))
+        notebook = nbformat.read(path, 4)
+        shown = next(output for output in outputs(notebook) if VIEW in output.data)
+        kept = with_parts(notebook.metadata.widgets[STATE]["state"], shown.data[VIEW]["model_id"])
+        state = json.dumps({"state": kept}).replace("</", "<\\/")
+        made = f'<script type="{VIEW}">{json.dumps(shown.data[VIEW])}</script><script type="{STATE}">{state}</script>'
+        host = '<script defer src="../_static/live_host.js"></script>'
+        return [nodes.raw("", f'<div class="advlab-front">{made}{host}</div>', format="html")]
+
+
+class ChapterCards(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
+        cards, listed = [], nodes.bullet_list()
+        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+            notebook = nbformat.read(path, 4)
+            title, question, needed = passport(notebook)
+            title = f"{int(path.stem[:2])}. {title}"
+            run = f", {measured[path.stem]['seconds']} s to run" if path.stem in measured else ""
+            times = f"{reading(self.env, path.stem)} min to read{run}"
+            cards.append(
+                f'<a class="advlab-card" href="../notebooks/{path.stem}.html">{picture(notebook)}'
+                f"<strong>{html.escape(title)}</strong><span>{html.escape(question)}</span>"
+                f"<small>{times}. Needs {html.escape(needed)}.</small></a>"
+            )
+            to = {"refdomain": "std", "reftype": "doc", "refdoc": self.env.docname, "refexplicit": True, "refwarn": True}
+            link = addnodes.pending_xref("", nodes.inline("", title), reftarget=f"/notebooks/{path.stem}", **to)
+            listed += nodes.list_item("", nodes.paragraph("", "", link, nodes.Text(f": {question} ({times})")))
+        paper = addnodes.only("", listed, expr="latex")
+        return [nodes.raw("", f'<div class="advlab-cards">{"".join(cards)}</div>', format="html"), paper]
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_directive("live-figure", LiveFigure)
+    app.add_directive("chapter-cards", ChapterCards)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
