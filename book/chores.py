@@ -140,6 +140,11 @@ def check(mds: list[Path]) -> int:
     found = [fault for md in mds for fault in faults(md)]
     for record in old_records((ROOT / "book" / "findings.md").read_text(), datetime.date.today()):
         print(f"book/findings.md: look again for prior work, the record is older than a year: {record}")
+    from labbook import field
+
+    day = field.field()["date"]
+    if field.old(day, datetime.date.today()):
+        print(f"book/field.toml: look again at each record and at what changed, the file is of {day}, older than nine months")
     cells = sum(cell.cell_type == "code" for md in mds if not found for cell in jupytext.read(md).cells)
     print("\n".join(found) or f"{len(mds)} pairs agree, {cells} code cells were run")
     return bool(found)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from browser import ROOT
+from scipy.stats import norm
 
-from labbook import results
+from labbook import field, results
 from labbook.all_against_all import comparison
 from labbook.all_against_all.ladder import PROVED
 
@@ -59,6 +60,12 @@ def gain(arm, suffix=""):
 
 def asymmetry(arm):
     return float(series(f"random_mask.arm_{arm}", "asymmetry").mean())
+
+
+def record(what):
+    """The percentage at the head of a record of chapter 5's."""
+    (found,) = (r for r in field.field()["record"] if (r["chapter"], r["what"]) == ("all_against_all", what))
+    return float(found["value"].split()[0])
 
 
 def sweep_pairs(name):
@@ -291,6 +298,41 @@ LINES = [
                 (comparison.outcomes("cifar10", "detector")[1] >= PROVED) & (comparison.outcomes("cifar10", "none")[1] < PROVED)
             ).any()
         ),
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "more than twice what any of these samples can give",
+        lambda: 2 * 0.5 * norm.ppf(0.001 ** (1 / 1000)) < 0.1 * 784**0.5,
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "has won each yearly competition since 2021. It also counts incorrect answers, which is why the table has two numbers",
+        lambda: sum("VNN-COMP" in r["what"] and "incorrect" in r["value"] for r in field.field()["record"]) == 2,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "before the network without any defence, of which the verifier could prove nothing",
+        lambda: value(A + "mnist_none_proved") == 0 and value(A + "smoothed") > 0.8,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "farther than any radius here",
+        lambda: max(series(A + "smoothed", "radius")) < 0.1 * 784**0.5 and 0.5 * norm.ppf(0.001**0.001) < 0.1 * 784**0.5,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "are different networks, and forty points apart",
+        lambda: 39 < record("CIFAR-10, ℓ∞ 8/255, attacked") - record("CIFAR-10, ℓ∞ 8/255, proved") < 41,
+    ),
+    Line(
+        "notebooks/05_all_against_all",
+        "one method is attacked and proved with one point in between",
+        lambda: 0.5 < record("MNIST, ℓ∞ 0.3, attacked") - record("MNIST, ℓ∞ 0.3, proved") < 1.5,
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "at a thousand clean images for each attacked one, most alarms at this threshold are false",
+        lambda: 1000 * value(F + "false_positives_mnist") > 2,
     ),
 ]
 

@@ -7,20 +7,24 @@ from .certificates import needed_lead, reachable, verify_one_bit, verify_squeeze
 from .dataset import Store, Verdicts, verify_dataset
 from .onnx_files import read_onnx
 from .properties import verify_property
+from .smoothing import Certified, certified_radius, smoothed_predict
 from .verifier import Verdict, network_hash, verify
 from .vnnlib import read_vnnlib, verify_files
 
 __all__ = [
+    "Certified",
     "Store",
     "StoreError",
     "Verdict",
     "Verdicts",
+    "certified_radius",
     "needed_lead",
     "network_hash",
     "normal_form",
     "reachable",
     "read_onnx",
     "read_vnnlib",
+    "smoothed_predict",
     "verify",
     "verify_dataset",
     "verify_files",

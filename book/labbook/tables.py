@@ -68,6 +68,30 @@ def _marked_up(text: str) -> str:
     return re.sub(r"10\^(−?[\d.]+)", r"10<sup>\1</sup>", html.escape(text))
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A table of words, as HTML in a notebook and as text in a terminal.
+
+    >>> Plain(("who", "value"), (("Ada", "1 %"), ("Bo", "20 %")))
+    who  value
+    Ada  1 %
+    Bo   20 %
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return _aligned([self.head, *self.rows])
+
+    def _repr_html_(self) -> str:
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{_marked_up(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return f'<table class="advlab-results"><thead>{row(self.head, "th")}</thead><tbody>{body}</tbody></table>'
+
+
 Cell = tuple[str, str, str]  #: ours, the interval, the paper's
 
 
