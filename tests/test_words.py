@@ -13,7 +13,7 @@ PAGES = sorted([*(ROOT / "notebooks").glob("*.md"), *(ROOT / "book").glob("*.md"
 #: What is no prose: front matter, code, formulas, targets of links, roles, HTML, and lists of references with others' titles.
 OTHER = re.compile(
     r"\A---\n.*?\n---\n|^```(?!\{glossary).*?^```|\{[\w:-]+\}`[^`]*`|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|https?://\S+|<[^>]+>"
-    r"|^\*\*References\.\*\*.*?$|^:label:.*?$|^:::\{solution\}.*?$|^\|[ :|-]+\|$|\*Looked on .*?\*",
+    r"|^\*\*References\.\*\*.*?$|^:label:.*?$|^:::\{solution\}.*?$|^\|[ :|-]+\|$|\*Looked on .*?\*|^\([\w-]+\)=$",
     re.M | re.S,
 )
 

@@ -231,7 +231,7 @@ CUTOFFS = (0.4, 0.5, 0.6)
 
 @claim(
     "feature_squeezing.random_cutoff_mnist",
-    "MNIST, the one-bit cutoff drawn anew at each look: share of looks that are evaded",
+    "MNIST, the one-bit cutoff drawn afresh at each look: share of looks that are evaded",
     paper=0.465,
     where=SECTION,
     digits=1,
