@@ -3,6 +3,7 @@
 import copy
 import functools
 import itertools
+import math
 import os
 import signal
 import threading
@@ -572,3 +573,28 @@ def test_the_hardest_margin_gets_all_the_time_that_it_needs(monkeypatch, units):
     assert (status, stage, asked) == ("robust", "mixed-integer", [2, 3, 0])
     assert bound > 0
     assert limits.clock.left > 0
+
+
+def test_a_program_that_is_too_large_for_a_solver_is_not_begun(monkeypatch):
+    asked = []
+    monkeypatch.setattr(verifier, "mixed_integer", lambda *_, **__: asked.append("solver") or search.Found("unknown", -1.0))
+    monkeypatch.setattr(verifier, "branch_and_bound", lambda *_, **__: asked.append("splits") or search.Found("unknown", -0.5))
+    for units, turns in ((verifier.MOST_UNITS, ["splits", "solver"]), (verifier.MOST_UNITS + 1, ["splits"])):
+        asked.clear()
+        problem = type("Problem", (), {"units": units})()
+        budget = verifier.Budget(verifier.Clock(50.0), 1e-6, 5, "highs")
+        found = verifier.search_margins(problem, torch.tensor([-1.0]), {0: torch.zeros(units)}, None, budget)
+        assert (found[0], asked) == ("unknown", turns)
+
+
+def test_optimisation_ends_at_its_deadline():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2)).eval()
+    form = verification.normal_form(net, (3,))
+    problem = verifier.reduce(form, -np.ones(3), np.ones(3), *verifier.class_margins(0, 2))
+    slopes = [(s.high > -s.low).double()[None] for s in problem.stages]
+    question = problem.stages, (problem.low, problem.high), problem.rows, problem.const, slopes
+    plain = reduced.relaxed(*question).bound
+    late, early = (reduced.optimised(*question, steps=30, enough=1e9, deadline=end)[0].bound for end in (math.inf, 0.0))
+    assert torch.equal(early, plain), "one pass, which is a bound"
+    assert (late > plain).all()

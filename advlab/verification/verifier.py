@@ -27,7 +27,7 @@ from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 FEW_UNITS, EARLY = 150, 0.3  #: below so many the solver is asked first, and has so many seconds for each margin
-LARGEST = 4e6  #: entries of a program's rows; with more, a solver does not even begin in time
+MOST_UNITS = 1500  #: with more, a solver does not even begin in time, and does not hear that it is to stop
 MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
 
 
@@ -240,7 +240,7 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
     """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
     clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
-    complete &= problem.units * (len(problem.low) + problem.units) <= LARGEST
+    complete &= problem.units <= MOST_UNITS
     todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
     early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
     rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
