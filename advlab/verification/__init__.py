@@ -6,7 +6,8 @@ from .affine import normal_form
 from .certificates import needed_lead, reachable, verify_one_bit, verify_squeezed
 from .dataset import Store, Verdicts, verify_dataset
 from .onnx_files import read_onnx
-from .verifier import Verdict, network_hash, verify, verify_property
+from .prepared import network_hash
+from .verifier import Verdict, verify, verify_property
 from .vnnlib import read_vnnlib, verify_files
 
 __all__ = [

@@ -28,8 +28,9 @@ from ..evaluate import clopper_pearson
 from ..store import UNREADABLE, Record, Records, StoreError, packed_array, unpacked_array, write
 from ..work import spread
 from .affine import normal_form
+from .prepared import held, network_hash
 from .programs import Solver
-from .verifier import STAGES, Verdict, check_inputs, held, network_hash, verify
+from .verifier import STAGES, Verdict, check_inputs, verify
 
 DIED = "worker died"
 MIXED = 16  #: inputs that change places, so that two runs with one store seldom begin with the same one

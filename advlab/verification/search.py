@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from .layers import Array
 from .programs import Solver, check_solver, gurobi, highs, program
-from .reduced import Problem, Relaxed, Stage, optimised
+from .proofs import Leaf, storable
+from .reduced import Problem, Relaxed, Stage, optimised, relaxed
 
 #: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
 Check = Callable[[Tensor], Tensor | None]
@@ -52,6 +54,7 @@ class Found:
     witness: Tensor | None = field(default=None, repr=False)
     nodes: int = 0
     refused: bool = False  #: the solver could not begin
+    leaves: list[Leaf] = field(default_factory=list, repr=False)  #: what proves "robust", where it was asked for
     seconds: float = 0.0  #: CPU seconds that a solver took in a thread of its own
 
 
@@ -62,19 +65,30 @@ class _Node:
     splits: Tensor = field(compare=False)  #: (units,) int8
     slopes: Tensor = field(compare=False)
     multipliers: Tensor = field(compare=False)
+    path: tuple[tuple[int, int], ...] = field(compare=False, default=())  #: as of a :class:`Leaf`
     unit: int = field(compare=False, default=-1)  #: the unit to split next, -1 if none is left
 
 
+# Eight parameters, as many again as bound the search: where it starts and ends, how wide it goes, whether it keeps a proof.
 def branch_and_bound(
-    problem: Problem, index: int, check: Check, *, enough: float, deadline: float, slopes: Tensor | None = None, batch: int = 32
+    problem: Problem,
+    index: int,
+    check: Check,
+    *,
+    enough: float,
+    deadline: float,
+    slopes: Tensor | None = None,
+    batch: int = 32,
+    proof: bool = False,
 ) -> Found:
     """Prove that margin ``index`` exceeds ``enough`` on the box, or find a counterexample, or give up at ``deadline``.
 
     ``deadline`` is in :func:`time.thread_time`. Each node assumes signs of some units; its bound is optimised over slopes
     and multipliers (Wang et al. 2021). The unit to split is the one whose relaxation costs most (Bunel et al. 2020). A node
     with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts.
-    Beyond :data:`MEMORY` the search goes deep instead of broad. Guarantee: "robust" means that every leaf's bound exceeds
-    ``enough``, whatever float64 rounds where multipliers weigh assumptions; margins themselves are :meth:`Problem.lowered`.
+    Beyond :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept. Guarantee: "robust" means
+    that every leaf's bound exceeds ``enough``, whatever float64 rounds where multipliers weigh assumptions; margins themselves
+    are :meth:`Problem.lowered`.
     """
     if slopes is None:
         slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
@@ -82,11 +96,12 @@ def branch_and_bound(
     # gives the node with the least bound first: without that one there is no proof.
     blank = torch.zeros(problem.units, dtype=torch.int8)
     heap: list[_Node] = []
-    count, closed = 0, float("inf")  # closed: the least bound of the leaves that are done
-    fresh = [(blank, slopes, torch.zeros(problem.units).double())]
+    count, closed, leaves = 0, float("inf"), list[Leaf]()  # closed: the least bound of the leaves that are done
+    fresh: list[tuple[Any, ...]] = [((), blank, slopes, torch.zeros(problem.units).double())]
     while fresh:
-        splits, starts, weights = (torch.stack(parts) for parts in zip(*fresh, strict=True))
-        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, first=count == 0)
+        paths, *parts = zip(*fresh, strict=True)
+        splits, starts, weights = map(torch.stack, parts)
+        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, first=count == 0, proof=proof)
         count += len(fresh)
         corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
         if (witness := check(corners)) is not None:
@@ -95,8 +110,10 @@ def branch_and_bound(
         for i, bound in enumerate(made.bound.tolist()):
             if bound > enough:
                 closed = min(closed, bound)
+                leaves += [Leaf(paths[i], found[i].clone(), kept[i].clone())] * proof
             elif units[i] < 0:
-                bound, point = solve_leaf(problem, index, splits[i])
+                bound, point, weights = solve_leaf(problem, index, splits[i], enough)
+                leaves += [Leaf(paths[i], found[i].clone(), weights)] * proof
                 if point is not None and (witness := check(point[None])) is not None:
                     return Found("counterexample", bound, witness, count)
                 if bound <= enough:
@@ -104,7 +121,8 @@ def branch_and_bound(
                 closed = min(closed, bound)
             else:
                 # clones, since a view would keep the whole batch
-                node = _Node(bound, count + i, splits[i].clone(), found[i].clone(), kept[i].clone(), int(units[i]))
+                held = splits[i].clone(), found[i].clone(), kept[i].clone()
+                node = _Node(bound, count + i, *held, paths[i], int(units[i]))
                 heapq.heappush(heap, node)
         fresh = []
         if heap and time.thread_time() > deadline:
@@ -115,14 +133,22 @@ def branch_and_bound(
             for side in (1, -1):
                 child = node.splits.clone()
                 child[node.unit] = side
-                fresh.append((child, node.slopes, node.multipliers))
-    return Found("robust", closed, None, count)
+                fresh.append(((*node.path, (node.unit, side)), child, node.slopes, node.multipliers))
+    return Found("robust", closed, None, count, leaves=leaves)
 
 
 def _node_bounds(
-    problem: Problem, index: int, splits: Tensor, slopes: Tensor, multipliers: Tensor, enough: float, *, first: bool
+    problem: Problem,
+    index: int,
+    splits: Tensor,
+    slopes: Tensor,
+    multipliers: Tensor,
+    enough: float,
+    *,
+    first: bool,
+    proof: bool,
 ) -> tuple[Relaxed, Tensor, Tensor]:
-    """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them."""
+    """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them; with ``proof``, storable."""
     rows, const = problem.rows[index].expand(len(splits), -1), problem.const[index].expand(len(splits))
     parts = [_by_stage(problem.stages, t) for t in (slopes, splits, multipliers)]
     made, found, kept = optimised(
@@ -130,6 +156,9 @@ def _node_bounds(
     )
     if not problem.units:
         return made, slopes, multipliers
+    if proof:
+        found, kept = zip(*(storable(*pair) for pair in zip(found, kept, strict=True)), strict=True)
+        made = relaxed(problem.stages, (problem.low, problem.high), rows, const, list(found), parts[1], list(kept))
     weights = torch.cat(kept, 1)
     return replace(made, bound=made.bound - (weights * splits.abs()) @ problem.unit_slack), torch.cat(found, 1), weights
 
@@ -153,26 +182,27 @@ def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) 
     return torch.where(most.values < 0, -1, most.indices)
 
 
-def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
-    """A lower bound of the margin where all signs are assumed, tight but for rounding, and where it is reached.
+def solve_leaf(problem: Problem, index: int, splits: Tensor, enough: float = 0.0) -> tuple[float, Tensor | None, Tensor]:
+    """A lower bound of the margin where all signs are assumed, tight but for rounding, where it is reached, and multipliers.
 
     Infinity where no input has these signs. Both are checked by the linear program's own multipliers: any multipliers >= 0
     of the inequalities give a bound, less what rounding makes of these, so that no solver's tolerance makes a wrong proof.
+    Those returned, (units,) in float32, give the bound, or where it is infinity one above ``enough``.
     """
     (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
     box = torch.stack([problem.low, problem.high], 1).numpy()
     room = limit + problem.unit_slack.numpy()
 
-    def least(cost: Array, marginals: Array) -> float:
+    def least(cost: Array, weights: Array) -> float:
         # where matrix @ x <= limit, cost @ x >= cost @ x + weights @ (matrix @ x - limit), least at a corner of the box
-        weights = np.maximum(-marginals, 0)
         slope = cost + weights @ matrix
         return float(np.where(slope > 0, slope * box[:, 0], slope * box[:, 1]).sum() - weights @ room)
 
     solved = linprog(objective, matrix, limit, bounds=box, method="highs")
     if solved.status == 0:
         point = torch.from_numpy(np.clip(solved.x, box[:, 0], box[:, 1]))
-        return least(objective, solved.ineqlin.marginals) + shift, point
+        weights = np.maximum(-solved.ineqlin.marginals, 0).astype(np.float32).astype(float)
+        return least(objective, weights) + shift, point, torch.from_numpy(weights)
     # by how much must the inequalities be loosened? More than 0 proves that there is no such input
     loosened = linprog(
         np.append(np.zeros(len(box)), 1.0),
@@ -181,9 +211,11 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Ten
         bounds=[*map(tuple, box), (0, None)],
         method="highs",
     )
-    if loosened.status == 0 and least(np.zeros(len(box)), loosened.ineqlin.marginals) > 0:
-        return float("inf"), None
-    return -float("inf"), None
+    weights = np.maximum(-loosened.ineqlin.marginals, 0) if loosened.status == 0 else np.zeros(len(limit))
+    if (gain := least(np.zeros(len(box)), weights)) <= 0:
+        return -float("inf"), None, torch.from_numpy(weights)
+    times = 1 + 2 * max(enough - shift - least(objective, 0 * weights), 0) / gain
+    return float("inf"), None, torch.from_numpy((times * weights).astype(np.float32).astype(float))
 
 
 def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Array, float], tuple[Array, Array]]:
