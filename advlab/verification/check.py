@@ -8,12 +8,11 @@ stored image is such an input, and another class's logit is the larger. What flo
 
 How: intervals, layer by layer; linear relaxation, backwards (CROWN, Zhang et al. 2018), of units that these leave unstable,
 and of each margin in each leaf of a tree of cases z >= 0 and z <= 0. Any slopes in [0, 1], any multipliers from 0 up and any
-complete tree give a sound bound (Wang et al. 2021): nothing in a proof is believed, and only its claim is read.
-
-Rounding: a float64 sum of n products, in any order, fused or not, errs by at most n u / (1 - n u) times the sum of absolute
-values, u = 2**-53 (Higham 2002, section 3.1). Coefficients A of a layer's z, taken one layer back, round at most that share of
-|A| (|W| max|a| + |b|) = |A| reach, whatever A is. Each step is charged gamma |A| reach, gamma = 4 (n + 64) u for the largest
-width n: four times too much, for what rounds in reach, charges and constants. Underflow, below 2**-700, is charged too.
+complete tree give a sound bound (Wang et al. 2021): nothing in a proof is believed, and only its claim is read. A float64 sum
+of n products, in any order, fused or not, errs by at most n u / (1 - n u) times the sum of absolute values, u = 2**-53 (Higham
+2002, section 3.1). Coefficients A of a layer's z, taken one layer back, round at most that share of |A| (|W| max|a| + |b|) =
+|A| reach, whatever A is. Each step is charged gamma |A| reach, gamma = 4 (n + 64) u for the largest width n: four times too
+much, for what rounds in reach, charges and constants. Underflow, below 2**-700, is charged too.
 
 Trusted are this file, Python, NumPy, in that its matrix product adds up products, json, zlib and hashlib; and that the claim,
 which is printed, is the one that you care about, in particular its list of layers, which weights do not tell.
@@ -36,13 +35,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 MAGIC = b"advlab proof 1\n"
-LEVELS = 128  #: slopes are stored as 0 ... LEVELS
-MOST, TINY, LARGEST = 2.0**200, 2.0**-700, 2**27  #: of all numbers, of what underflow loses, entries of a matrix
+LEVELS, LARGEST = 128, 2**27  #: slopes are stored as 0 ... LEVELS; entries of the largest matrix
+MOST, TINY = 2.0**200, 2.0**-700  #: of all numbers; of what underflow loses
 DTYPES = {"F32": "<f4", "F64": "<f8", "I8": "i1", "BOOL": "?"}
-#: z = weight @ a + bias, and the next a: z where kind is 1, 0 where it is -1, relu(z) where it is 0. size = |weight|, and relu
-#: is the number of the ReLU layer, or -1.
+#: z = weight @ a + bias, then z where kind is 1, relu(z) where it is 0, 0 where it is -1; relu is the ReLU's number, or -1.
 Stage = namedtuple("Stage", "weight size bias kind relu")
-Leaves = tuple[np.ndarray, ...]  #: (stage, unit) of the units spoken of; slopes, sides, multipliers (leaves, units)
 
 
 class Answer(NamedTuple):
@@ -57,8 +54,8 @@ class Answer(NamedTuple):
             return f"NOT VALID: {self.reason}"
         net, label, image = self.claim["network"], self.claim["label"], base64.b64decode(self.claim["input"]["data"])
         ball = f"linf {self.claim['eps']!r} around {hashlib.sha256(image).hexdigest()[:16]}, margin {self.claim['margin']!r}"
-        layers = ", ".join(layer["op"] for layer in net["layers"])
-        return f"valid: {self.claim['status']}, label {label}, {ball}, network {net['sha256'][:16]} of {layers}"
+        network = f"network {net['sha256'][:16]} of {', '.join(layer['op'] for layer in net['layers'])}"
+        return f"valid: {self.claim['status']}, label {label}, {ball}, {network}"
 
 
 def need(condition: Any, reason: str) -> None:
@@ -84,7 +81,6 @@ class Weights:
 
     def array(self, name: Any, kind: str) -> np.ndarray:
         """A tensor as an array of its kind, "f", "i" or "b"; in float64 where it is "f"."""
-        need(isinstance(name, str) and name in self.tensors, f"the weights have no {name}")
         dtype, shape, data = self.tensors[name]
         need(dtype in DTYPES and np.dtype(DTYPES[dtype]).kind == kind, f"{name} is {dtype}, which no such layer has")
         values = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
@@ -97,23 +93,18 @@ class Network:
 
     def __init__(self, weights: Weights, described: str) -> None:
         layers, shape = json.loads(described)
-        need(shape and all(type(n) is int and n > 0 for n in shape), "the input's shape is no list of numbers from 1 up")
         self.shape, self.stages, relus = tuple(shape), list[Stage](), 0
         for layer in layers:
-            op, last = layer["op"], self.stages[-1] if self.stages else None
+            op = layer["op"]
             if op in ("conv", "linear"):
                 self.stages.append(self._affine(weights, layer))
             elif op == "flatten":
                 self.shape = (math.prod(self.shape),)
             else:
-                need(op in ("relu", "mask"), f"there is a layer {op!r}, which this checker does not know")
-                need(last is not None and last.relu < 0, f"a {op} follows no linear layer")
-                assert last is not None
-                name = layer["kept"] if op == "mask" else layer["mask"]
-                kind = (
-                    np.zeros(len(last.bias)) if name is None else weights.array(name, "b" if op == "mask" else "i").ravel() * 1
-                )
-                kind = 2 * kind - 1 if op == "mask" else kind
+                need(op in ("relu", "mask") and self.stages and self.stages[-1].relu < 0, f"a layer {op!r} is not known there")
+                last, mask = self.stages[-1], layer["mask"]
+                kind = np.zeros(len(last.bias)) if mask is None else weights.array(mask, "bi"[op == "relu"]).ravel()
+                kind = kind if op == "relu" else np.where(kind, 1, -1)
                 need(len(kind) == len(last.bias) and np.isin(kind, (-1, 0, 1)).all(), f"the mask of a {op} does not fit")
                 self.stages[-1] = last._replace(kind=np.where(last.kind < 0, -1, kind), relu=relus if op == "relu" else -1)
                 relus += op == "relu"
@@ -128,16 +119,14 @@ class Network:
         need(fits, f"{layer['weight']} or its bias is not of its layer's shape")
         down, across, top, left = (*layer["stride"], *layer["padding"]) if conv else (1, 1, 0, 0)
         given = all(type(n) is int for n in (down, across, top, left)) and min(down, across, top + 1, left + 1) > 0
-        w, (channels, height, width) = (w, self.shape) if conv else (w[..., None, None], (*self.shape, 1, 1))
-        o, c, rows, columns = w.shape
+        (o, c, rows, columns), (channels, height, width) = (*w.shape, 1, 1)[:4], (*self.shape, 1, 1)[:3]
         high, wide = (height + 2 * top - rows) // down + 1, (width + 2 * left - columns) // across + 1
         padded = o, high, wide, c, height + 2 * top, width + 2 * left
-        need(given and c == channels and min(padded) > 0, f"{layer['weight']} does not fit the shape {self.shape}")
-        need(math.prod(padded) <= LARGEST, f"{layer['weight']} makes a matrix that is too large for this checker")
+        given = given and c == channels and min(padded) > 0 and math.prod(padded) <= LARGEST
+        need(given, f"{layer['weight']} does not fit the shape {self.shape}, or its matrix is too large")
         whole, i, j = np.zeros(padded), np.arange(high)[:, None], np.arange(wide)
-        for p in range(rows):
-            for q in range(columns):
-                whole[:, i, j, :, i * down + p, j * across + q] = w[:, :, p, q]
+        for p, q in np.ndindex(rows, columns):
+            whole[:, i, j, :, i * down + p, j * across + q] = w.reshape(o, c, rows, columns)[:, :, p, q]
         self.shape = (o, high, wide) if conv else (o,)
         matrix = whole[..., top : top + height, left : left + width].reshape(o * high * wide, -1)
         return Stage(matrix, np.abs(matrix), np.repeat(b, high * wide), np.ones(len(matrix)), -1)
@@ -151,7 +140,7 @@ class Ranges:
 
     def __init__(self, net: Network, low: np.ndarray, high: np.ndarray) -> None:
         self.net, self.box = net, _centred(low, high)
-        self.lower, self.upper, self.reach = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+        self.ends, self.reach = list[tuple[np.ndarray, np.ndarray]](), list[np.ndarray]()
         for k, stage in enumerate(net.stages):
             middle, radius = _centred(low, high)
             reach = stage.size @ (np.abs(middle) + radius) + np.abs(stage.bias)
@@ -163,12 +152,11 @@ class Ranges:
             one = np.equal.outer(rows, np.arange(len(lower))) * 1.0
             lower[rows] = np.maximum(lower[rows], self.least(k, one))
             upper[rows] = np.minimum(upper[rows], -self.least(k, -one))
-            self.lower.append(lower)
-            self.upper.append(upper)
+            self.ends.append((lower, upper))
             low, high = (np.where(stage.kind > 0, z, np.maximum(z, 0) * (stage.kind == 0)) for z in (lower, upper))
 
-    def least(self, k: int, a: np.ndarray, leaves: Leaves | None = None) -> np.ndarray:
-        """Lower bounds (n,) of a @ z, (n, units) of stage k, over the box, or in row i over what leaf i has of it."""
+    def least(self, k: int, a: np.ndarray, leaves: tuple[np.ndarray, ...] | None = None) -> np.ndarray:
+        """Lower bounds (n,) of a @ z, (n, units) of stage k, on the box; of row i in leaf i where there are leaves."""
         const, charge = np.zeros(len(a)), np.zeros(len(a))
         for j in range(k, -1, -1):
             live = np.flatnonzero(a.any(0))
@@ -178,19 +166,20 @@ class Ranges:
             a = a @ self.net.stages[j].weight[live]
             if j:
                 a, shift, size = self._through(j - 1, a, leaves)
-                const += shift
-                charge += size @ self.reach[j - 1]
+                const, charge = const + shift, charge + size @ self.reach[j - 1]
         middle, radius = self.box
         charge += np.abs(a) @ (np.abs(middle) + radius)
         return const + a @ middle - np.abs(a) @ radius - (self.net.gamma * charge + TINY)
 
-    def _through(self, j: int, a: np.ndarray, leaves: Leaves | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _through(
+        self, j: int, a: np.ndarray, leaves: tuple[np.ndarray, ...] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """From coefficients of stage j's outputs to those of its z, with what must be added, and the sizes of what rounds.
 
         relu(z) >= slope z, and relu(z) <= chord z + shift for any chord in [0, 1] if that is so at both ends. Where a side is
         assumed relu(z) is z or 0, and side z >= 0, so that - side multiplier z may be added to a lower bound.
         """
-        kind, low, high = self.net.stages[j].kind, self.lower[j], self.upper[j]
+        kind, (low, high) = self.net.stages[j].kind, self.ends[j]
         on, off = (kind > 0) | ((kind == 0) & (low >= 0)), (kind < 0) | ((kind == 0) & (high <= 0))
         fixed = on | off
         chord = np.where(fixed, 0, np.minimum(high / np.where(fixed, 1, high - low), 1))
@@ -206,16 +195,14 @@ class Ranges:
 
 
 def _centred(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and radius of a box that has [low, high] in it."""
-    middle = (low + high) / 2
+    middle = (low + high) / 2  # of a box that has [low, high] in it
     return middle, np.nextafter(np.maximum(high - middle, middle - low), np.inf)
 
 
 def check(proof: str | Path | bytes, weights: str | Path | Weights) -> Answer:
     """Is a proof, a file or its bytes, valid for the weights in a safetensors file?
 
-    ``Weights(path)`` saves time where there are many. Raises OSError for a file that cannot be read, and nothing else.
-    Guarantee: that of the module, of the claim in the answer.
+    Raises OSError alone, for a file that cannot be read. Guarantee: that of the module, of the claim in the answer.
     """
     claim: dict[str, Any] = {}
     try:
@@ -261,8 +248,7 @@ def _judge(claim: dict[str, Any], evidence: dict[str, Any], net: Network) -> Non
             part = [values[done : done + 256] for values in leaves[1:]]
             bounds = ranges.least(last, np.tile(row, (len(part[0]), 1)), (leaves[0], *part))
             for i, bound in enumerate(bounds.tolist(), done + 1):
-                where = f"leaf {i} of {len(leaves[1])}" if c in trees else "the standard slopes"
-                need(bound > margin, f"class {c} is not ruled out: {where} gives the margin {bound:.6g}, not above {margin:g}")
+                need(bound > margin, f"class {c}, leaf {i} of {len(leaves[1])}: the bound {bound:.6g} is not above {margin:g}")
 
 
 def _image(stored: dict[str, str], size: int) -> np.ndarray:
@@ -273,13 +259,12 @@ def _image(stored: dict[str, str], size: int) -> np.ndarray:
 
 def _units(listed: list[list[int]], net: Network) -> np.ndarray:
     """(stage, unit) of each (ReLU layer, unit) that the proof speaks of, (units, 2)."""
-    stages, units = {s.relu: k for k, s in enumerate(net.stages) if s.relu >= 0}, dict[tuple[int, int], None]()
+    stages = {stage.relu: k for k, stage in enumerate(net.stages) if stage.relu >= 0}
     for relu, unit in listed:
-        kind = net.stages[stages[relu]].kind if relu in stages else np.zeros(0)
+        kind = net.stages[stages[relu]].kind if relu in stages else ()
         need(type(unit) is int and 0 <= unit < len(kind) and kind[unit] == 0, f"unit {unit} of ReLU layer {relu} is no ReLU")
-        need((stages[relu], unit) not in units, f"unit {unit} of ReLU layer {relu} is listed twice")
-        units[stages[relu], unit] = None
-    return np.array([*units], int).reshape(-1, 2)
+    need(len({(relu, unit) for relu, unit in listed}) == len(listed), "a unit is listed twice")
+    return np.array([(stages[relu], unit) for relu, unit in listed], int).reshape(-1, 2)
 
 
 def _leaves(stored: dict[str, Any], units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -297,8 +282,9 @@ def _leaves(stored: dict[str, Any], units: int) -> tuple[np.ndarray, np.ndarray,
     need(not stack, f"the tree forgets {len(stack)} of its cases")
     slopes = np.frombuffer(base64.b64decode(stored["slopes"], validate=True), np.uint8)
     weights = np.frombuffer(base64.b64decode(stored["multipliers"], validate=True), "<f4").astype(float)
-    need(slopes.size == len(paths) * units, "there are not as many slopes as the tree needs")
-    need(weights.size == sum(map(len, paths)), "there are not as many multipliers as the tree needs")
+    need(
+        (slopes.size, weights.size) == (len(paths) * units, sum(map(len, paths))), "the tree needs other slopes or multipliers"
+    )
     need((slopes <= LEVELS).all(), "a slope is out of range: it must be from 0 to 1")
     need(((weights >= 0) & (weights < MOST)).all(), "a multiplier is out of range: it must be from 0 up")
     sides, multipliers = np.zeros((2, len(paths), units))

@@ -92,7 +92,7 @@ def _layer(name: str, layer: nn.Module) -> dict[str, Any]:
     if isinstance(layer, nn.ReLU | MaskedReLU):
         return {"op": "relu", "mask": f"{before}mask" if isinstance(layer, MaskedReLU) else None}
     if isinstance(layer, Mask):
-        return {"op": "mask", "kept": f"{before}kept"}
+        return {"op": "mask", "mask": f"{before}kept"}
     if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
         return {"op": "flatten"}
     if isinstance(layer, nn.Identity | nn.Dropout):
