@@ -45,7 +45,7 @@ Evidence = dict[int, list[Leaf]]
 
 
 def storable(slopes: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest slopes and multipliers that a proof can hold: parts of :data:`LEVELS`, and float32."""
+    """The nearest slopes and multipliers that are short in a proof: parts of :data:`LEVELS`, and float32."""
     return (slopes * LEVELS).round() / LEVELS, multipliers.float().double()
 
 
@@ -158,4 +158,4 @@ def _tree(leaves: list[Leaf]) -> dict[str, Any]:
         todo += [([leaf for leaf in inside if leaf.path[depth] == (unit, side)], depth + 1) for side in (-1, 1)]
     slopes = torch.stack([leaf.slopes for leaf in order]).mul(LEVELS).round().to(torch.uint8)
     weights = [float(leaf.multipliers[unit]) for leaf in order for unit, _ in leaf.path]
-    return {"tree": tree, "slopes": _text(slopes.numpy()), "multipliers": _text(np.array(weights, "<f4"))}
+    return {"tree": tree, "slopes": _text(slopes.numpy()), "multipliers": _text(np.array(weights, "<f8"))}

@@ -113,7 +113,9 @@ def branch_and_bound(
                 leaves += [Leaf(paths[i], found[i].clone(), kept[i].clone())] * proof
             elif units[i] < 0:
                 bound, point, weights = solve_leaf(problem, index, splits[i], enough)
-                leaves += [Leaf(paths[i], found[i].clone(), weights)] * proof
+                if proof and bound > enough:
+                    bound = min(bound, _leaf_bound(problem, index, splits[i], weights))
+                    leaves.append(Leaf(paths[i], found[i].clone(), weights))
                 if point is not None and (witness := check(point[None])) is not None:
                     return Found("counterexample", bound, witness, count)
                 if bound <= enough:
@@ -163,6 +165,14 @@ def _node_bounds(
     return replace(made, bound=made.bound - (weights * splits.abs()) @ problem.unit_slack), torch.cat(found, 1), weights
 
 
+def _leaf_bound(problem: Problem, index: int, splits: Tensor, multipliers: Tensor) -> float:
+    """What these multipliers prove where all signs are assumed."""
+    rows, const = problem.rows[index][None], problem.const[index][None]
+    parts = [_by_stage(problem.stages, t[None]) for t in (splits.double(), splits, multipliers)]  # slopes are of no use there
+    made = relaxed(problem.stages, (problem.low, problem.high), rows, const, *parts)
+    return float(made.bound[0] - multipliers @ problem.unit_slack)
+
+
 def _by_stage(stages: tuple[Stage, ...], t: Tensor) -> list[Tensor]:
     return list(t.split([stage.units for stage in stages], 1))
 
@@ -187,7 +197,7 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor, enough: float = 0.0
 
     Infinity where no input has these signs. Both are checked by the linear program's own multipliers: any multipliers >= 0
     of the inequalities give a bound, less what rounding makes of these, so that no solver's tolerance makes a wrong proof.
-    Those returned, (units,) in float32, give the bound, or where it is infinity one above ``enough``.
+    Those returned, (units,), give the bound, or where it is infinity one above ``enough`` if float64 can.
     """
     (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
     box = torch.stack([problem.low, problem.high], 1).numpy()
@@ -201,7 +211,7 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor, enough: float = 0.0
     solved = linprog(objective, matrix, limit, bounds=box, method="highs")
     if solved.status == 0:
         point = torch.from_numpy(np.clip(solved.x, box[:, 0], box[:, 1]))
-        weights = np.maximum(-solved.ineqlin.marginals, 0).astype(np.float32).astype(float)
+        weights = np.maximum(-solved.ineqlin.marginals, 0)
         return least(objective, weights) + shift, point, torch.from_numpy(weights)
     # by how much must the inequalities be loosened? More than 0 proves that there is no such input
     loosened = linprog(
@@ -215,7 +225,8 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor, enough: float = 0.0
     if (gain := least(np.zeros(len(box)), weights)) <= 0:
         return -float("inf"), None, torch.from_numpy(weights)
     times = 1 + 2 * max(enough - shift - least(objective, 0 * weights), 0) / gain
-    return float("inf"), None, torch.from_numpy((times * weights).astype(np.float32).astype(float))
+    weights = times * weights
+    return float("inf"), None, torch.from_numpy(weights)
 
 
 def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Array, float], tuple[Array, Array]]:
