@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from advlab import data, models, verification, zoo
+from advlab import __main__, data, models, verification, zoo
 from advlab.verification import check as checker
 
 MAGIC = b"advlab proof 1\n"
@@ -457,3 +457,43 @@ def test_the_checker_runs_without_torch(digit, weights, tmp_path):
         done = subprocess.run(run, capture_output=True, text=True)
         assert (done.returncode, done.stdout.startswith(said)) == (status, True), done.stdout + done.stderr
     assert subprocess.run([sys.executable, "-c", code, str(CHECKER)], capture_output=True).returncode == 1
+
+
+def test_a_folder_of_proofs(tmp_path, capsys):
+    """Written with the verdicts, kept with a store, made again where one is missing; checked by a command."""
+    net, (x, y) = zoo.load("mnist_01_rs_pruned"), data.mnist("test", 1201)
+    chosen, folder = [0, 1, 247, 1200], tmp_path / "proofs"
+
+    def verdicts():
+        options = {"store": tmp_path / "verdicts.sqlite", "proofs": folder, "progress": False}
+        return verification.verify_dataset(net, x[chosen], y[chosen], 0.1, **options)
+
+    found = verdicts()
+    files = sorted(map(str, folder.glob("*.proof")))
+    assert sorted(v.proof for v in found.verdicts) == sorted(Path(file).read_bytes() for file in files)
+    assert found.grades == {("robust", "proved"): 3, ("counterexample", "proved"): 1}
+    Path(files[2]).unlink()
+    assert verdicts().grades == found.grades
+    assert Path(files[2]).exists()
+    assert __main__.main(["check", *files]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 of 4 proofs are valid"
+    Path(files[0]).write_bytes(Path(files[0]).read_bytes()[:-7])
+    assert __main__.main(["check", *files]) == 1
+    said = capsys.readouterr().out
+    assert "NOT VALID: the proof or the weights cannot be read" in said
+    assert said.splitlines()[-1] == "3 of 4 proofs are valid"
+    assert __main__.main(["check", files[1], "--weights", str(zoo.shipped() / "mnist_01_rs.safetensors")]) == 1
+    assert "not those of the claim" in capsys.readouterr().out
+    assert __main__.main(["check", files[1], "--weights", files[1]]) == 1
+    assert "advlab: " in capsys.readouterr().err
+
+
+def test_a_store_keeps_the_grade(tmp_path, monkeypatch):
+    """What only the solver supports is not asked again for its proof."""
+    verdict = verification.Verdict("robust", "mixed-integer", 1e-6, 1.0, asked=True)
+    monkeypatch.setattr(verification.dataset, "verify", lambda *_, **__: verdict)
+    net, (x, y) = zoo.load("mnist_01_rs_pruned"), data.mnist("test", 1)
+    options = {"store": tmp_path / "verdicts.sqlite", "proofs": tmp_path / "proofs", "progress": False}
+    assert verification.verify_dataset(net, x, y, 0.1, **options).grades == {("robust", "solved"): 1}
+    monkeypatch.setattr(verification.dataset, "verify", None)
+    assert verification.verify_dataset(net, x, y, 0.1, **options).grades == {("robust", "solved"): 1}
