@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import lzma
@@ -144,11 +145,7 @@ def verify_dataset(
     options["proof"] = folder is not None
     network = network_hash(net, tuple(x.shape[1:]))
     keys = [_key(network, x[i], int(y[i]), eps, margin) for i in range(len(x))]
-
-    def stored(key: str) -> Verdict | None:
-        verdict = book.get(key, time_limit, last_stage) if book is not None else None
-        return verdict if verdict is None or folder is None else _with_proof(verdict, folder / f"{key}.proof")
-
+    stored = functools.partial(_stored, book, folder, time_limit, last_stage)
     known = [stored(key) for key in keys]
     todo = [i for i, v in enumerate(known) if v is None]
     if hardest_first:
@@ -211,10 +208,12 @@ def _proof_folder(proofs: str | Path | None, net: nn.Module, shape: tuple[int, .
     return Path(proofs)
 
 
-def _with_proof(verdict: Verdict, path: Path) -> Verdict | None:
-    """A stored verdict with its proof; None where one can be had and is not there."""
-    if verdict.grade == "solved" or verdict.status == "unknown":
+def _stored(book: Store | None, folder: Path | None, time_limit: float, last_stage: str, key: str) -> Verdict | None:
+    """A verdict of the store, with its proof; None where there is none, or where it has no proof and one can be had."""
+    verdict = book.get(key, time_limit, last_stage) if book is not None else None
+    if verdict is None or folder is None or verdict.grade == "solved" or verdict.status == "unknown":
         return verdict
+    path = folder / f"{key}.proof"
     return dataclasses.replace(verdict, proof=path.read_bytes(), asked=True) if path.exists() else None
 
 
