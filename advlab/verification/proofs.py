@@ -45,7 +45,7 @@ Evidence = dict[int, list[Leaf]]
 
 
 def storable(slopes: Tensor, multipliers: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest slopes and multipliers that are short in a proof: parts of :data:`LEVELS`, and float32."""
+    """The nearest slopes and multipliers that are short in a proof: parts of ``LEVELS``, and float32."""
     return (slopes * LEVELS).round() / LEVELS, multipliers.float().double()
 
 

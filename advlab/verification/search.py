@@ -66,7 +66,7 @@ class _Node:
     splits: Tensor = field(compare=False)  #: (units,) int8
     slopes: Tensor = field(compare=False)
     multipliers: Tensor = field(compare=False)
-    path: tuple[tuple[int, int], ...] = field(compare=False, default=())  #: as of a :class:`Leaf`
+    path: tuple[tuple[int, int], ...] = field(compare=False, default=())  #: the splits in their order, as of a ``Leaf``
     unit: int = field(compare=False, default=-1)  #: the unit to split next, -1 if none is left
 
 

@@ -77,7 +77,7 @@ def verify(
     margin : float above 0, in logits; raise it to rule out float32's rounding
     last_stage : one of ``STAGES``, to stop earlier
     solver : "highs" or, where gurobipy is installed, "gurobi"
-    proof : bool, with a proof in the verdict, for :mod:`advlab.verification.check`; takes layers that :func:`describe` knows
+    proof : bool, with a proof in the verdict, for :mod:`advlab.verification.check`; TypeError for layers that it does not know
     Returns
     -------
     Verdict
