@@ -3,6 +3,7 @@
 import ast
 import base64
 import copy
+import doctest
 import hashlib
 import json
 import math
@@ -29,6 +30,7 @@ from advlab.verification import check as checker
 
 MAGIC = b"advlab proof 1\n"
 CHECKER = Path(checker.__file__)
+PAGE = Path(__file__).resolve().parents[1] / "book" / "proofs.md"
 
 
 def opened(proof):
@@ -497,3 +499,18 @@ def test_a_store_keeps_the_grade(tmp_path, monkeypatch):
     assert verification.verify_dataset(net, x, y, 0.1, **options).grades == {("robust", "solved"): 1}
     monkeypatch.setattr(verification.dataset, "verify", None)
     assert verification.verify_dataset(net, x, y, 0.1, **options).grades == {("robust", "solved"): 1}
+
+
+def test_the_page_says_what_stands_in_a_file(digit, capsys):
+    """Each key, and each layer, that a proof has; and its examples run."""
+
+    def keys(value):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return {*(value if isinstance(value, dict) else ()), *(key for v in inner for key in keys(v))}
+
+    document = opened(digit)
+    words = set(re.findall(r"`(\w+)`", PAGE.read_text()))
+    assert keys(document) | {layer["op"] for layer in document["claim"]["network"]["layers"]} <= words
+    failed, tried = doctest.testfile(str(PAGE), module_relative=False)
+    assert tried > 3
+    assert not failed, capsys.readouterr().out
