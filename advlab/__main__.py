@@ -1,4 +1,4 @@
-"""Command line:  python -m advlab data|train|detect|verify|zoo ..."""
+"""Command line:  python -m advlab data|train|detect|verify|check|zoo ..."""
 
 import argparse
 import json
@@ -53,14 +53,18 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--json", action="store_true", help="a line of JSON for each verdict instead of a text")
     p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
     p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
+    p.add_argument("--proofs", metavar="DIR", help="where proofs are kept, for check (default: none are made)")
     p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
     p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
     p.add_argument("--workers", type=_count, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
+    p = commands.add_parser("check", help="check proofs of verdicts; 0 is returned where all are valid, else 1")
+    p.add_argument("files", nargs="+", metavar="FILE.proof")
+    p.add_argument("--weights", metavar="FILE.safetensors", help="the network's (default: found among those that ship)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
     args = parser.parse_args(argv)
     try:
-        run = {"data": _data, "train": _train, "detect": _detect, "verify": _verify, "zoo": _zoo}
+        run = {"data": _data, "train": _train, "detect": _detect, "verify": _verify, "check": _check, "zoo": _zoo}
         return run[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -172,7 +176,7 @@ def _verify(args: argparse.Namespace) -> int:
     if (old := store.with_suffix(".jsonl")).exists() and not store.exists():  # of versions before there was a store
         Store(store).records.take(old)
     with work.workers(args.workers, args.scheduler) as lanes:
-        found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, **options)
+        found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, proofs=args.proofs, **options)
     status = next((code for status, code in _STATUS.items() if found.count(status)), 0)
     if args.json:
         about = {"network": args.name, "eps": args.eps}
@@ -183,6 +187,9 @@ def _verify(args: argparse.Namespace) -> int:
     low, high = found.interval
     print(f"{args.name}, linf {args.eps:g}, {len(found)} images: {found.provable:.2%} proved robust ({low:.2%} to {high:.2%}),")
     print(f"{found.upper:.2%} not broken; {found.count('unknown')} unknown. Decided by: {found.stages}")
+    if args.proofs is not None:
+        grades = [f"{count} {status} {grade}" for (status, grade), count in sorted(found.grades.items()) if grade]
+        print(f"{', '.join(grades)}; the proofs are in {args.proofs}")
     if len(seconds):
         print(f"CPU seconds an image: mean {seconds.mean():.3f}, median {sorted(seconds)[len(seconds) // 2]:.3f}, ", end="")
         print(f"most {seconds.max():.2f}. The verdicts are in {store}")
@@ -196,6 +203,27 @@ def _json_lines(found: list[tuple[dict[str, Any], Any]]) -> None:
         line["bound"] = line["bound"] if math.isfinite(line["bound"]) else None
         line["witness"] = None if verdict.witness is None else verdict.witness.flatten().tolist()
         print(json.dumps(line))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from . import zoo
+    from .verification.check import Weights, check
+
+    candidates = [args.weights] if args.weights is not None else sorted(zoo.shipped().glob("*.safetensors"))
+    first = Weights(candidates.pop(0))
+    known, right = {first.sha256: first}, 0
+    for file in args.files:
+        answer = check(file, first)
+        if answer.reason.startswith("the weights are not those"):
+            wanted = str(answer.claim["network"]["sha256"])
+            while wanted not in known and candidates:
+                weights = Weights(candidates.pop(0))
+                known[weights.sha256] = weights
+            answer = check(file, known.get(wanted, first))
+        print(f"{file}: {answer}")
+        right += answer.valid
+    print(f"{right} of {len(args.files)} proofs are valid")
+    return 0 if right == len(args.files) else 1
 
 
 def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any, list[Any]]:

@@ -84,8 +84,8 @@ def test_executors_and_orders_change_nothing(serial, tmp_path):
 def test_a_network_is_read_once_for_all_inputs_and_again_when_it_has_changed(monkeypatch):
     net, x, y = problem(6)
     read = []
-    true = verification.verifier.what_is_read
-    monkeypatch.setattr(verification.verifier, "what_is_read", lambda *args: read.append(1) or true(*args))
+    true = verification.prepared.what_is_read
+    monkeypatch.setattr(verification.prepared, "what_is_read", lambda *args: read.append(1) or true(*args))
     before = verification.verify_dataset(net, x, y, EPS, progress=False, last_stage="crown")
     assert len(read) <= 2
     net[-1].weight.data *= -1  # no version counter sees that

@@ -19,7 +19,7 @@ from scipy.optimize import linprog
 from torch import nn
 
 from advlab import data, models, stability, verification, zoo
-from advlab.verification import reduced, search, verifier
+from advlab.verification import prepared, reduced, search, verifier
 
 EPS = 0.1
 
@@ -142,9 +142,9 @@ def test_leaves_give_the_minimum_between_them(seed):
         for k in range(len(problem.const))
         for signs in itertools.product([-1, 1], repeat=problem.units)
     ]
-    assert min(bound for bound, _ in bounds) == pytest.approx(truth, abs=1e-7)
-    assert all((point is None) == (bound == np.inf) for bound, point in bounds)
-    assert truth - 1e-7 <= min(bound for bound, _ in bounds) <= truth + 1e-9
+    assert min(bound for bound, *_ in bounds) == pytest.approx(truth, abs=1e-7)
+    assert all((point is None) == (bound == np.inf) for bound, point, _ in bounds)
+    assert truth - 1e-7 <= min(bound for bound, *_ in bounds) <= truth + 1e-9
 
 
 @settings(deadline=None, max_examples=20)
@@ -430,7 +430,7 @@ def test_threads_and_no_grad_change_nothing():
 
     with ThreadPoolExecutor(5) as pool:
         other = pool.submit(busy)
-        verifier.prepared_networks.clear()
+        prepared.prepared_networks.clear()
         found = [f.result().status for f in [pool.submit(verification.verify, *case, 0.15) for case in cases]]
         stop.set()
         assert other.result() == "done"

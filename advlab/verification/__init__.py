@@ -6,9 +6,10 @@ from .affine import normal_form
 from .certificates import needed_lead, reachable, verify_one_bit, verify_squeezed
 from .dataset import Store, Verdicts, verify_dataset
 from .onnx_files import read_onnx
+from .prepared import network_hash
 from .properties import verify_property
 from .smoothing import Certified, certified_radius, smoothed_predict
-from .verifier import Verdict, network_hash, verify
+from .verifier import Verdict, verify
 from .vnnlib import read_vnnlib, verify_files
 
 __all__ = [

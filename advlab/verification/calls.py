@@ -72,7 +72,7 @@ class Reader:
         size = len(value.bias)
         kept = np.flatnonzero(mask == 0) if mask is not None else np.arange(size)
         parts = {s: cast(Any, part)[kept] for s, part in value.parts.items()}
-        self.hidden.append(AffineLayer(parts, value.bias[kept], value.doubt[kept]))
+        self.hidden.append(AffineLayer(parts, value.bias[kept], value.doubt[kept], kept))
         place = sparse.coo_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), shape=(size, len(kept)))
         out = AffineMap({len(self.hidden): sparse.csr_array(place)}, np.zeros(size), value.shape, np.zeros((size, 2)))
         if mask is None:

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import lzma
@@ -28,8 +29,10 @@ from ..evaluate import clopper_pearson
 from ..store import UNREADABLE, Record, Records, StoreError, packed_array, unpacked_array, write
 from ..work import spread
 from .affine import normal_form
+from .prepared import held, network_hash
 from .programs import Solver
-from .verifier import STAGES, Verdict, check_inputs, held, network_hash, verify
+from .proofs import describe
+from .verifier import STAGES, Verdict, check_inputs, verify
 
 DIED = "worker died"
 MIXED = 16  #: inputs that change places, so that two runs with one store seldom begin with the same one
@@ -51,6 +54,11 @@ class Verdicts:
 
     def count(self, status: str) -> int:
         return sum(v.status == status for v in self.verdicts)
+
+    @property
+    def grades(self) -> dict[tuple[str, str], int]:
+        """How many verdicts have which (status, grade): "proved" with a proof, "solved" by the solver's word, or ""."""
+        return dict(collections.Counter((v.status, v.grade) for v in self.verdicts))
 
     @property
     def provable(self) -> float:
@@ -78,7 +86,7 @@ class Verdicts:
         return np.array([v.seconds for v in self.verdicts if not correct or v.stage != "prediction"])
 
 
-# Four arguments are the question, and the others go by name: four of verify, and who works, where it is kept, in which order.
+# Four arguments are the question, and the others go by name: four of verify, who works, where what is kept, in which order.
 def verify_dataset(
     net: nn.Module,
     x: Tensor,
@@ -87,6 +95,7 @@ def verify_dataset(
     *,
     executor: Executor | Sequence[Executor] | None = None,
     store: str | Path | None = None,
+    proofs: str | Path | None = None,
     time_limit: float = 120.0,
     margin: float = 1e-6,
     last_stage: str = STAGES[-1],
@@ -105,6 +114,9 @@ def verify_dataset(
         A file that keeps verdicts as they come, by network, input, label, eps and margin. What is there is taken over, and
         what another run adds meanwhile, so that a run that was killed goes on and two share the work. "unknown" is asked
         again only of a longer ``time_limit`` or a later ``last_stage``, not of another ``solver``.
+    proofs : path
+        A folder for proofs, ``KEY.proof`` each, for ``python -m advlab check``. A verdict of the store without its proof is
+        asked again, unless none was found (:attr:`Verdict.grade`).
     hardest_first : bool
         Begin with the smallest margins.
 
@@ -129,9 +141,12 @@ def verify_dataset(
     options = {"time_limit": time_limit, "margin": margin, "last_stage": last_stage, "solver": solver}
     _check(net, x, y, eps, options)
     book = Store(store) if store is not None else None
+    folder = _proof_folder(proofs, net, tuple(x.shape[1:]))
+    options["proof"] = folder is not None
     network = network_hash(net, tuple(x.shape[1:]))
     keys = [_key(network, x[i], int(y[i]), eps, margin) for i in range(len(x))]
-    known = [book.get(key, time_limit, last_stage) if book is not None else None for key in keys]
+    stored = functools.partial(_stored, book, folder, time_limit, last_stage)
+    known = [stored(key) for key in keys]
     todo = [i for i, v in enumerate(known) if v is None]
     if hardest_first:
         gaps = _gaps(net, x, y)
@@ -146,8 +161,7 @@ def verify_dataset(
         for i in todo:
             if book is not None:
                 book.records.refresh()
-            verdict = book.get(keys[i], time_limit, last_stage) if book is not None else None
-            if verdict is None:
+            if (verdict := stored(keys[i])) is None:
                 yield [(i, net, x[i].clone(), int(y[i]), eps, options)]
             else:
                 verdicts[i] = verdict
@@ -160,7 +174,7 @@ def verify_dataset(
         contextlib.closing(spread(_work, tasks(), 2 * lanes)) as found,  # so that no worker waits for the next input
     ):
         for come in found:
-            verdicts |= _kept(book, keys, come)
+            verdicts |= _kept(book, folder, keys, come)
             _show(bar, verdicts)
         _show(bar, verdicts)  # the last ones may have been there already
     return Verdicts(tuple(verdicts[i] for i in range(len(x))))
@@ -187,7 +201,25 @@ def _work(i: int, net: nn.Module, x: Tensor, y: int, eps: float, options: dict[s
     return verify(net, x, y, eps, **options), _made_here()
 
 
-def _kept(book: Store | None, keys: list[str], come: list[tuple[tuple, Any]]) -> dict[int, Verdict]:
+def _proof_folder(proofs: str | Path | None, net: nn.Module, shape: tuple[int, ...]) -> Path | None:
+    """Raises TypeError for a network that no proof can be about, before any work is given out."""
+    if proofs is None:
+        return None
+    describe(net, shape)
+    Path(proofs).mkdir(parents=True, exist_ok=True)
+    return Path(proofs)
+
+
+def _stored(book: Store | None, folder: Path | None, time_limit: float, last_stage: str, key: str) -> Verdict | None:
+    """A verdict of the store, with its proof; None where there is none, or where it has no proof and one can be had."""
+    verdict = book.get(key, time_limit, last_stage) if book is not None else None
+    if verdict is None or folder is None or verdict.grade == "solved" or verdict.status == "unknown":
+        return verdict
+    path = folder / f"{key}.proof"
+    return dataclasses.replace(verdict, proof=path.read_bytes(), asked=True) if path.exists() else None
+
+
+def _kept(book: Store | None, folder: Path | None, keys: list[str], come: list[tuple[tuple, Any]]) -> dict[int, Verdict]:
     """The verdicts that have come, by input, in the store if there is one."""
     found, records = {}, {}
     for (i, *_, options), result in come:
@@ -196,6 +228,8 @@ def _kept(book: Store | None, keys: list[str], come: list[tuple[tuple, Any]]) ->
             found[i] = Verdict("unknown", DIED, -math.inf, 0.0)
             continue
         found[i], made = result
+        if folder is not None and found[i].proof is not None:
+            write(folder / f"{keys[i]}.proof", found[i].proof)
         # where a solver's licence was too small, the last stage is still to come
         last_stage = found[i].stage if found[i].status == "unknown" else options["last_stage"]
         records[keys[i]] = _record(found[i], options["time_limit"], last_stage) | made
@@ -236,13 +270,15 @@ def _record(verdict: Verdict, time_limit: float, last_stage: str) -> Record:
         "time_limit": time_limit,
         "last_stage": last_stage,
         "witness": None if verdict.witness is None else packed_array(verdict.witness.cpu().numpy()),
+        "grade": verdict.grade,
     }
 
 
 def _verdict(line: Record) -> Verdict:
     witness = None if line["witness"] is None else torch.from_numpy(unpacked_array(line["witness"]))
     bound = -math.inf if line["bound"] is None else float(line["bound"])
-    return Verdict(line["status"], line["stage"], bound, line["seconds"], tuple(line["unstable"]), witness)
+    solved = line.get("grade", "") == "solved"
+    return Verdict(line["status"], line["stage"], bound, line["seconds"], tuple(line["unstable"]), witness, asked=solved)
 
 
 class Store:

@@ -73,6 +73,7 @@ class AffineLayer:
     matrices: dict[int, sparse.csr_array] = field(repr=False)  #: source -> (units, size of the source)
     bias: Array = field(repr=False)  #: (units,)
     doubt: Array = field(repr=False)  #: (units, 2), rounding errors of forming the row, summed over it, and of the bias
+    places: Index | None = field(default=None, repr=False)  #: (units,), of a ReLU layer: which of its values, flattened
 
     @property
     def units(self) -> int:

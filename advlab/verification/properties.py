@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from .attack import attack_box
 from .boxes import FEW_INPUTS, split_inputs
+from .prepared import prepare
 from .programs import Solver
 from .reduced import Problem, reduce
 from .replay import first_counterexample, least_margin, sure_margin
 from .search import Check, Clock, Found
-from .verifier import STAGES, Budget, Verdict, check_limits, decide, prepare
+from .verifier import STAGES, Budget, Verdict, check_limits, decide
 
 
 class WorstWays(nn.Module):

@@ -31,6 +31,7 @@ class Stage:
     const: Tensor = field(repr=False)  #: (units,)
     low: Tensor = field(repr=False)  #: (units,), below 0
     high: Tensor = field(repr=False)  #: (units,), above 0
+    places: Index = field(repr=False)  #: (units,), which of the layer's values they are
 
     @property
     def start(self) -> int:
@@ -119,8 +120,8 @@ def bounded(net: NormalForm, low: Array, high: Array, method: str = "crown") -> 
         loose.append(int(open_.sum()))
         kept = np.flatnonzero((lower[rows] < 0) & (upper[rows] > 0))
         cut = torch.from_numpy(lower[rows[kept]]), torch.from_numpy(upper[rows[kept]])
-        stages.append(Stage(matrix[kept], const[kept], *cut))
         on[k], chosen[k] = np.flatnonzero(lower >= 0), rows[kept]
+        stages.append(Stage(matrix[kept], const[kept], *cut, chosen[k] if layer.places is None else layer.places[chosen[k]]))
         sources[k] = (np.maximum(lower, 0), np.maximum(upper, 0))
         rounding.leave(lower, upper, chosen[k])
     raise AssertionError("the logits come last")

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from .layers import Array
 from .programs import Solver, check_solver, gurobi, highs, program
-from .reduced import Problem, Relaxed, Stage, optimised
+from .proofs import Leaf, storable
+from .reduced import Problem, Relaxed, Stage, optimised, relaxed
 
 #: A check of candidates: inputs (n, inputs) -> the first that is a counterexample, or None.
 Check = Callable[[Tensor], Tensor | None]
 
 MEMORY = 64 * 2**20  #: bytes of the nodes that branch and bound keeps, about
+CANDIDATES = 8  #: units that a search for a proof tries to split, for each node
 
 
 class Clock:
@@ -52,6 +55,7 @@ class Found:
     witness: Tensor | None = field(default=None, repr=False)
     nodes: int = 0
     refused: bool = False  #: the solver could not begin
+    leaves: list[Leaf] = field(default_factory=list, repr=False)  #: what proves "robust", where it was asked for
     seconds: float = 0.0  #: CPU seconds that a solver took in a thread of its own
 
 
@@ -62,19 +66,30 @@ class _Node:
     splits: Tensor = field(compare=False)  #: (units,) int8
     slopes: Tensor = field(compare=False)
     multipliers: Tensor = field(compare=False)
+    path: tuple[tuple[int, int], ...] = field(compare=False, default=())  #: the splits in their order, as of a ``Leaf``
     unit: int = field(compare=False, default=-1)  #: the unit to split next, -1 if none is left
 
 
+# Eight parameters, as many again as bound the search: where it starts and ends, how wide it goes, whether it keeps a proof.
 def branch_and_bound(
-    problem: Problem, index: int, check: Check, *, enough: float, deadline: float, slopes: Tensor | None = None, batch: int = 32
+    problem: Problem,
+    index: int,
+    check: Check,
+    *,
+    enough: float,
+    deadline: float,
+    slopes: Tensor | None = None,
+    batch: int = 32,
+    proof: bool = False,
 ) -> Found:
     """Prove that margin ``index`` exceeds ``enough`` on the box, or find a counterexample, or give up at ``deadline``.
 
     ``deadline`` is in :func:`time.thread_time`. Each node assumes signs of some units; its bound is optimised over slopes
     and multipliers (Wang et al. 2021). The unit to split is the one whose relaxation costs most (Bunel et al. 2020). A node
     with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts.
-    Beyond :data:`MEMORY` the search goes deep instead of broad. Guarantee: "robust" means that every leaf's bound exceeds
-    ``enough``, whatever float64 rounds where multipliers weigh assumptions; margins themselves are :meth:`Problem.lowered`.
+    Beyond :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept, and units are chosen with
+    more care, for a smaller tree. Guarantee: "robust" means that every leaf's bound exceeds ``enough``, whatever float64
+    rounds where multipliers weigh assumptions; margins themselves are :meth:`Problem.lowered`.
     """
     if slopes is None:
         slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
@@ -82,21 +97,27 @@ def branch_and_bound(
     # gives the node with the least bound first: without that one there is no proof.
     blank = torch.zeros(problem.units, dtype=torch.int8)
     heap: list[_Node] = []
-    count, closed = 0, float("inf")  # closed: the least bound of the leaves that are done
-    fresh = [(blank, slopes, torch.zeros(problem.units).double())]
+    count, closed, leaves = 0, float("inf"), list[Leaf]()  # closed: the least bound of the leaves that are done
+    fresh: list[tuple[Any, ...]] = [((), blank, slopes, torch.zeros(problem.units).double())]
     while fresh:
-        splits, starts, weights = (torch.stack(parts) for parts in zip(*fresh, strict=True))
-        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, deadline, first=count == 0)
+        paths, *parts = zip(*fresh, strict=True)
+        splits, starts, weights = map(torch.stack, parts)
+        more = {"first": count == 0, "proof": proof}
+        made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, deadline, **more)
         count += len(fresh)
         corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
         if (witness := check(corners)) is not None:
             return Found("counterexample", float(made.bound.min()), witness, count)
-        units = _costliest(problem, made, splits, found)
+        units = _strongest(problem, index, made, splits, found, kept) if proof else _costliest(problem, made, splits, found)
         for i, bound in enumerate(made.bound.tolist()):
             if bound > enough:
                 closed = min(closed, bound)
+                leaves += [Leaf(paths[i], found[i].clone(), kept[i].clone())] * proof
             elif units[i] < 0:
-                bound, point = solve_leaf(problem, index, splits[i])
+                bound, point, weights = solve_leaf(problem, index, splits[i], enough)
+                if proof and bound > enough:
+                    bound = min(bound, _leaf_bound(problem, index, splits[i], weights))
+                    leaves.append(Leaf(paths[i], found[i].clone(), weights))
                 if point is not None and (witness := check(point[None])) is not None:
                     return Found("counterexample", bound, witness, count)
                 if bound <= enough:
@@ -104,7 +125,8 @@ def branch_and_bound(
                 closed = min(closed, bound)
             else:
                 # clones, since a view would keep the whole batch
-                node = _Node(bound, count + i, splits[i].clone(), found[i].clone(), kept[i].clone(), int(units[i]))
+                held = splits[i].clone(), found[i].clone(), kept[i].clone()
+                node = _Node(bound, count + i, *held, paths[i], int(units[i]))
                 heapq.heappush(heap, node)
         fresh = []
         if heap and time.thread_time() > deadline:
@@ -115,8 +137,8 @@ def branch_and_bound(
             for side in (1, -1):
                 child = node.splits.clone()
                 child[node.unit] = side
-                fresh.append((child, node.slopes, node.multipliers))
-    return Found("robust", closed, None, count)
+                fresh.append(((*node.path, (node.unit, side)), child, node.slopes, node.multipliers))
+    return Found("robust", closed, None, count, leaves=leaves)
 
 
 def _node_bounds(
@@ -129,8 +151,9 @@ def _node_bounds(
     deadline: float,
     *,
     first: bool,
+    proof: bool,
 ) -> tuple[Relaxed, Tensor, Tensor]:
-    """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them."""
+    """Bounds of n nodes, all tensors (n, units), with the slopes and multipliers that gave them; with ``proof``, storable."""
     rows, const = problem.rows[index].expand(len(splits), -1), problem.const[index].expand(len(splits))
     parts = [_by_stage(problem.stages, t) for t in (slopes, splits, multipliers)]
     made, found, kept = optimised(
@@ -145,49 +168,87 @@ def _node_bounds(
     )
     if not problem.units:
         return made, slopes, multipliers
+    if proof:
+        found, kept = zip(*(storable(*pair) for pair in zip(found, kept, strict=True)), strict=True)
+        made = relaxed(problem.stages, (problem.low, problem.high), rows, const, list(found), parts[1], list(kept))
     weights = torch.cat(kept, 1)
     return replace(made, bound=made.bound - (weights * splits.abs()) @ problem.unit_slack), torch.cat(found, 1), weights
+
+
+def _leaf_bound(problem: Problem, index: int, splits: Tensor, multipliers: Tensor) -> float:
+    """What these multipliers prove where all signs are assumed."""
+    rows, const = problem.rows[index][None], problem.const[index][None]
+    parts = [_by_stage(problem.stages, t[None]) for t in (splits.double(), splits, multipliers)]  # slopes are of no use there
+    made = relaxed(problem.stages, (problem.low, problem.high), rows, const, *parts)
+    return float(made.bound[0] - multipliers @ problem.unit_slack)
 
 
 def _by_stage(stages: tuple[Stage, ...], t: Tensor) -> list[Tensor]:
     return list(t.split([stage.units for stage in stages], 1))
 
 
-def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
-    """For each node the unit whose relaxation lowers the bound most, or -1 where every sign is assumed, (n,)."""
-    if not problem.units:
-        return torch.full((len(splits),), -1)
+def _costs(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
+    """By how much each unit's relaxation may lower each node's bound, (n, units); -1 where the sign is assumed."""
     costs = []
     for stage, use, slope in zip(problem.stages, made.uses, _by_stage(problem.stages, slopes), strict=True):
         # how far the lines lie from the ReLU: the chord at most -l u / (u - l), at z = 0; slope z at most at l or at u
         over = (-use).clamp_min(0) * (-stage.low * stage.high / (stage.high - stage.low))
         under = use.clamp_min(0) * torch.maximum(-slope * stage.low, (1 - slope) * stage.high)
         costs.append(over + under)
-    cost = torch.where(splits == 0, torch.cat(costs, 1), -1.0)
-    most = cost.max(1)
+    return torch.where(splits == 0, torch.cat(costs, 1), -1.0)
+
+
+def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
+    """For each node the unit whose relaxation lowers the bound most, or -1 where every sign is assumed, (n,)."""
+    if not problem.units:
+        return torch.full((len(splits),), -1)
+    most = _costs(problem, made, splits, slopes).max(1)
     return torch.where(most.values < 0, -1, most.indices)
 
 
-def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Tensor | None]:
-    """A lower bound of the margin where all signs are assumed, tight but for rounding, and where it is reached.
+def _strongest(problem: Problem, index: int, made: Relaxed, splits: Tensor, slopes: Tensor, multipliers: Tensor) -> Tensor:
+    """As :func:`_costliest`, but of the :data:`CANDIDATES` costliest units the one whose split leaves the greater bound.
+
+    Both cases of each are bounded with the node's own slopes and multipliers: dearer, for a fraction of the nodes.
+    """
+    if not problem.units:
+        return torch.full((len(splits),), -1)
+    most = _costs(problem, made, splits, slopes).topk(min(CANDIDATES, problem.units), 1)
+    cases = splits[:, None, None].repeat(1, most.indices.shape[1], 2, 1)  # (n, candidates, 2, units)
+    at = most.indices[:, :, None, None].expand(*cases.shape[:3], 1)
+    cases.scatter_(3, at, torch.tensor([[1], [-1]], dtype=torch.int8).expand_as(at))
+
+    def repeated(t: Tensor) -> list[Tensor]:
+        return _by_stage(problem.stages, t[:, None, None].expand_as(cases).flatten(0, 2))
+
+    rows, const = problem.rows[index].expand(at.numel(), -1), problem.const[index].expand(at.numel())
+    parts = repeated(slopes), _by_stage(problem.stages, cases.flatten(0, 2)), repeated(multipliers)
+    bounds = relaxed(problem.stages, (problem.low, problem.high), rows, const, *parts).bound.view(cases.shape[:3])
+    best = torch.where(most.values < 0, -torch.inf, bounds.amin(2)).argmax(1, keepdim=True)
+    return torch.where(most.values[:, 0] < 0, -1, most.indices.gather(1, best)[:, 0])
+
+
+def solve_leaf(problem: Problem, index: int, splits: Tensor, enough: float = 0.0) -> tuple[float, Tensor | None, Tensor]:
+    """A lower bound of the margin where all signs are assumed, tight but for rounding, where it is reached, and multipliers.
 
     Infinity where no input has these signs. Both are checked by the linear program's own multipliers: any multipliers >= 0
     of the inequalities give a bound, less what rounding makes of these, so that no solver's tolerance makes a wrong proof.
+    Those returned, (units,), give the bound, or where it is infinity one above ``enough`` if float64 can.
     """
     (objective, shift), (matrix, limit) = _substituted(problem, index, splits)
     box = torch.stack([problem.low, problem.high], 1).numpy()
     room = limit + problem.unit_slack.numpy()
 
-    def least(cost: Array, marginals: Array) -> float:
+    def least(cost: Array, weights: Array) -> float:
         # where matrix @ x <= limit, cost @ x >= cost @ x + weights @ (matrix @ x - limit), least at a corner of the box
-        weights = np.maximum(-marginals, 0)
         slope = cost + weights @ matrix
         return float(np.where(slope > 0, slope * box[:, 0], slope * box[:, 1]).sum() - weights @ room)
 
     solved = linprog(objective, matrix, limit, bounds=box, method="highs")
     if solved.status == 0:
         point = torch.from_numpy(np.clip(solved.x, box[:, 0], box[:, 1]))
-        return least(objective, solved.ineqlin.marginals) + shift, point
+        weights = np.maximum(-solved.ineqlin.marginals, 0)
+        return least(objective, weights) + shift, point, torch.from_numpy(weights)
     # by how much must the inequalities be loosened? More than 0 proves that there is no such input
     loosened = linprog(
         np.append(np.zeros(len(box)), 1.0),
@@ -196,9 +257,12 @@ def solve_leaf(problem: Problem, index: int, splits: Tensor) -> tuple[float, Ten
         bounds=[*map(tuple, box), (0, None)],
         method="highs",
     )
-    if loosened.status == 0 and least(np.zeros(len(box)), loosened.ineqlin.marginals) > 0:
-        return float("inf"), None
-    return -float("inf"), None
+    weights = np.maximum(-loosened.ineqlin.marginals, 0) if loosened.status == 0 else np.zeros(len(limit))
+    if (gain := least(np.zeros(len(box)), weights)) <= 0:
+        return -float("inf"), None, torch.from_numpy(weights)
+    times = 1 + 2 * max(enough - shift - least(objective, 0 * weights), 0) / gain
+    weights = times * weights
+    return float("inf"), None, torch.from_numpy(weights)
 
 
 def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Array, float], tuple[Array, Array]]:

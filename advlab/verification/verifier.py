@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import functools
-import hashlib
 import math
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .affine import NormalForm, check_weights, normal_form, what_is_read
 from .attack import attack_ball
 from .layers import Array
+from .prepared import Prepared, prepare
 from .programs import Solver, check_solver
-from .reduced import Problem, class_margins, crown, optimised, reduce
+from .proofs import Evidence, Leaf, Question, describe, storable
+from .reduced import Problem, class_margins, crown, optimised, reduce, relaxed
 from .replay import ball, first_counterexample, least_margin, sure_margin
 from .search import Check, Clock, branch_and_bound, mixed_integer
 
@@ -48,67 +44,13 @@ class Verdict:
     seconds: float  #: CPU seconds
     unstable: tuple[int, ...] = ()  #: units of each ReLU layer that CROWN bounds leave unstable
     witness: Tensor | None = field(default=None, repr=False)  #: a counterexample in the shape and dtype of the input
+    proof: bytes | None = field(default=None, repr=False)  #: a file for the checker, where one was asked for and found
+    asked: bool = field(default=False, repr=False)  #: for a proof
 
-
-@dataclass(frozen=True)
-class _Prepared:
-    form: NormalForm
-    double: nn.Module
-
-
-prepared_networks: OrderedDict[str, _Prepared] = OrderedDict()
-_held: dict[tuple[int, tuple[int, ...]], _Prepared] = {}
-_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def held(net: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
-    """Meanwhile a network is taken as it is now, and not read for each input again: a tenth of the time of an easy one."""
-    _held[id(net), shape] = prepare(net, shape)
-    try:
-        yield
-    finally:
-        _held.pop((id(net), shape), None)
-
-
-def network_hash(net: nn.Module, shape: tuple[int, ...]) -> str:
-    """The SHA-256 of the function that a network is on inputs of ``shape``: of its affine maps in float64.
-
-    Verdicts are stored under it. Raises what :func:`normal_form` raises.
-
-    >>> net = nn.Linear(2, 2)
-    >>> written_otherwise = nn.Sequential(net, nn.Dropout(), nn.Flatten()).eval()
-    >>> network_hash(nn.Sequential(net).eval(), (2,)) == network_hash(written_otherwise, (2,))
-    True
-    """
-    return hashlib.sha256(f"{tuple(shape)} {prepare(net, shape).form.sha256}".encode()).hexdigest()
-
-
-def prepare(net: nn.Module, shape: tuple[int, ...]) -> _Prepared:
-    """The normal form, checked against the network itself, and kept for the last networks seen."""
-    if (id(net), shape) in _held:
-        return _held[id(net), shape]
-    key = what_is_read(net, shape)
-    with _lock:
-        if key not in prepared_networks:
-            check_weights(net)
-            double = copy.deepcopy(net).double()  # what a forward computes from constants is then computed in float64 too
-            made = _Prepared(normal_form(double, shape), double)
-            _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
-            prepared_networks[key] = made
-            while len(prepared_networks) > 4:
-                prepared_networks.popitem(last=False)
-        return prepared_networks[key]
-
-
-def _compare(prepared: _Prepared, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raises TypeError where the normal form is another function: a layer with a forward of its own, say."""
-    x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = prepared.double(x.to(device)).flatten(1).cpu().numpy()
-    found = [prepared.form.rounding(one) for one in x.flatten(1).numpy()]
-    if any((abs(y - z) > 1e-6 * abs(y) + 4 * doubt).any() for y, (z, doubt) in zip(expected, found, strict=True)):
-        raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")
+    @property
+    def grade(self) -> str:
+        """What supports it: "proved" with a proof, "solved" where none was found; "" if none was asked for, or of "unknown"."""
+        return "" if not self.asked or self.status == "unknown" else "solved" if self.proof is None else "proved"
 
 
 def verify(
@@ -121,6 +63,7 @@ def verify(
     margin: float = 1e-6,
     last_stage: str = STAGES[-1],
     solver: Solver = "highs",
+    proof: bool = False,
 ) -> Verdict:
     """Is every input within ``eps`` (linf) of ``x`` and in [0, 1] classified as ``y``?
 
@@ -136,6 +79,7 @@ def verify(
     margin : float above 0, in logits; raise it to rule out float32's rounding
     last_stage : one of ``STAGES``, to stop earlier
     solver : "highs" or, where gurobipy is installed, "gurobi"
+    proof : bool, with a proof in the verdict, for :mod:`advlab.verification.check`; TypeError for layers that it does not know
     Returns
     -------
     Verdict
@@ -164,6 +108,8 @@ def verify(
     x = torch.as_tensor(x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
     prepared = prepare(net, tuple(x.shape))
+    if proof and not prepared.described:
+        prepared.described.update(describe(net, tuple(x.shape)))
     classes = prepared.form.logits.units
     if classes < 2:
         raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
@@ -172,7 +118,8 @@ def verify(
     centre = x.detach().double().flatten().cpu()
     box = ball(centre, eps)
     attack = functools.partial(attack_ball, net, x, int(y), eps)
-    budget = Budget(clock, margin, STAGES.index(last_stage), solver)
+    question = Question(prepared.described, x, int(y), eps, margin) if proof else None
+    budget = Budget(clock, margin, STAGES.index(last_stage), solver, question)
     return decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
 
 
@@ -182,13 +129,19 @@ class Budget:
     margin: float
     stop: int  #: the place of the last stage
     solver: Solver
+    question: Question | None = None  #: of the proof that is asked for
+    evidence: Evidence = field(default_factory=dict)
+
+    def enough(self, problem: Problem) -> float:
+        """The bound that a margin needs, with room for what the checker rounds."""
+        return self.margin if self.question is None else self.margin + max(self.margin, 100 * float(problem.slack.max()))
 
 
 _Outcome = tuple[str, str, float, Tensor | None]
 
 
 def decide(
-    prepared: _Prepared,
+    prepared: Prepared,
     x: Tensor,
     box: tuple[Tensor, Tensor],
     margins: tuple[Array, Array],
@@ -198,6 +151,7 @@ def decide(
     """The stages, one after the other, for any margins on any box around ``x``."""
     values = functools.partial(sure_margin, prepared.double, prepared.form, margins)
     unstable: tuple[int, ...] = ()
+    problem, proof, question = None, None, budget.question
     if values(x[None].double()).item() < 0:
         outcome: _Outcome = ("counterexample", "prediction", 0.0, x.detach().clone())
     elif budget.stop < STAGES.index("crown"):
@@ -211,13 +165,17 @@ def decide(
     if witness is not None:
         rows, const = (torch.from_numpy(part) for part in margins)
         bound = least_margin(prepared.double, rows, const, witness[None].double()).item()
-    return Verdict(status, stage, bound, budget.clock.spent, unstable, witness)
+    if question is not None and witness is not None:
+        proof = question.counterexample(witness)
+    elif question is not None and problem is not None and status == "robust" and bound > budget.enough(problem):
+        proof = question.robust(problem, budget.evidence)
+    return Verdict(status, stage, bound, budget.clock.spent, unstable, witness, proof, question is not None)
 
 
 def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | None, budget: Budget) -> _Outcome:
     """CROWN, the attack, optimised slopes, and then the search."""
     box, margin, stop = (problem.low, problem.high), budget.margin, budget.stop
-    bounds = crown(problem.stages, box, problem.rows, problem.const)
+    bounds, enough = crown(problem.stages, box, problem.rows, problem.const), budget.enough(problem)
     if bounds.min() > margin:
         return "robust", "crown", float(bounds.min()), None
     attacks = attack is not None and stop >= STAGES.index("pgd") and bool((problem.high > problem.low).any())
@@ -225,10 +183,15 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
         return "counterexample", "pgd", 0.0, witness
     if stop < STAGES.index("alpha-crown"):
         return "unknown", STAGES[stop], float(bounds.min()), None
-    open_ = (bounds <= margin).nonzero()[:, 0]
+    open_ = (bounds <= enough).nonzero()[:, 0]
     slopes = [(stage.high > -stage.low).double().expand(len(open_), -1) for stage in problem.stages]
-    limits: dict[str, Any] = {"steps": 30, "enough": margin, "deadline": time.thread_time() + budget.clock.left / 2}
+    limits: dict[str, Any] = {"steps": 30, "enough": enough, "deadline": time.thread_time() + budget.clock.left / 2}
     best, slopes, _ = optimised(problem.stages, box, problem.rows[open_], problem.const[open_], slopes, **limits)
+    if budget.question is not None:
+        slopes = [storable(s, s)[0] for s in slopes]
+        best = relaxed(problem.stages, box, problem.rows[open_], problem.const[open_], slopes)
+        keep_leaf = zip(open_.tolist(), torch.cat(slopes, 1) if slopes else torch.zeros(len(open_), 0), strict=True)
+        budget.evidence.update({k: [Leaf((), s, torch.zeros_like(s))] for k, s in keep_leaf})
     bounds[open_] = torch.maximum(bounds[open_], best.bound)
     if bounds.min() > margin:
         return "robust", "alpha-crown", float(bounds.min()), None
@@ -241,8 +204,10 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
     """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
     clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
     complete &= problem.units <= MOST_UNITS
-    todo = sorted((k for k in slopes if bounds[k] <= margin), key=lambda k: float(bounds[k]))
-    early = complete and problem.units < FEW_UNITS and budget.solver == "highs"  # most take it a tenth of a second
+    enough = margin if budget.question is None else budget.enough(problem)
+    todo = sorted((k for k in slopes if bounds[k] <= enough), key=lambda k: float(bounds[k]))
+    # most take it a tenth of a second; but what it finds is no proof
+    early = complete and problem.units < FEW_UNITS and budget.solver == "highs" and budget.question is None
     rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
     for turn, stage in enumerate(rounds):
         final, left = complete and turn == len(rounds) - 1, []
@@ -259,9 +224,10 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
                     share = min(rest / (len(todo) - done), 0.4 if early else 1.0)
                 else:
                     share = rest if done == len(todo) - 1 and not complete else rest / 2
-                found = branch_and_bound(
-                    problem, k, check, enough=margin, deadline=time.thread_time() + share, slopes=slopes[k]
-                )
+                deadline, proof = time.thread_time() + share, budget.question is not None
+                options = {"proof": True} if proof else {}
+                found = branch_and_bound(problem, k, check, enough=enough, deadline=deadline, slopes=slopes[k], **options)
+                budget.evidence[k] = found.leaves
             if found.status == "counterexample" or (final and found.status == "unknown"):
                 stage = "branch and bound" if found.refused else stage
                 return found.status, stage, found.bound if found.witness is not None else float(bounds.min()), found.witness
