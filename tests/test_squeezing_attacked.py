@@ -389,6 +389,13 @@ def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
     assert nine * authors_claims.GRADIENTS_FOR_EACH_C == 9 * ours == 4500, "a ninth"
 
 
+def test_a_search_that_asks_the_detector_comes_to_the_papers_rate():
+    before, asking = found("evades_mnist_paper_any"), found("paper_asking")
+    assert before.n == asking.n == 100
+    assert before.interval[1] < asking.interval[0], "the one question makes the difference"
+    assert asking.interval[0] < asking.paper < asking.interval[1], "the paper's rate"
+
+
 def test_what_the_chapter_says_of_the_authors_attack_beside_ours():
     theirs, ours = found("evades_mnist_paper_any"), found("evades_mnist_soft_any")
     assert theirs.n == ours.n == 100
