@@ -206,7 +206,8 @@ class Guess(Figure):
 
     def still(self) -> Picture:
         """The question, the figure as it stands, and the answer under it."""
-        picture = self.inside.still() if self.inside else Picture(figsize=(6.4, 1.1), layout="constrained")
+        held: Figure | None = self.inside  # pyright: ignore[reportAssignmentType]
+        picture = held.still() if held else Picture(figsize=(6.4, 1.1), layout="constrained")
         width = round(14 * picture.get_figwidth())
         picture.set_figheight(picture.get_figheight() + 0.25 * (len(self.question) // width + len(self.printed) // width + 2))
         picture.suptitle(textwrap.fill(self.question, width), fontsize=9, fontweight="bold")

@@ -212,13 +212,15 @@ async function render({ model, el }) {
     return null;
   }
 
-  form.addEventListener("submit", (event) => {
+  const answer = (event) => {
     event.preventDefault();
     try { keep(name, recordOf(question, parts, asked.map(({ read }) => read()))); } catch (e) {
       if (!(e instanceof Unanswered)) throw e;
       say(e.message);
     }
-  });
+  };
+  form.addEventListener("submit", answer);
+  form.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target !== skip) answer(event); }); // JupyterLab submits no form
   skip.addEventListener("click", () => keep(name, recordOf(question, parts, null)));
   globalThis.addEventListener("advlab-guess", show);
   await show();
