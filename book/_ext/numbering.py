@@ -11,6 +11,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.directives.patches import MathDirective
 from sphinx.environment import BuildEnvironment
@@ -41,7 +42,8 @@ def number_chapters(env: BuildEnvironment) -> None:
     for docname, toc in env.tocs.items():
         if number := chapter(docname):
             title, *sections = toc.findall(nodes.reference)
-            env.toc_secnumbers[docname] = {"": (number,)} | {section["anchorname"]: () for section in sections}
+            own: Any = {"": (number,)} | {section["anchorname"]: () for section in sections}  # "2A" is a number, too
+            env.toc_secnumbers[docname] = own
             env.titles[docname]["secnumber"] = title["secnumber"] = (number,)
 
 
@@ -93,9 +95,8 @@ class OnPaper(SphinxPostTransform):
                 label = rf"\label{{equation:{math['docname']}:{math['label']}}}"
                 body = rf"\begin{{equation}}{label}\tag{{{number}}}\begin{{split}}{math.astext()}\end{{split}}\end{{equation}}"
                 math.replace_self(nodes.raw("", body, format="latex"))
-        for start in list(
-            self.document.findall(lambda node: isinstance(node, nodes.Element) and node.tagname == "start_of_file")
-        ):
+        starts: list[Any] = list(self.document.findall(addnodes.start_of_file))
+        for start in starts:
             if (number := chapter(start["docname"])) and number.isdigit():
                 start.insert(0, nodes.raw("", rf"\setcounter{{chapter}}{{{int(number) - 1}}}", format="latex"))
 
