@@ -134,11 +134,12 @@ def record(row: Trainings, seed: int, to: Path) -> dict[str, Any]:
         if each is not None and not (to / f"{each}.json").exists() and not (each == start and _ships(each)):
             zoo.train(each, to)
     card = zoo.card(name, to)
-    begun = zoo.card(start, to if (to / f"{start}.json").exists() else None)["cpu_seconds"] if start else 0.0
+    begun = zoo.card(start, to if (to / f"{start}.json").exists() else None) if start else {}
     x, y = row.data()
     kept = measure(row, zoo.load(name, to), x, y, store=to / f"{name}.verdicts.sqlite")
     about = {key: card[key] for key in ("sha256", "epochs", "cpu_seconds", "commit", "torch")}
-    about |= {"start_seconds": begun, "version": __version__, "date": datetime.date.today().isoformat()}
+    about |= {"start_seconds": begun.get("cpu_seconds", 0.0), "resumed": card["resumed"] or begun.get("resumed", False)}
+    about |= {"version": __version__, "date": datetime.date.today().isoformat()}
     return {"name": name, "seed": seed, **about, **kept, "machine": machine()}
 
 
@@ -232,11 +233,11 @@ def _claims(key: str, row: Trainings) -> None:
         f"{title}: time to train, mean over trainings",
         unit="s",
         digits=0,
-        note="CPU seconds of one thread. The series has those of the network that the training starts from.",
+        note="CPU seconds of one thread, of trainings that ran in one go. The series has those of their start, which comes first.",
         **common,
     )
     def training(n: int | None = None) -> Measurement:
-        lines = row.records()
+        lines = [line for line in row.records() if not line["resumed"]]  # else the seconds are those since
         values = [line["cpu_seconds"] for line in lines]
         series = {"each": values, "start": [line["start_seconds"] for line in lines]}
         return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series=series)
