@@ -233,7 +233,7 @@ def _claims(key: str, row: Trainings) -> None:
         f"{title}: time to train, mean over trainings",
         unit="s",
         digits=0,
-        note="CPU seconds of one thread, of trainings that ran in one go. The series has those of their start, which comes first.",
+        note="CPU seconds of one thread, of trainings that ran in one go. The series has those of their start.",
         **common,
     )
     def training(n: int | None = None) -> Measurement:
