@@ -230,7 +230,7 @@ LINES = [
     ),
     Line(
         "notebooks/04_random_mask",
-        "most of the accuracy survives drawing it anew",
+        "most of the accuracy survives drawing it again",
         lambda: value(M + "50_redrawn") > 0.75 * value(M + "50_test"),
     ),
     Line(
