@@ -21,7 +21,12 @@ ABSTAIN = -1  #: the answer where the samples do not decide
 
 
 class Certified(NamedTuple):
-    """What :func:`certified_radius` found for n images."""
+    """What :func:`certified_radius` found for n images.
+
+    >>> found = Certified(torch.tensor([3, ABSTAIN]), torch.tensor([0.8, 0.0]))
+    >>> ((found.classes == torch.tensor([3, 5])) & (found.radii >= 0.5)).tolist()  # certified, and right
+    [True, False]
+    """
 
     classes: Tensor  #: (n,) int64, ABSTAIN where nothing could be certified
     radii: Tensor  #: (n,) float64, in l2, 0 where it abstains

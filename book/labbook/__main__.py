@@ -43,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("vouch", help="after a refactoring: which stale numbers are computed as before, on slices")
     p.add_argument("commit", help="a commit at which they were current")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
+    p = commands.add_parser("game", help="prove or break images with known answers, against the clock")
+    p.add_argument("player", help="a Python file with a function solve(net, x, y, eps)")
+    p.add_argument("--images", type=int, default=20, help="how many (default: 20)")
+    p.add_argument("--seconds", type=float, default=300.0, help="of the whole game (default: 300)")
+    p.add_argument("--seed", type=int, default=0, help="which images; the same for all players (default: 0)")
     args = parser.parse_args(argv)
     try:
         run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer}
@@ -152,6 +157,17 @@ def _vouch(args: argparse.Namespace) -> int:
         print(f"{c.id}: {'equal, vouched for' if same else 'differs, still stale'}", flush=True)
         differ += not same
     return 1 if differ else 0
+
+
+def _game(args: argparse.Namespace) -> int:
+    from . import game
+
+    points = 0
+    for number, each in enumerate(game.play(game.player(args.player), args.images, args.seconds, args.seed), 1):
+        points += each.points
+        print(f"{number:3}/{args.images} image {each.image:4}: {each.said or '-':14} {each.points:+5}  {each.why}", flush=True)
+    print(f"{points} points of {game.RIGHT * args.images}")
+    return 0
 
 
 if __name__ == "__main__":
