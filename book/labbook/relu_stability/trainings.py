@@ -185,6 +185,12 @@ def _lines(row: Trainings, n: int | None) -> list[dict[str, Any]]:
     return [measure(row, network(row.shipped), x, y)]
 
 
+def _mean(values: list[float], high: float = math.inf) -> Measurement:
+    """The mean over trainings, from 0 up; without an interval where there is one."""
+    found = mean_over_seeds(np.array(values), 0.0, high)
+    return dataclasses.replace(found, interval=found.interval if len(values) > 1 else None, series={"each": values})
+
+
 def _claims(key: str, row: Trainings) -> None:
     made, title = len(row.records()), row.label
     if not made:
@@ -206,9 +212,7 @@ def _claims(key: str, row: Trainings) -> None:
             **common,
         )
         def measured(n: int | None = None) -> Measurement:
-            values = [share_of(line) for line in _lines(row, n)]
-            found = mean_over_seeds(np.array(values), 0.0, 1.0)
-            return dataclasses.replace(found, series={"each": values})
+            return _mean([share_of(line) for line in _lines(row, n)], 1.0)
 
     for name in COUNTS:
         count(name)
@@ -225,8 +229,7 @@ def _claims(key: str, row: Trainings) -> None:
     )
     def verifying(n: int | None = None) -> Measurement:
         lines = _lines(row, n)
-        values = [line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w")) for line in lines]
-        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series={"each": values})
+        return _mean([line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w")) for line in lines])
 
     @claim(
         f"relu_stability.{key}_training",
@@ -238,9 +241,8 @@ def _claims(key: str, row: Trainings) -> None:
     )
     def training(n: int | None = None) -> Measurement:
         lines = [line for line in row.records() if not line["resumed"]]  # else the seconds are those since
-        values = [line["cpu_seconds"] for line in lines]
-        series = {"each": values, "start": [line["start_seconds"] for line in lines]}
-        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series=series)
+        found = _mean([line["cpu_seconds"] for line in lines])
+        return dataclasses.replace(found, series=found.series | {"start": [line["start_seconds"] for line in lines]})
 
     @claim(
         f"relu_stability.{key}_open",
@@ -251,8 +253,7 @@ def _claims(key: str, row: Trainings) -> None:
         **common,
     )
     def unstable(n: int | None = None) -> Measurement:
-        values = [line["unstable"] for line in _lines(row, n)]
-        return dataclasses.replace(mean_over_seeds(np.array(values), 0.0), series={"each": values})
+        return _mean([line["unstable"] for line in _lines(row, n)])
 
 
 def whole(row: Trainings) -> Row:
