@@ -118,7 +118,11 @@ def _decided(
         if found.status != "unknown":
             unstable, bound = tuple(each.units for each in problem.stages), found.bound
             if found.witness is not None:
-                bound = least_margin(worst.double, *map(torch.from_numpy, asked), found.witness[None].double()).item()  # pyright: ignore[reportCallIssue]
+                bound = least_margin(
+                    worst.double,
+                    *map(torch.from_numpy, asked),  # pyright: ignore[reportCallIssue]
+                    found.witness[None].double(),
+                ).item()
             return Verdict(found.status, stage, bound, budget.clock.spent, unstable, found.witness)
     return decide(worst, middle, (low, high), asked, attack, budget)
 
