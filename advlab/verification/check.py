@@ -11,8 +11,8 @@ and of each margin in each leaf of a tree of cases z >= 0 and z <= 0. Any slopes
 complete tree give a sound bound (Wang et al. 2021): nothing in a proof is believed, and only its claim is read. A float64 sum
 of n products, in any order, fused or not, errs by at most n u / (1 - n u) times the sum of absolute values, u = 2**-53 (Higham
 2002, section 3.1). Coefficients A of a layer's z, taken one layer back, round at most that share of ``|A| (|W| max|a| + |b|) =
-|A| reach``, whatever A is. Each step is charged ``gamma |A| reach``, gamma = 4 (n + 64) u for the largest width n: four times too
-much, for what rounds in reach, charges and constants. Underflow, below 2**-700, is charged too.
+|A| reach``, whatever A is. Each step is charged ``gamma |A| reach``, gamma = 4 (n + 64) u for the largest width n: four times
+too much, for what rounds in reach, charges and constants. Underflow, below 2**-700, is charged too.
 
 Trusted are this file, Python, NumPy, in that its matrix product adds up products, json, zlib and hashlib; and that the claim,
 which is printed, is the one that you care about, in particular its list of layers, which weights do not tell.

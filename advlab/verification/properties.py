@@ -120,8 +120,8 @@ def _decided(
             if found.witness is not None:
                 bound = least_margin(
                     worst.double,
-                    *map(torch.from_numpy, asked),  # pyright: ignore[reportCallIssue]
-                    found.witness[None].double(),
+                    *map(torch.from_numpy, asked),
+                    found.witness[None].double(),  # pyright: ignore[reportCallIssue]
                 ).item()
             return Verdict(found.status, stage, bound, budget.clock.spent, unstable, found.witness)
     return decide(worst, middle, (low, high), asked, attack, budget)
