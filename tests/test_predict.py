@@ -90,7 +90,7 @@ def commit(p, f, kind):
     [
         ("number", "You guessed 0.5; the answer is 0.2371, 2.1 times less."),
         ("range", "You guessed 1 to 1.4; the answer is 1.337 to 1.493, partly in your range."),
-        ("choice", "You guessed up; the answer is down."),
+        ("choice", "You guessed “up”; the answer is “down”."),
         ("sketch", "your line is off by"),
     ],
 )

@@ -164,9 +164,12 @@ function recordOf(question, parts, guess) {
   return { question, guess, told, at: Date.now() };
 }
 
+const capital = (text) => text.replace(/^./, (c) => c.toUpperCase());
 const sentence = (a, guess) => {
-  const { said, compared } = KINDS[a.kind], what = a.label ? `${a.label}${a.label.endsWith("?") ? "" : ":"} ` : "";
-  return guess === null ? `${what}the answer is ${said(a, a.truth)}.` : `${what}you guessed ${said(a, guess)}; the answer is ${said(a, a.truth)}${compared(a, guess)}.`;
+  const { said, compared } = KINDS[a.kind], asks = !a.label || a.label.endsWith("?");
+  const what = a.label ? `${capital(a.label)}${asks ? "" : ":"} ` : "", quoted = (v) => a.kind === "choice" ? `“${said(a, v)}”` : said(a, v);
+  const answer = guess === null ? `the answer is ${quoted(a.truth)}.` : `you guessed ${quoted(guess)}; the answer is ${quoted(a.truth)}${compared(a, guess)}.`;
+  return what + (asks ? capital(answer) : answer);
 };
 
 // the figure that waited, drawn into `el`; its module comes as it does on any page
@@ -198,7 +201,7 @@ async function render({ model, el }) {
       return say(held ? "The figure opens when you have guessed." : "The answer comes when you have guessed.");
     }
     answers.replaceChildren(...parts.map((a, k) => make("figure", {}, ...(a.label ? [make("figcaption", {}, a.label)] : []), KINDS[a.kind].reveal(a, record.guess && record.guess[k]))));
-    say(parts.map((a, k) => sentence(a, record.guess && record.guess[k])).join(" ").replace(/^./, (c) => c.toUpperCase()));
+    say(parts.map((a, k) => sentence(a, record.guess && record.guess[k])).join(" "));
     if (focused) answers.focus();
     model.set("guess", record.guess);
     model.save_changes();
