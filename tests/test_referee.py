@@ -203,7 +203,7 @@ LINES = [
     ),
     Line(
         "notebooks/03_relu_stability",
-        "Each of the trainings with the RS loss proves more digits than the paper's one network for its budget, at nearly its clean accuracy",
+        "Each of the trainings with the RS loss proves more digits than the paper's one network for its budget",
         lambda: all(
             min(each(key, "provable")) > TRAININGS[key].paper.provable
             and min(each(key, "test")) > TRAININGS[key].paper.test - 0.004

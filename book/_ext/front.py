@@ -41,7 +41,8 @@ def with_parts(states: dict, id: str) -> dict:
 
 def picture(notebook: NotebookNode) -> str:
     """The notebook's first picture, small, as an element of the page; empty where there is none. None of those that wait for
-    a guess, which have the answer."""
+    a guess, which have the answer.
+    """
     open_ = NotebookNode(cells=[cell for cell in notebook.cells if not re.search(r"^Guess\(", cell.source, re.M)])
     data = next((output.data["image/png"] for output in outputs(open_) if "image/png" in output.data), None)
     if data is None:
