@@ -90,7 +90,10 @@ def shown(cell, states):
     kinds = set()
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        own = states.get(data.get(VIEW, {}).get("model_id"), {}).get("state", {}).get("_anywidget_id", "labbook.live.")
+        state = states.get(data.get(VIEW, {}).get("model_id"), {}).get("state", {})
+        if waiting := state.get("inside"):  # behind a question
+            state = states[waiting.removeprefix("IPY_MODEL_")]["state"]
+        own = state.get("_anywidget_id", "labbook.live.")
         if (VIEW in data or "image/png" in data) and own.startswith("labbook.live."):
             kinds.add("Figure")
         html = data.get("text/html", "")

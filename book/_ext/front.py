@@ -74,9 +74,11 @@ class LiveFigure(SphinxDirective):
         self.env.note_dependency(str(path))
         notebook = nbformat.read(path, 4)
         shown = next(output for output in outputs(notebook) if VIEW in output.data)
-        kept = with_parts(notebook.metadata.widgets[STATE]["state"], shown.data[VIEW]["model_id"])
-        state = json.dumps({"state": kept}).replace("</", "<\\/")
-        made = f'<script type="{VIEW}">{json.dumps(shown.data[VIEW])}</script><script type="{STATE}">{state}</script>'
+        states, id = notebook.metadata.widgets[STATE]["state"], shown.data[VIEW]["model_id"]
+        id = (states[id]["state"].get("inside") or id).removeprefix("IPY_MODEL_")  # here nobody is asked to guess first
+        state = json.dumps({"state": with_parts(states, id)}).replace("</", "<\\/")
+        view = json.dumps(shown.data[VIEW] | {"model_id": id})
+        made = f'<script type="{VIEW}">{view}</script><script type="{STATE}">{state}</script>'
         host = '<script defer src="../_static/live_host.js"></script>'
         return [nodes.raw("", f'<div class="advlab-front">{made}{host}</div>', format="html")]
 
