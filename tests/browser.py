@@ -81,7 +81,10 @@ def answered(p):
     p.evaluate(
         "() => document.querySelectorAll('.advlab-guess form:not([hidden]) button[type=button]').forEach((b) => b.click())"
     )
-    p.wait_for_function("() => !document.querySelector('.advlab-guess:not(.known), .advlab-guess [aria-busy]')")
+    p.wait_for_function(
+        """() => !document.querySelector('.advlab-guess:not(.known), .advlab-guess [aria-busy]')
+        && [...document.querySelectorAll('.advlab-live .verdict')].every((e) => e.textContent)"""
+    )
     return p
 
 
