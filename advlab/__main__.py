@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 #: Commands of the book, which a reader may type here too.
-_OF_THE_BOOK = ("reproduce", "examples", "transfer")
+_OF_THE_BOOK = ("reproduce", "examples", "trainings", "transfer", "game", "gpu")
 #: What verify ends with: the first of these that any verdict is, or "robust".
 _STATUS = {"counterexample": 10, "unknown": 20, "robust": 0}
 

@@ -7,8 +7,8 @@ import torch
 from browser import ROOT
 
 from advlab import verification
+from advlab.__main__ import main
 from labbook import game
-from labbook.__main__ import main
 from labbook.relu_stability.claims import ROWS
 
 pytestmark = pytest.mark.book

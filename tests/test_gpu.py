@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from advlab import zoo
+from advlab.__main__ import main
 from labbook import gpu
-from labbook.__main__ import main
 
 
 def test_each_name_has_a_recipe_that_needs_no_other_network():

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from advlab import data, evaluate, models, training, verification, zoo
+from advlab.__main__ import main
 from advlab.stability.bounds import interval_bounds, interval_margins
 from advlab.stability.losses import ibp_loss, rs_loss, sparsity_loss, stability_loss
-from labbook.__main__ import main
 from labbook.relu_stability import trainings
 
 MADE = [row for row in trainings.ROWS.values() if row.records()]

@@ -1,6 +1,6 @@
 // A table that is wider than its place says so, to eyes by a line above it, and lets the keyboard scroll it.
 (() => {
-  const places = ".pst-scrollable-table-container, .cell_output .output.text_html, .advlab-wide";
+  const places = ".pst-scrollable-table-container, .cell_output .output.text_html, .advlab-wide, [style*='overflow-x']";
   function look() {
     for (const place of document.querySelectorAll(places)) {
       if (!place.querySelector("table")) continue;
@@ -9,7 +9,11 @@
       if (wide) place.tabIndex = 0;
     }
   }
-  addEventListener("DOMContentLoaded", look);
+  addEventListener("DOMContentLoaded", () => {
+    look();
+    const watch = new ResizeObserver(look);
+    for (const table of document.querySelectorAll(".bd-article table")) watch.observe(table);
+  });
   addEventListener("load", look);
   addEventListener("resize", look);
   addEventListener("toggle", look, true);

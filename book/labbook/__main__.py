@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer}
-        return (run | {"gpu": _gpu, "vouch": _vouch})[args.command](args)
+        return (run | {"game": _game, "gpu": _gpu, "vouch": _vouch})[args.command](args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 130
