@@ -18,7 +18,8 @@ CUT = """() => {
   for (const table of document.querySelectorAll('.bd-article table')) {
     if (!seen(table)) continue;
     let place = table.parentElement;
-    while (place && place.scrollWidth <= place.clientWidth + 1) place = place.parentElement;
+    const scrolls = (e) => e.scrollWidth > e.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(e).overflowX);
+    while (place && !scrolls(place)) place = place.parentElement;
     if (place?.closest('.bd-article') && !place.closest('.advlab-scrolls'))
       found.push('scrolls and does not say so: ' + table.innerText.slice(0, 60));
     for (const cell of table.querySelectorAll('td')) {
