@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 VIEW, STATE = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
-WIDE = 320  #: pixels of a card's picture
+WIDE = 360  #: pixels of a card's picture
 
 
 def outputs(notebook: NotebookNode) -> list[NotebookNode]:
@@ -50,7 +50,7 @@ def picture(notebook: NotebookNode) -> str:
     drawn = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
     drawn = drawn.resize((WIDE, round(drawn.height * WIDE / drawn.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    drawn.quantize(32).save(buffer, "png", optimize=True)
+    drawn.quantize(12).save(buffer, "png", optimize=True)
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
