@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 VIEW, STATE = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
-WIDE = 360  #: pixels of a card's picture
+WIDE = 280  #: pixels of a card's picture
 
 
 def outputs(notebook: NotebookNode) -> list[NotebookNode]:
