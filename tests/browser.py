@@ -94,7 +94,7 @@ def opened(p, path, guessed=True):
     p.wait_for_selector(".bd-article h1, #search-results", state="attached")  # index.html leads on to book/index.html
     p.wait_for_function(
         """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
-        === document.querySelectorAll('.advlab-live, .advlab-recorded').length
+        === document.querySelectorAll('.advlab-live:not(.advlab-live .advlab-live), .advlab-recorded').length
         && [...document.querySelectorAll('.advlab-live .verdict')].every((e) => e.textContent)"""
     )
     p.evaluate("async () => { await window.MathJax?.startup?.promise; }")
