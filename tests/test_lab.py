@@ -58,8 +58,8 @@ def a_figure_answers(p):
     """The first live figure with a slider, or else with a checkbox, shows something else after a key is pressed."""
     p.locator(".advlab-live .verdict").first.wait_for()
     answered(p)
-    kind = "range" if p.locator(".advlab-live input[type=range]").count() else "checkbox"
-    figure = f".advlab-live:has(input[type={kind}])"
+    kind = "range" if p.locator(".advlab-live:not(.advlab-guess) input[type=range]").count() else "checkbox"
+    figure = f".advlab-live:not(.advlab-guess):has(input[type={kind}])"
     p.locator(f"{figure} .verdict").first.wait_for()
     drawn = f"() => ({DRAWN})(document.querySelector('{figure}'))"
     before = p.evaluate(drawn)
