@@ -12,6 +12,7 @@ import torch
 from browser import ROOT
 from scipy.stats import norm
 
+from advlab import zoo
 from advlab.verification.verifier import STAGES
 from labbook import field, results
 from labbook.all_against_all import comparison
@@ -208,6 +209,17 @@ LINES = [
             min(each(key, "provable")) > TRAININGS[key].paper.provable
             and min(each(key, "test")) > TRAININGS[key].paper.test - 0.004
             for key in ("mnist_01_fast", "mnist_02_fast", "mnist_03_fast")
+        ),
+    ),
+    Line(
+        "notebooks/03_relu_stability",
+        "after minutes instead of hours",
+        lambda: (
+            all(
+                max(each(f"mnist_0{k}_fast", "training") + series(R + f"mnist_0{k}_fast_training", "start")) < 600
+                for k in (1, 2, 3)
+            )
+            and zoo.card("mnist_01_rs")["cpu_seconds"] > 3600
         ),
     ),
     Line(

@@ -188,7 +188,7 @@ RECIPES: dict[str, Recipe] = {
         f"cifar_8_fast_{seed}": _fast_cifar(8 / 255, 20, seed, l1=1e-5, rs=5e-3, rise=(0.1, 0.4), budget_rise=0.4)
         for seed in range(5)
     },
-    # for a GPU: half the paper's epochs
+    # for a GPU: about half the paper's epochs
     "cifar_2_long": _fast_cifar(2 / 255, 120, 0, l1=5e-6, rs=1e-3, rise=(0.2, 0.5)),
     "cifar_8_long": _fast_cifar(8 / 255, 120, 0, l1=1e-5, rs=5e-3, rise=(0.1, 0.4), budget_rise=0.4),
 }

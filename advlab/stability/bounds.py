@@ -103,7 +103,7 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
 
 
 def interval_margins(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """What each logit is at most above that of the label in the ball, by interval arithmetic; its negative: lower margins.
+    """Lower bounds of the label's margin over each class, for all inputs of the ball, by interval arithmetic.
 
     The differences of the logits are bounded as one linear layer with the last one, which is tighter than the difference of
     two bounds.

@@ -115,6 +115,8 @@ def _examples(args: argparse.Namespace) -> int:
 
 
 def _trainings(args: argparse.Namespace) -> int:
+    import torch
+
     from .relu_stability import trainings
 
     if args.row not in trainings.ROWS:
@@ -123,7 +125,14 @@ def _trainings(args: argparse.Namespace) -> int:
     wanted = row.wanted if args.seeds is None else args.seeds
     if not 1 <= wanted <= row.wanted:
         raise ValueError(f"--seeds is {wanted}; {args.row} has recipes for 1 to {row.wanted}")
-    path = trainings.make(row, range(wanted), args.to)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as the lines that are kept were made; without it a training takes far longer
+    try:
+        path = trainings.make(row, range(wanted), args.to)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
     print(f"{len(row.records())} trainings: {path}")
     return 0
 
