@@ -425,12 +425,15 @@ def test_forgeries_are_also_accepted(tmp_path):
 
 
 def test_other_networks_are_refused_by_name():
+    """Those that end with a ReLU tie at 0 for many weights, and are unknown then: one whose logits are apart is taken."""
     x = torch.rand(1, 4, 4)
+    ends = nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU())
+    nn.init.constant_(ends[1].bias, 5.0)
     for net, name in (
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2)), "layer 1, a BatchNorm2d"),
         (nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 2)), "layer 0, a MaxPool2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2, padding=1), nn.Flatten(), nn.Linear(8, 2)), "layer 0, a Conv2d"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU()), "ends with a linear layer"),
+        (ends, "ends with a linear layer"),
     ):
         assert verification.verify(net.eval(), x, 0, 0.0).status != "unknown"
         with pytest.raises(TypeError, match=name):

@@ -213,6 +213,7 @@ def ibp_loss(
     Gowal et al. (2018), equations 6 to 11
     Examples
     --------
+    >>> _ = torch.manual_seed(0)
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> x, y = torch.full((1, 2), 0.5), torch.tensor([0])
     >>> plain, worst = (ibp_loss(net, x, y, eps=eps, kappa=0.0) for eps in (0.0, 0.1))
