@@ -1,8 +1,9 @@
-"""Chores of the book's authors:  python book/chores.py dress|refresh|check|times|adopt|tour [NOTEBOOK.md ...]
+"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour [NOTEBOOK.md ...]
 
 dress    write numbers into text twins, and fold the cells that a reader need not read (book/dress.py has the rules)
 refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
 check    text twin and notebook agree, every cell was run without error, every widget shown has its state stored
+length   print how long each chapter's main line is, before its exercises: words, tables, cells
 times    measure how long each notebook runs, for the page of execution times
 adopt    take what the last `make test` measured of that into the page instead
 tour     draw the README's pictures
@@ -150,6 +151,32 @@ def check(mds: list[Path]) -> int:
     return bool(found)
 
 
+def main_line(md: Path) -> dict[str, int]:
+    """Words, tables and cells of a notebook before the heading "Exercises"; an exercise in the text is not counted.
+
+    A formula is one word, and so is a role; options of directives and labels are none. Tables that a fold holds count too.
+    """
+    words = tables = cells = 0
+    for cell in jupytext.read(md).cells:
+        if re.search(r"^## Exercises", cell.source, re.M):
+            break
+        if cell.cell_type == "code":
+            cells += 1
+            continue
+        text = re.sub(r"^(:{3,})\{(exercise|solution)\}.*?^\1$", "", cell.source, flags=re.M | re.S)
+        text = re.sub(r"^:::\{admonition\} Hint .*?^:::$", "", text, flags=re.M | re.S)
+        tables += len(re.findall(r"^\*\*Table ", text, re.M))
+        text = re.sub(r"^\$\$.*?^\$\$|^```\{math\}.*?^```|\$[^$]*\$|\{[^}\s]+\}`[^`]*`", "x", text, flags=re.M | re.S)
+        words += sum(len(line.split()) for line in text.splitlines() if not re.match(r":|\(.*\)=$|```", line))
+    return {"words": words, "tables": tables, "cells": cells}
+
+
+def length(mds: list[Path]) -> int:
+    for md in mds:
+        print(f"{md.stem:28}" + ", ".join(f"{count:5} {what}" for what, count in main_line(md).items()))
+    return 0
+
+
 def old_records(page: str, today: datetime.date) -> list[str]:
     """The findings of the page, with the day, whose prior work was looked for more than a year ago."""
     old = []
@@ -207,6 +234,6 @@ def tour(_: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "times", "adopt", "tour"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour"):
         sys.exit(__doc__)
     sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))

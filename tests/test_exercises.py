@@ -13,7 +13,7 @@ from browser import ROOT
 
 from labbook import exercises
 
-NOTEBOOKS = {md.stem[3:]: md for md in sorted((ROOT / "notebooks").glob("0*.md"))}
+NOTEBOOKS = {md.stem[3:]: md for md in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))}
 ALL = exercises.exercises()
 
 

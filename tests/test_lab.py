@@ -8,7 +8,7 @@ from browser import ROOT, answered, jupyterlab, needs_chromium, page
 
 import dress
 
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
 IDLE = f"() => {KERNEL}?.status === 'idle'"

@@ -82,7 +82,9 @@ def test_live_figures_move_with_no_kernel_and_no_network(scheme):
         figure = p.locator(".advlab-digit-attack").first
         verdict = figure.locator(".verdict")
         verdict.wait_for()
-        p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict')?.textContent.includes('It is right')")
+        p.wait_for_function(
+            "() => document.querySelector('.advlab-digit-attack .verdict')?.textContent.includes('It is right')"
+        )
         drawn = "() => document.querySelectorAll('.advlab-digit-attack canvas[aria-label^=\"the result\"]')[0].toDataURL()"
         before, said = p.evaluate(drawn), verdict.inner_text()
         figure.get_by_role("combobox", name="change").select_option("pgd")
@@ -90,7 +92,9 @@ def test_live_figures_move_with_no_kernel_and_no_network(scheme):
         slider.focus()
         for _ in range(20):
             p.keyboard.press("ArrowRight")
-        p.wait_for_function("() => document.querySelector('.advlab-digit-attack .verdict.broken')?.textContent.includes('0.26')")
+        p.wait_for_function(
+            "() => document.querySelector('.advlab-digit-attack .verdict.broken')?.textContent.includes('0.26')"
+        )
         assert p.evaluate(drawn) != before
         assert verdict.inner_text() != said
         assert "ε = 0.26" in verdict.inner_text()

@@ -19,7 +19,8 @@ from labbook import exercises
 
 
 def notebooks() -> list[Path]:
-    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """The chapters; their appendices, 03a_..., are no part of a course."""
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def solving(chapter: str, level: str | None = None) -> int:
