@@ -44,14 +44,20 @@ def chapter(lab):
         p.evaluate(f"async () => {{ await {KERNEL}?.shutdown(); }}")
 
 
-def run_all(p):
-    """Runs all cells from clear outputs; each has run to its end, without an error."""
-    for command in ("notebook:clear-all-cell-outputs", "notebook:run-all-cells"):
-        p.evaluate(f"() => window.jupyterapp.commands.execute('{command}').then(() => null)")
+def run(p, before=None):
+    """Runs cells from clear outputs, all or those above a heading; each has run to its end, without an error."""
+    p.evaluate(
+        """(before) => { const all = window.jupyterapp.shell.currentWidget.content;
+        all.activeCellIndex = all.widgets.findIndex((c) => c.model.sharedModel.source.includes(before)); }""",
+        before or "# ",
+    )
+    for command in ("clear-all-cell-outputs", "run-all-above" if before else "run-all-cells"):
+        p.evaluate(f"() => window.jupyterapp.commands.execute('notebook:{command}').then(() => null)")
     p.wait_for_function(IDLE)
     assert p.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
-    counts = p.evaluate(COUNTS)
+    counts = [count for count in p.evaluate(COUNTS) if count is not None]
     assert counts == list(range(1, len(counts) + 1))
+    return len(counts)
 
 
 def a_figure_answers(p):
@@ -87,8 +93,16 @@ def test_a_chapter_opens_and_its_surprise_answers(name, chapter):
 
 
 def test_a_chapter_runs_whole(chapter):
+    name = "05_all_against_all"
+    p = chapter(name)
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+    assert run(p) == sum(c.cell_type == "code" and bool(c.source.strip()) for c in cells)
+    a_figure_answers(p)
+
+
+def test_figures_and_their_kernel_hear_each_other(chapter):
     p = chapter("00_start_here")
-    run_all(p)
+    assert run(p, "## Build it: training on the worst case") > 8
     a_figure_answers(p)
 
     figure = p.locator(".advlab-digit-attack").last
