@@ -1,8 +1,11 @@
 """The picture of a table: what its cells say is what is drawn, and where a cell says no number nothing is."""
 
+from dataclasses import replace
+
 import pytest
 
 from labbook import dots, results, tables
+from labbook.feature_squeezing import tables as feature_squeezing
 
 GRID = tables.Grid(
     "accuracy",
@@ -33,6 +36,14 @@ def test_what_is_drawn_is_what_the_cells_say():
     assert theirs == {(12, 0), (40, 1)}
     assert dots.counted(panels) == (3, 2, 1)
     assert clean.get_xlim() == (-4, 104)
+
+
+def test_a_column_that_says_nothing_as_dots_is_in_the_table_alone():
+    found = replace(GRID, undrawn=("clean",))
+    assert [p.title for p in tables._panels(found)[1]] == ["attacked"]
+    assert found._repr_html_() == GRID._repr_html_()
+    assert "threshold" in feature_squeezing.detection_table("mnist").columns
+    assert "threshold" not in [p.title for p in tables._panels(feature_squeezing.detection_table("mnist"))[1]]
 
 
 def test_the_counts_are_those_of_the_manifest():

@@ -15,12 +15,17 @@ DRAWN = """(f) => [f.querySelector('.verdict').textContent, ...[...f.querySelect
 
 
 def shown_in(path):
-    """How many live figures the notebook shows, and how many pictures whose controls need a kernel."""
+    """How many live figures the notebook shows, and how many pictures whose controls need a kernel.
+
+    A question that has no figure behind it is none.
+    """
     notebook = nbformat.read(path, 4)
     states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     views = [o.data[VIEW]["model_id"] for c in notebook.cells for o in c.get("outputs", []) if VIEW in o.get("data", {})]
-    live = sum(states[view]["model_module"] == "anywidget" for view in views)
-    return live, len(views) - live
+    asks = [view for view in views if states[view]["state"].get("_anywidget_id") == "labbook.predict.Guess"]
+    bare = sum(not states[view]["state"].get("inside") for view in asks)
+    live = sum(states[view]["model_module"] == "anywidget" for view in views) - bare
+    return live, len(views) - live - bare
 
 
 def changes(figure, act):

@@ -270,7 +270,7 @@ def test_a_scale_holds_its_truth(low, width, at):
 
 # ---------------------------------------------------------------------------------------------- in the chapters
 
-TWINS = sorted((ROOT / "notebooks").glob("*.md"))
+TWINS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))  # an appendix asks nothing
 DRAWS = re.compile(r"\blive\.[A-Z]\w+\(")
 
 
@@ -300,7 +300,7 @@ def test_answers_are_computed_and_names_are_their_own():
         assert {name.partition(".")[0] for name in own} == {chapter}
         assert text.count(f'Guesses("{chapter}")') == 1
         assert not re.findall(r"\b(?:Number|Range|Choice|Sketch)\(\s*(?:-?[\d.]+|\"[^\"]*\"|'[^']*')\s*,", text)
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) >= 12
 
 
 @needs_chromium

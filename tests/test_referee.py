@@ -436,6 +436,82 @@ LINES = [
         "at a thousand clean images for each attacked one, most alarms at this threshold are false",
         lambda: 1000 * value(F + "false_positives_mnist") > 2,
     ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "the detector's overall rates come to within a few points of the paper's",
+        lambda: all(
+            abs(value(F + id) - results.get(F + id).paper) < 0.05
+            for d in ("mnist", "cifar10")
+            for id in (f"detected_{d}_joint", f"false_positives_{d}", f"auc_{d}")
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "On photographs single attacks differ from the paper by tens of points, in both directions",
+        lambda: (
+            max(series(F + "detected_cifar10_joint", "ours") - series(F + "detected_cifar10_joint", "paper")) > 0.2
+            and min(series(F + "detected_cifar10_joint", "ours") - series(F + "detected_cifar10_joint", "paper")) < -0.2
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "about a third more than the nearest errors of the network alone",
+        lambda: 1.25 < value(F + "evasion_distance_mnist") / value(F + "plain_distance_mnist") < 1.42,
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "it evades on fewer digits than the paper reports; change one question in its search and it reaches the paper's rate",
+        lambda: (
+            results.get(F + "evades_mnist_paper_any").interval[1] < results.get(F + "evades_mnist_paper_any").paper
+            and results.get(F + "paper_asking").interval[0]
+            < results.get(F + "paper_asking").paper
+            < results.get(F + "paper_asking").interval[1]
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "few digits evade below $0.3$, and nearly all at $0.5$",
+        lambda: (
+            max(series(F + "bounded_mnist", "evades")[series(F + "bounded_mnist", "budget") <= 0.3]) < 0.1
+            and min(series(F + "bounded_mnist", "evades")[series(F + "bounded_mnist", "budget") >= 0.5]) > 0.95
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "at $8/255$ all that were tried evade",
+        lambda: value(F + "bounded_cifar10") == 1,
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "one bit of it detects more than the best of twenty-four roundings of a feature map, and that more than the best of "
+        "eighteen ways to leave out channels",
+        lambda: (
+            above(F + "input_bits", F + "feature_bits")
+            and above(F + "feature_bits", F + "feature_width")
+            and len(series(F + "feature_bits", "detected")) == 24
+            and len(series(F + "feature_width", "detected")) == 18
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "proves for most images that nothing within the budget is both wrong and silent",
+        lambda: results.get(A + "detector_spread").interval[0] > 0.5,
+    ),
+    Line(
+        "notebooks/02a_squeezing_laboratory",
+        "the interval of the filter and that of adversarial training overlap",
+        lambda: (
+            not (
+                above(F + "figure4_filter_that_is_known_pgd", F + "figure4_trained_pgd")
+                or above(F + "figure4_trained_pgd", F + "figure4_filter_that_is_known_pgd")
+            )
+        ),
+    ),
+    Line(
+        "notebooks/02a_squeezing_laboratory",
+        "Clipped to $0.5$ when it is finished, the attack keeps few of its images",
+        lambda: value(F + "clipped_5") < 0.5 * value(F + "evades_mnist_paper_any"),
+    ),
 ]
 
 

@@ -113,6 +113,8 @@ def cell(entry: Entry) -> Cell:
 class Grid:
     """A table of cells that a notebook shows as HTML, and a terminal as text: ours (paper's).
 
+    A picture of it leaves out the columns ``undrawn``, whose numbers say nothing as dots.
+
     >>> Grid("attack", ("plain", "masked"), (("PGD", (("3 %", "1 to 8 %", "0 %"), ("40 %", "30 to 50 %", ""))),))
     attack  plain      masked
     PGD     3 % (0 %)  40 %
@@ -121,6 +123,7 @@ class Grid:
     corner: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...] = field(repr=False)
+    undrawn: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         lines = [(self.corner, *self.columns)]
@@ -152,6 +155,8 @@ def _panels(found: Table | Grid) -> tuple[list[str], list[dots.Panel]]:
         columns = zip(*(cells for _, cells in found.rows), strict=True)
         panels = []
         for name, column in zip(found.columns, columns, strict=True):
+            if name in found.undrawn:
+                continue
             ours = [text for text, _, _ in column if dots.number(text) is not None]
             share = "%" in found.corner + name or all("%" in text for text in ours)
             panels.append(dots.Panel(name, tuple(map(dots.dot, column)), share))

@@ -130,7 +130,7 @@ def detached(x, bits):
     return plain_rounding(x.detach(), bits)
 
 
-def too_many_greys(x, bits):
+def too_many_grays(x, bits):
     return x + ((x * 2**bits).round() / 2**bits - x).detach()
 
 
@@ -214,7 +214,7 @@ WRONG = {
     "feature_squeezing.round_through": [
         (plain_rounding, "flat almost everywhere"),
         (detached, "No gradient comes through"),
-        (too_many_greys, "1 bits are 2 greys"),
+        (too_many_grays, "1 bits are 2 grays"),
         (identity, "not rounded"),
         (slope_of_the_levels, "slope 1"),
     ],

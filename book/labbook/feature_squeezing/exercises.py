@@ -23,7 +23,7 @@ def share_that_differs(answer: Callable[[Tensor], float]) -> None:
 
     flat = float(answer(torch.full((2, 1, 5, 5), 0.3)))
     require(
-        flat == 0, f"On an image of one grey {flat:.2f} of the pixels differ, and none should: mirror the border, pad no zeros."
+        flat == 0, f"On an image of one gray {flat:.2f} of the pixels differ, and none should: mirror the border, pad no zeros."
     )
     x = torch.randint(0, 4, (3, 2, 7, 9)) / 4
     found = float(answer(x))
@@ -31,7 +31,7 @@ def share_that_differs(answer: Callable[[Tensor], float]) -> None:
     close(
         found,
         share(x),
-        "the share for images of four greys",
+        "the share for images of four grays",
         hint="Both filters use one window, with the pixel at its lower right; else you count a shift.",
     )
     edge = torch.rand(1, 1, 1, 6)
@@ -64,6 +64,27 @@ def loudest(answer: Callable[[float, int], Sequence[Tensor]]) -> None:
             f"For m = {m:g} and {k} classes the score is {score / bound:.3f} of the bound; 0.99 is possible. "
             "The proof counts all rivals at the margin in one output, and nothing in the other.",
         )
+
+
+@exercise("feature_squeezing.round_through", "A gradient through rounding", minutes=15, level="medium")
+def round_through(answer: Callable[[Tensor, int], Tensor]) -> None:
+    for bits in (1, 3, 8):
+        x = torch.rand(2, 1, 4, 5).requires_grad_()
+        found = answer(x, bits)
+        require(isinstance(found, Tensor) and found.shape == x.shape, "Return the rounded images, in the shape of x.")
+        require(found.dtype == x.dtype, f"x is {x.dtype} and your images are {found.dtype}.")
+        levels = np.linspace(0, 1, 2**bits)
+        nearest = levels[np.abs(x.detach().numpy()[..., None] - levels).argmin(-1)]
+        require(
+            not torch.equal(found, x),
+            "The images are not rounded. Their values have to be those of the squeezer; only the gradient is the identity's.",
+        )
+        close(found, nearest, f"a pixel of {bits} bits", tolerance=1e-6, hint=f"{bits} bits are {2**bits} grays from 0 to 1.")
+        require(found.requires_grad, "No gradient comes through: round on a detached copy and add the difference to x.")
+        weights = torch.randn_like(x)
+        (g,) = torch.autograd.grad((found * weights).sum(), x)
+        require(g.any(), "The gradient is zero: rounding is flat almost everywhere. Let x through beside it.")
+        close(g, weights, "the gradient", hint="It has to pass as if nothing had been done, with the slope 1.")
 
 
 @exercise("feature_squeezing.false_positive_rates", "A threshold from few images", minutes=15, level="medium")
@@ -135,27 +156,6 @@ def caught_by_more(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     one = torch.as_tensor(answer(clean[:, :1], attacked[:7, :1], 0.3)).double()
     level = sorted(clean[:, 0].tolist())[279]
     close(one, [float((attacked[:7, 0] > level).double().mean())], "with one squeezer and seven images, the rate")
-
-
-@exercise("feature_squeezing.round_through", "A gradient through rounding", minutes=15, level="medium")
-def round_through(answer: Callable[[Tensor, int], Tensor]) -> None:
-    for bits in (1, 3, 8):
-        x = torch.rand(2, 1, 4, 5).requires_grad_()
-        found = answer(x, bits)
-        require(isinstance(found, Tensor) and found.shape == x.shape, "Return the rounded images, in the shape of x.")
-        require(found.dtype == x.dtype, f"x is {x.dtype} and your images are {found.dtype}.")
-        levels = np.linspace(0, 1, 2**bits)
-        nearest = levels[np.abs(x.detach().numpy()[..., None] - levels).argmin(-1)]
-        require(
-            not torch.equal(found, x),
-            "The images are not rounded. Their values have to be those of the squeezer; only the gradient is the identity's.",
-        )
-        close(found, nearest, f"a pixel of {bits} bits", tolerance=1e-6, hint=f"{bits} bits are {2**bits} greys from 0 to 1.")
-        require(found.requires_grad, "No gradient comes through: round on a detached copy and add the difference to x.")
-        weights = torch.randn_like(x)
-        (g,) = torch.autograd.grad((found * weights).sum(), x)
-        require(g.any(), "The gradient is zero: rounding is flat almost everywhere. Let x through beside it.")
-        close(g, weights, "the gradient", hint="It has to pass as if nothing had been done, with the slope 1.")
 
 
 @exercise("feature_squeezing.descend_inside", "Clip inside, not after", minutes=15, level="hard")

@@ -62,4 +62,5 @@ def detection_table(dataset: str) -> Grid:
         entry = results.get(f"feature_squeezing.detected_{dataset}_{slug(name)}")
         level = (f"{entry.series['threshold'][0]:.4f}", "", f"{entry.series['paper_threshold'][0]:.4f}")
         rows.append((name, (_overall(entry), level, *_cells(entry))))
-    return Grid(f"{NAMES[dataset]}, detected %", ("all", "threshold", *paper.TABLE_2[dataset]), tuple(rows))
+    columns = ("all", "threshold", *paper.TABLE_2[dataset])
+    return Grid(f"{NAMES[dataset]}, detected %", columns, tuple(rows), undrawn=("threshold",))
