@@ -18,6 +18,8 @@ from labbook import field, results
 from labbook.all_against_all import comparison
 from labbook.all_against_all.defences import ROWS
 from labbook.all_against_all.ladder import PROVED, REFUTED
+from labbook.random_mask.defence_claims import LADDER
+from labbook.random_mask.meaning_claims import BUDGETS
 from labbook.relu_stability.trainings import ROWS as TRAININGS
 
 
@@ -60,6 +62,11 @@ def no_clear_gain():
 
 def gain(arm, suffix=""):
     return value(f"random_mask.arm_{arm}{suffix}") - value("random_mask.arm_plain")
+
+
+def turned(maker, budget):
+    """The share of images that have turned at a budget of 255."""
+    return series(f"random_mask.turned_{maker}", "turned")[BUDGETS.index(budget)]
 
 
 def asymmetry(arm):
@@ -255,12 +262,17 @@ LINES = [
         ),
     ),
     Line(
-        "notebooks/04_random_mask",
+        "notebooks/04a_mask_laboratory",
         "Asymmetry and gain rise in nearly the same order, but not by the same amounts",
         lambda: (
             [asymmetry(a) for a in ("tile1", "tile2", "tile4", "tile8", "element")]
             == sorted(asymmetry(a) for a in ("tile1", "tile2", "tile4", "tile8", "element"))
         ),
+    ),
+    Line(
+        "notebooks/04a_mask_laboratory",
+        "Under PGD, images made with half of the values dropped fool networks with half dropped best",
+        lambda: series(M + "gray_50", "ours")[4] < min(series(M + "gray_50", "ours")[[3, 5]]),
     ),
     Line(
         "notebooks/04_random_mask",
@@ -271,6 +283,35 @@ LINES = [
         "notebooks/04_random_mask",
         "breaks the symmetry too, by more than half as much, and gains little",
         lambda: asymmetry("coordinates") > 0.5 * asymmetry("element") and gain("coordinates") < 0.1 * gain("element"),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "the map beats the channel, even against attackers with a network of the same kind",
+        lambda: above(M + "arm_element", M + "arm_tile1"),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "up to one in ten of those made with half of the values dropped, and several times as many of those made against",
+        lambda: (
+            all(3 * max(turned("plain", b), turned("50", b), turned("90", b)) < turned("adversarial", b) for b in (16, 32))
+            and max(turned("plain", 32), turned("50", 32), turned("90", 32)) == turned("50", 32) <= 0.105
+        ),
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "five hundred queries of Square, which has neither gradients nor a surrogate, leave next to nothing",
+        lambda: max(series(M + f"defence_{key}", "ours")[LADDER.index("Square")] for key in ("50", "90")) < 0.1,
+    ),
+    Line(
+        "notebooks/04_random_mask",
+        "under *transferred* images it is far above masks that drop half, costs less clean accuracy, and ends at nothing too",
+        lambda: (
+            series(M + "defence_dropout", "low")[LADDER.index("transfer")]
+            > series(M + "defence_50", "high")[LADDER.index("transfer")]
+            and series(M + "defence_dropout", "ours")[LADDER.index("clean")]
+            > series(M + "defence_50", "ours")[LADDER.index("clean")]
+            and series(M + "defence_dropout", "ours")[-1] == 0
+        ),
     ),
     Line(
         "notebooks/04_random_mask",

@@ -98,6 +98,41 @@ def _over_all_tiles(zeros: int, period: int, dy: int, dx: int) -> float:
     return broken / kept
 
 
+@exercise("random_mask.dropout", "It is not dropout", minutes=10, level="easy")
+def dropout(answer: Callable[[nn.Module, list[str], tuple[int, int, int], float], nn.Module]) -> None:
+    shape, x = (3, 6, 6), torch.rand(5, 3, 6, 6)
+    one = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).eval().requires_grad_(False)
+    before = one(x)
+    for drop in (0.5, 0.75):
+        made = answer(one, ["0"], shape, drop)
+        require(isinstance(made, nn.Module), "Return a network.")
+        require(torch.equal(one(x), before), "The network that was given has changed. Put the masks into a copy.")
+        after = made.eval()(x)
+        require(after.shape == before.shape, "The maps behind the layer should keep their shape.")
+        zero = after == 0
+        require(zero.any(), "Nothing is zero in eval mode, where nn.Dropout does nothing. A mask stays, in training and test.")
+        require(torch.equal(after, made(x)), "Two passes differ. A mask is drawn once.")
+        require(torch.equal(after, made.train()(x)), "The network differs between training and eval mode. A mask is fixed.")
+        require((zero == zero[:1]).all(), "Images have masks of their own. There is one mask, whatever the image.")
+        gone = zero[0].sum((1, 2))
+        require(
+            (gone == drop * 36).all(),
+            f"With drop = {drop:g} each channel of 36 values should have {drop * 36:g} zeros; yours have {gone.tolist()}.",
+        )
+        require((zero[0] != zero[0, :1]).any(), "All channels have the same mask. Draw each by itself.")
+        close(
+            after[~zero],
+            before[~zero] / (1 - drop),
+            f"with drop = {drop:g}, a value that is kept",
+            hint="Dropout makes up for what is missing: it divides by the share that is kept.",
+        )
+    two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False)).eval()
+    after, before = answer(two.requires_grad_(False), ["1", "3"], shape, 0.5).eval()(x), two(x)
+    zero = after == 0
+    require((zero.sum((2, 3)) == 2).all(), "With two layers named, the second has no mask of its own maps' size behind it.")
+    require(not torch.allclose(after[~zero], 2 * before[~zero]), "With two layers named, there is no mask behind the first.")
+
+
 @exercise("random_mask.matrix", "A masked convolution is a matrix with rows removed", minutes=15, level="medium")
 def matrix(answer: Callable[[nn.Module, tuple[int, int, int]], tuple[Tensor, Tensor]]) -> None:
     circular = nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular", bias=False)
@@ -163,41 +198,6 @@ def _least_by_trying(periods: Sequence[int], strides: Sequence[int], side: int) 
         channels = 6
     net, x, stride = nn.Sequential(*layers).double(), torch.randn(1, 1, side, side, dtype=torch.float64), side // size
     return next(m for m in range(stride, side + 1, stride) if torch.allclose(net(x.roll(m, 3)), net(x).roll(m // stride, 3)))
-
-
-@exercise("random_mask.dropout", "It is not dropout", minutes=10, level="easy")
-def dropout(answer: Callable[[nn.Module, list[str], tuple[int, int, int], float], nn.Module]) -> None:
-    shape, x = (3, 6, 6), torch.rand(5, 3, 6, 6)
-    one = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).eval().requires_grad_(False)
-    before = one(x)
-    for drop in (0.5, 0.75):
-        made = answer(one, ["0"], shape, drop)
-        require(isinstance(made, nn.Module), "Return a network.")
-        require(torch.equal(one(x), before), "The network that was given has changed. Put the masks into a copy.")
-        after = made.eval()(x)
-        require(after.shape == before.shape, "The maps behind the layer should keep their shape.")
-        zero = after == 0
-        require(zero.any(), "Nothing is zero in eval mode, where nn.Dropout does nothing. A mask stays, in training and test.")
-        require(torch.equal(after, made(x)), "Two passes differ. A mask is drawn once.")
-        require(torch.equal(after, made.train()(x)), "The network differs between training and eval mode. A mask is fixed.")
-        require((zero == zero[:1]).all(), "Images have masks of their own. There is one mask, whatever the image.")
-        gone = zero[0].sum((1, 2))
-        require(
-            (gone == drop * 36).all(),
-            f"With drop = {drop:g} each channel of 36 values should have {drop * 36:g} zeros; yours have {gone.tolist()}.",
-        )
-        require((zero[0] != zero[0, :1]).any(), "All channels have the same mask. Draw each by itself.")
-        close(
-            after[~zero],
-            before[~zero] / (1 - drop),
-            f"with drop = {drop:g}, a value that is kept",
-            hint="Dropout makes up for what is missing: it divides by the share that is kept.",
-        )
-    two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False)).eval()
-    after, before = answer(two.requires_grad_(False), ["1", "3"], shape, 0.5).eval()(x), two(x)
-    zero = after == 0
-    require((zero.sum((2, 3)) == 2).all(), "With two layers named, the second has no mask of its own maps' size behind it.")
-    require(not torch.allclose(after[~zero], 2 * before[~zero]), "With two layers named, there is no mask behind the first.")
 
 
 # ------------------------------------------------------------------------------------------ transfer

@@ -83,14 +83,14 @@ def symmetry_table() -> Grid:
         transfer = _cell("arm_plain" if arm == "plain" else f"arm_{arm}_from_plain")
         rows.append((label, ((_percent(clean), "", ""), (f"{error:.2f}", "", ""), _cell(f"arm_{arm}"), transfer)))
     return Grid(
-        "ResNet-8, three trainings", ("clean, %", "error of shifts", "from its like", "from plain networks"), tuple(rows)
+        "ResNet-8, three trainings", ("clean, %", "error of shifts", "from the same arm", "from plain networks"), tuple(rows)
     )
 
 
 def defences_table() -> Grid:
     """Attacks, the weakest knowledge first, against defences; the last column is what is left after all of them."""
     rows = [(defence.label, tuple(_series(f"defence_{key}"))) for key, defence in DEFENCES.items()]
-    return Grid("accuracy %, linf 8/255", (*LADDER[:-1], "after all, and AutoAttack"), tuple(rows))
+    return Grid("accuracy %, ℓ∞ 8/255", (*LADDER[:-1], "after all, and AutoAttack"), tuple(rows))
 
 
 def turned_table() -> Grid:
