@@ -166,6 +166,27 @@ LINES = [
     ),
     Line(
         "notebooks/01_adversarial_spheres",
+        "For this spectrum the normal law is off by a small factor",
+        lambda: 0 < value(S + "q100k_clt_inner") - value(S + "q100k_exact_inner") < 1,
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "in our quadratic networks, too, *the outer sphere is worse by orders of magnitude*. Third, more points help steadily",
+        lambda: (
+            all(value(S + f"{key}_exact_outer") > value(S + f"{key}_exact_inner") + 2 for key in ("q100k", "q1m", "online"))
+            and all(
+                value(S + f"q100k_exact_{side}") > value(S + f"q1m_exact_{side}") > value(S + f"online_exact_{side}")
+                for side in ("inner", "outer")
+            )
+        ),
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
+        "A thousand random units err less than once in a hundred million points",
+        lambda: results.get(S + "untrained").interval[1] < -8,
+    ),
+    Line(
+        "notebooks/01_adversarial_spheres",
         "these keep near $1/\\sqrt 2$ of it",
         lambda: abs(series(S + "ratio_quadratic", "ratio") - 0.5**0.5).max() < 0.04,
     ),
@@ -175,12 +196,12 @@ LINES = [
         lambda: series(S + "ratio_relu", "ratio").max() < 0.5**0.5 < series(S + "ratio_relu_fast", "ratio").min(),
     ),
     Line(
-        "notebooks/01_adversarial_spheres",
+        "notebooks/01a_spheres_laboratory",
         "A learning rate ten times as high, with everything else equal, costs orders of magnitude",
         lambda: series(S + "ratio_relu_fast", "log10_error").min() > series(S + "ratio_relu", "log10_error").max() + 2,
     ),
     Line(
-        "notebooks/01_adversarial_spheres",
+        "notebooks/01a_spheres_laboratory",
         "two caps are the farthest from a typical point once errors are rarer than one in a hundred",
         lambda: all(
             r

@@ -35,41 +35,6 @@ def _mean_chord(measure: float, d: int) -> float:
     return float((chord * density).sum() / density.sum())
 
 
-@exercise("adversarial_spheres.distance_to_caps", "The other side of the theorem", minutes=15, level="medium")
-def distance_to_caps(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    poles, x = _on_sphere(4, 3), _on_sphere(60, 3)
-    x[0], x[1], x[2] = poles[0], nn.functional.normalize(poles[1] + 0.01 * x[1], dim=0), -poles[2]
-    height = 1 - 2 * 0.01 / 4  # Archimedes: a cap of three dimensions has the share (1 - cos) / 2
-    turn = torch.linspace(0, 2 * math.pi, 20_001, dtype=torch.float64)[:-1, None]
-    near = []
-    for pole in poles:
-        one, other = torch.linalg.svd(pole[None]).Vh[1:]
-        ring = height * pole + math.sqrt(1 - height**2) * (turn.cos() * one + turn.sin() * other)
-        near.append(torch.where(x @ pole >= height, 0.0, torch.cdist(x, ring).amin(1)))
-    expected = torch.stack(near).amin(0)
-    found = answer(x, poles, math.log(0.01))
-    require(isinstance(found, Tensor) and found.shape == (60,), "Return one distance for each point, a tensor (n,).")
-    require(found[0] >= 0, "A point inside a cap has a negative distance. It is an error itself: its distance is 0.")
-    require(
-        not torch.allclose(found, torch.cdist(x, poles).amin(1).to(found), atol=1e-3),
-        "That is the distance to the nearest pole. The cap begins earlier, at its polar angle.",
-    )
-    close(found[:2], expected[:2], "the distance of a pole and of a point in a cap", tolerance=1e-3)
-    close(
-        found,
-        expected,
-        "the distance in three dimensions, four caps of one hundredth together",
-        tolerance=1e-3,
-        hint="Each cap has a quarter of the measure, and the distance is a chord, 2 sin(angle / 2).",
-    )
-    many = answer(_on_sphere(4000, 50), _on_sphere(1, 50), math.log(1e-6))
-    close(many.mean(), _mean_chord(1e-6, 50), "the mean distance to one cap, which meets the theorem's bound,", tolerance=0.02)
-    deep = answer(_on_sphere(5, 500), _on_sphere(10, 500), -4000.0)
-    require(
-        (deep > 0.5).all(), "At the log measure -4000 the distances are wrong. exp of it is 0 in floats: stay in logarithms."
-    )
-
-
 @exercise("adversarial_spheres.growth", "What a factor of a thousand buys", minutes=10, level="easy")
 def growth(answer: Callable[[int, float, float], float]) -> None:
     expected = _mean_chord(1e-4, 10) / _mean_chord(1e-2, 10)
@@ -119,6 +84,41 @@ def inner_error_rate(answer: Callable[[Tensor], float]) -> None:
         "For a rate of 1e-23 yours is 0: 1 minus something near 1 loses it. Use the lower tail, by scipy.special.ndtr.",
     )
     close(math.log(found), math.log(law((far - 1).tolist())), "the logarithm of a very small rate")
+
+
+@exercise("adversarial_spheres.distance_to_caps", "The other side of the theorem", minutes=15, level="medium")
+def distance_to_caps(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    poles, x = _on_sphere(4, 3), _on_sphere(60, 3)
+    x[0], x[1], x[2] = poles[0], nn.functional.normalize(poles[1] + 0.01 * x[1], dim=0), -poles[2]
+    height = 1 - 2 * 0.01 / 4  # Archimedes: a cap of three dimensions has the share (1 - cos) / 2
+    turn = torch.linspace(0, 2 * math.pi, 20_001, dtype=torch.float64)[:-1, None]
+    near = []
+    for pole in poles:
+        one, other = torch.linalg.svd(pole[None]).Vh[1:]
+        ring = height * pole + math.sqrt(1 - height**2) * (turn.cos() * one + turn.sin() * other)
+        near.append(torch.where(x @ pole >= height, 0.0, torch.cdist(x, ring).amin(1)))
+    expected = torch.stack(near).amin(0)
+    found = answer(x, poles, math.log(0.01))
+    require(isinstance(found, Tensor) and found.shape == (60,), "Return one distance for each point, a tensor (n,).")
+    require(found[0] >= 0, "A point inside a cap has a negative distance. It is an error itself: its distance is 0.")
+    require(
+        not torch.allclose(found, torch.cdist(x, poles).amin(1).to(found), atol=1e-3),
+        "That is the distance to the nearest pole. The cap begins earlier, at its polar angle.",
+    )
+    close(found[:2], expected[:2], "the distance of a pole and of a point in a cap", tolerance=1e-3)
+    close(
+        found,
+        expected,
+        "the distance in three dimensions, four caps of one hundredth together",
+        tolerance=1e-3,
+        hint="Each cap has a quarter of the measure, and the distance is a chord, 2 sin(angle / 2).",
+    )
+    many = answer(_on_sphere(4000, 50), _on_sphere(1, 50), math.log(1e-6))
+    close(many.mean(), _mean_chord(1e-6, 50), "the mean distance to one cap, which meets the theorem's bound,", tolerance=0.02)
+    deep = answer(_on_sphere(5, 500), _on_sphere(10, 500), -4000.0)
+    require(
+        (deep > 0.5).all(), "At the log measure -4000 the distances are wrong. exp of it is 0 in floats: stay in logarithms."
+    )
 
 
 @exercise("adversarial_spheres.distance_to_cone", "Break the certificate", minutes=20, level="medium")
