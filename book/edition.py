@@ -65,14 +65,14 @@ class Edition:
         def say(message: messages.Message) -> str:
             row = held.row(message.context, message.text)
             part.count += 1
-            if message.heading:
-                part.headings.append(message.text)
-            if not row.text:
-                part.left.append(message.text)
+            part.left += [] if row.text else [message.text]
             return row.text or message.text + self.mark
 
         def translated(text: str) -> str:
-            return messages.replaced(text, list(reader.messages(text)), say)
+            found = list(reader.messages(text))
+            part.headings = reader.headings
+            said = {(m.line, m.start): say(m) for m in found}
+            return messages.replaced(text, found, lambda m: said[m.line, m.start])
 
         return translated
 

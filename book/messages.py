@@ -34,7 +34,6 @@ class Message:
     context: str
     line: int
     start: int
-    heading: bool = False
 
 
 def prose(text: str) -> bool:
@@ -54,6 +53,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
+        self.headings: list[str] = []  #: all that were met, messages or not
         self._above: list[str] = []
 
     def _made(self, text: str, line: int, start: int) -> Iterator[Message]:
@@ -61,16 +61,16 @@ class Reader:
         if prose(text):
             yield Message(text.strip(), " / ".join(filter(None, self._above)), line, start + lead)
 
-    def _heading(self, found: re.Match[str], line: int) -> Message:
+    def _heading(self, found: re.Match[str], line: int) -> Iterator[Message]:
         level, text = len(found["marks"]), found["text"].strip()
         self._above = (self._above + [""] * level)[: level - 1]
-        message = Message(text, " / ".join(filter(None, self._above)), line, found.start("text"), heading=True)
+        yield from self._made(found["text"], line, found.start("text"))
         self._above.append(text)
-        return message
+        self.headings.append(text)
 
     def _line(self, text: str, line: int) -> Iterator[Message]:
         if found := HEADING.match(text):
-            yield self._heading(found, line)
+            yield from self._heading(found, line)
         elif text.lstrip().startswith("|"):
             at = 0
             for part in CELL.split(text):

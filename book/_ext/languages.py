@@ -16,7 +16,7 @@ from docutils import nodes
 from docutils.parsers.rst.states import Inliner
 from myst_parser.mdit_to_docutils.base import DocutilsRenderer, default_slugify
 from sphinx.application import Sphinx
-from sphinx.search.zh import SearchChinese
+from sphinx.search.en import SearchEnglish
 
 from labbook import words
 
@@ -55,20 +55,19 @@ def english(role: str, raw: str, text: str, line: int, inliner: Inliner, *_: Any
     return [mark], []
 
 
-class Pairs(SearchChinese):
+class Pairs(SearchEnglish):
     """Chinese in pairs of neighbouring signs, as the page's own ``splitQuery`` cuts what is looked for; no dictionary."""
 
+    lang, language_name = "zh", "Chinese"
     js_splitter_code = SPLITTER
 
     def split(self, input: str) -> list[str]:
         runs = re.findall(r"[\u3400-\u9fff]+", input)
         pairs = [run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))]
-        latin = self.latin1_letters.findall(input)
-        self.latin_terms.extend(latin)
-        return pairs + latin
+        return pairs + re.findall(r"[a-zA-Z0-9_]+", input)
 
-    def word_filter(self, stemmed_word: str) -> bool:
-        return len(stemmed_word) > 1
+    def word_filter(self, word: str) -> bool:
+        return len(word) > 1 and super().word_filter(word)
 
 
 def keep_ids(app: Sphinx) -> None:
@@ -110,7 +109,7 @@ def table(page: str) -> list[list[str]]:
 
 
 def add_table(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    if context.get("body") and (rows := table(page)):
+    if context.get("body") and (found := table(page)):
         held = json.dumps(found, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
         context["body"] += f'<script type="application/json" id="advlab-words">{held}</script>'
 
