@@ -1,4 +1,4 @@
-"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour [NOTEBOOK.md ...]
+"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour|po [NOTEBOOK.md ...]
 
 dress    write numbers into text twins, and fold the cells that a reader need not read (book/dress.py has the rules)
 refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
@@ -7,6 +7,7 @@ length   print how long each chapter's main line is, before its exercises: words
 times    measure how long each notebook runs, for the page of execution times
 adopt    take what the last `make test` measured of that into the page instead
 tour     draw the README's pictures
+po       bring the translations in book/locale/ to the English as it is, and count what has none (book/catalogue.py)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -233,7 +235,24 @@ def tour(_: list[Path]) -> int:
     return 0
 
 
+def po(_: list[Path]) -> int:
+    """The messages of all pages and tables into their PO files; translations of other words are dropped."""
+    import catalogue
+
+    made = catalogue.update()
+    for name, rows in made.items():
+        left = sum(not row.text for row in rows)
+        print(f"{name:32}{len(rows) - left:5} of {len(rows):5} messages translated")
+    put_readme(catalogue)
+    return 0
+
+
+def put_readme(catalogue: Any) -> None:
+    """The README in Chinese, from its PO file."""
+    (ROOT / "README.zh.md").write_text(catalogue.readme())
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour", "po"):
         sys.exit(__doc__)
     sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))
