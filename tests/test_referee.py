@@ -489,7 +489,7 @@ LINES = [
     ),
     Line(
         "notebooks/03_relu_stability",
-        "has won each yearly competition since 2021. The competition also counts incorrect answers, which is why the table has two",
+        "won each yearly competition since 2021. The competition also counts incorrect answers, which is why the table has two",
         lambda: sum("VNN-COMP" in r["what"] and "incorrect" in r["value"] for r in field.field()["record"]) == 2,
     ),
     Line(
