@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import csv
+import datetime
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ def asked(folder: Path, instance: dict[str, Any], limit: float) -> dict[str, Any
     outcome = said
     if said in ANSWERS.values():
         outcome = "decided" if instance.get("truth") in (said, None) else "wrong"
-    kept = {key: instance.get(key) for key in ("id", "family", "truth", "best_s")}
+    kept = {key: instance.get(key) for key in ("id", "family", "group", "truth", "best_s")}
     return {**kept, "outcome": outcome, "said": said, "by": by, "seconds": round(time.process_time() - start, 3)}
 
 
@@ -71,12 +72,22 @@ def table(found: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def record(limit: float, found: list[dict[str, Any]]) -> str:
+    """What the book's page of benchmarks shows: when, on what, with which limit, and a line of JSON an instance."""
+    from advlab import __version__
+    from labbook.results import machine
+
+    made = {"date": datetime.date.today().isoformat(), "version": __version__, "limit": limit, "machine": machine()}
+    lines = ",\n".join(json.dumps(one) for one in found)
+    return f'{{"made": {json.dumps(made)},\n"instances": [\n{lines}\n]}}\n'
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=float, default=20.0, help="CPU seconds an instance (default: 20)")
     parser.add_argument("--only", help="parts of ids, with commas between: these instances alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="a line of JSON an instance goes here as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="what was found goes here as well")
     args = parser.parse_args(argv)
     import torch
 
@@ -90,8 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         best = "" if one["best_s"] is None else f", published {one['best_s']:.2f}"
         print(f"{one['outcome']:8} {one['id']:28} {one['said']} in {one['seconds']:.2f} s{best} ({one['by']})", flush=True)
         if args.json:
-            with args.json.open("a") as file:
-                file.write(json.dumps(one) + "\n")
+            args.json.write_text(record(args.limit, found))
     print("\n" + table(found))
     return int(any(one["outcome"] == "wrong" for one in found))
 

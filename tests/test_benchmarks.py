@@ -1,10 +1,12 @@
 """bench/benchmarks.py on a folder made here: what is decided, wrong and refused is counted as such."""
 
 import json
+import re
 
 import numpy as np
 import onnx
 import pytest
+from browser import HTML, ROOT
 from onnx import TensorProto, helper, numpy_helper
 
 from bench import benchmarks
@@ -40,14 +42,15 @@ def test_answers_are_counted(folder, capsys):
         ("a2", "relu.onnx", "2.1.vnnlib", "unsat", None),
         ("b1", "sine.onnx", "2.1.vnnlib", "unsat", 7.0),
     )
-    assert benchmarks.main([str(folder), "--json", str(folder / "found.jsonl")]) == 0
+    assert benchmarks.main([str(folder), "--json", str(folder / "found.json")]) == 0
     told = capsys.readouterr().out
     assert "| a | 2 | 0 | 0 | 0 |" in told
     assert "| b | 0 | 0 | 1 | 0 |" in told
     assert "sine.onnx uses Sin, which has no normal form" in told
     assert str(folder) not in told
-    lines = [json.loads(line) for line in (folder / "found.jsonl").read_text().splitlines()]
-    assert [(line["outcome"], line["said"]) for line in lines] == [
+    written = json.loads((folder / "found.json").read_text())
+    assert set(written["made"]) == {"date", "version", "limit", "machine"}
+    assert [(one["outcome"], one["said"]) for one in written["instances"]] == [
         ("decided", "sat"),
         ("decided", "unsat"),
         ("refused", "refused"),
@@ -70,3 +73,17 @@ def test_the_list_of_the_competition_and_a_part_of_it(folder, capsys):
 def test_a_folder_without_a_list_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"neither an index\.json nor an instances\.csv"):
         benchmarks.instances(tmp_path)
+
+
+def test_the_page_says_what_was_found():
+    """Counts from the file, by a sum of our own; nothing wrong; the families add up to the groups."""
+    found = json.loads((ROOT / "book" / "results" / "benchmarks.json").read_text())["instances"]
+    page = re.sub(r"<[^>]+>", " ", (HTML / "book" / "benchmarks.html").read_text())
+    words = ("Of", ", ", "were decided,", "stayed unknown,", "were refused, and")
+    said = re.search("".join(f"{re.escape(word.strip())}\\s+(\\d+)\\s*" for word in words) + "were wrong", page)
+    counts = [sum(one["outcome"] == outcome for one in found) for outcome in ("decided", "unknown", "refused", "wrong")]
+    assert [int(number) for number in said.groups()] == [len(found), *counts]
+    assert counts[3] == 0
+    assert all(one["said"] == one["truth"] for one in found if one["outcome"] == "decided")
+    for one in found:
+        assert (one["outcome"] == "decided") or one["id"] in page

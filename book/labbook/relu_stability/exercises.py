@@ -54,29 +54,6 @@ def _number_pair(found: object, what: str) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------------ the loss and the bounds
 
 
-@exercise("relu_stability.sum_or_mean", "Sum or mean", minutes=10, level="easy")
-def sum_or_mean(answer: Callable[[nn.Module, Tensor, float], Sequence[float]]) -> None:
-    convolutions = [nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 3, stride=2, padding=1), nn.ReLU()]
-    dense = [nn.Flatten(), nn.Linear(2 * 2 * 3, 6), nn.ReLU(), nn.Linear(6, 3)]
-    net = nn.Sequential(*convolutions, *dense).double().eval().requires_grad_(False)
-    x = torch.rand(5, 1, 8, 12, dtype=torch.float64)
-    found = [float(v) for v in answer(net, x, 0.02)]
-    require(
-        len(found) == 3,
-        f"There are 3 ReLU layers, so 3 factors; you return {len(found)}. The logits come last, and do not count.",
-    )
-    require(
-        not np.allclose(found, [3 * 24, 2 * 6, 6], rtol=1e-3),
-        "These are the units of each layer. The code takes the mean over a channel's positions, and sums over channels.",
-    )
-    maps, expected = x, []
-    for layer in net:  # the positions, counted on a picture that is sent through
-        maps = layer(maps)
-        if isinstance(layer, nn.ReLU):
-            expected.append(float(maps[0, 0].numel()))
-    close(found, expected, "the factors", tolerance=1e-3, hint="Ask for the loss of one layer at a time, of the batch's mean.")
-
-
 @exercise("relu_stability.slope", "Any slope will do", minutes=15, level="medium")
 def slope(answer: Callable[[float, float, float], tuple[float, float]]) -> None:
     grid = np.arange(101) / 100
@@ -99,6 +76,86 @@ def slope(answer: Callable[[float, float, float], tuple[float, float]]) -> None:
             hint="The best line is the one that fits *this* f, not the ReLU alone.",
         )
         close(bound, bounds.max(), f"the bound{at}", hint="It is the least value of the linear function on the interval.")
+
+
+@exercise("relu_stability.verdict", "Three verdicts", minutes=10, level="easy")
+def verdict(answer: Callable[[nn.Module, Tensor, int, float, float, Tensor | None], str]) -> None:
+    def ask(what: str, why: str, x: Tensor, eps: float, bound: float, candidate: Tensor | None, lift: float = 0.0) -> None:
+        """Of a network whose logits are the two pixels; ``lift`` is added to the first and, in another layer, taken away."""
+        net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).requires_grad_(False)
+        for layer, sign in zip(net, (1, -1), strict=True):
+            layer.load_state_dict({"weight": torch.eye(2), "bias": torch.tensor([sign * lift, 0.0])})
+        before = _state(net)
+        found = answer(net, x, 0, eps, bound, candidate)
+        require(_unchanged(net, before), "Your function changed the network: net.double() works in place. Take a copy.")
+        require(found in ("robust", "counterexample", "unknown"), f"You say {found!r}, which is none of the three verdicts.")
+        require(found == what, f"You say {found!r}; it should be {what!r}. {why}")
+
+    x, over = torch.tensor([0.6, 0.5]), torch.tensor([0.5, 0.6])
+    ask("robust", "The least margin is above zero on the whole ball: that is a proof.", x, 0.01, 0.05, None)
+    ask("unknown", "That nothing was proved does not mean that there is an adversarial image.", x, 0.2, -1.0, None)
+    ask("unknown", "A margin of zero is no proof: two classes may be equal.", x, 0.05, 0.0, None)
+    ask("counterexample", "The candidate is in the ball, and another class wins there.", x, 0.2, -1.0, over)
+    ask("unknown", "The candidate is classified right.", x, 0.2, -1.0, torch.tensor([0.65, 0.6]))
+    ask("unknown", "The candidate is not in the ball: a pixel differs by more than eps.", x, 0.05, -1.0, over)
+    bright, beyond = torch.tensor([0.97, 0.95]), torch.tensor([0.97, 1.05])
+    ask("unknown", "The candidate is no image: it leaves [0, 1].", bright, 0.2, -1.0, beyond)
+    ask("unknown", "In float64 the candidate is classified right: replay it there.", x, 0.2, -1.0, x, 2.0**25)
+
+
+@exercise("relu_stability.dead", "A hundred per cent stable", minutes=10, level="easy")
+def dead(answer: Callable[[nn.Module], nn.Module]) -> None:
+    convolution = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 2)
+    )
+    great = nn.Linear(16, 8)
+    nn.init.normal_(great.weight, std=10)
+    wide = nn.Sequential(nn.Flatten(), great, nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    for net in (convolution, wide):
+        net.double().eval().requires_grad_(False)
+        before = _state(net)
+        made = answer(net)
+        require(_unchanged(net, before), "Your function changed the network that it was given. Work on copy.deepcopy(net).")
+        require(
+            isinstance(made, nn.Module) and [k for k, _ in made.named_parameters()] == [k for k, _ in net.named_parameters()],
+            "Return a network of the same layers.",
+        )
+        after = made.state_dict()
+        require(
+            all(torch.equal(after[k], t) for k, t in before.items() if k.endswith("weight")),
+            "A weight differs. Only biases may: the network should still look like one that was trained.",
+        )
+        middle = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
+        bounds = interval_bounds(made.double().eval(), middle, 0.5)[:-1]  # of every image, and so of every budget
+        both = [int(((low < 0) & (high > 0)).sum()) for low, high in bounds]
+        require(
+            not sum(both),
+            f"Over all images in [0, 1], {both[0]} units of the first layer and {both[1]} of the second may be on or off. "
+            "How large can the sum of weights times inputs be?",
+        )
+
+
+@exercise("relu_stability.sum_or_mean", "Sum or mean", minutes=10, level="easy")
+def sum_or_mean(answer: Callable[[nn.Module, Tensor, float], Sequence[float]]) -> None:
+    convolutions = [nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 3, stride=2, padding=1), nn.ReLU()]
+    dense = [nn.Flatten(), nn.Linear(2 * 2 * 3, 6), nn.ReLU(), nn.Linear(6, 3)]
+    net = nn.Sequential(*convolutions, *dense).double().eval().requires_grad_(False)
+    x = torch.rand(5, 1, 8, 12, dtype=torch.float64)
+    found = [float(v) for v in answer(net, x, 0.02)]
+    require(
+        len(found) == 3,
+        f"There are 3 ReLU layers, so 3 factors; you return {len(found)}. The logits come last, and do not count.",
+    )
+    require(
+        not np.allclose(found, [3 * 24, 2 * 6, 6], rtol=1e-3),
+        "These are the units of each layer. The code takes the mean over a channel's positions, and sums over channels.",
+    )
+    maps, expected = x, []
+    for layer in net:  # the positions, counted on a picture that is sent through
+        maps = layer(maps)
+        if isinstance(layer, nn.ReLU):
+            expected.append(float(maps[0, 0].numel()))
+    close(found, expected, "the factors", tolerance=1e-3, hint="Ask for the loss of one layer at a time, of the batch's mean.")
 
 
 @exercise("relu_stability.least", "The least value, exactly", minutes=15, level="medium")
@@ -178,63 +235,6 @@ def loose(answer: Callable[[], nn.Sequential]) -> None:
 
 
 # ------------------------------------------------------------------------------------------ what a verdict says
-
-
-@exercise("relu_stability.verdict", "Three verdicts", minutes=10, level="easy")
-def verdict(answer: Callable[[nn.Module, Tensor, int, float, float, Tensor | None], str]) -> None:
-    def ask(what: str, why: str, x: Tensor, eps: float, bound: float, candidate: Tensor | None, lift: float = 0.0) -> None:
-        """Of a network whose logits are the two pixels; ``lift`` is added to the first and, in another layer, taken away."""
-        net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).requires_grad_(False)
-        for layer, sign in zip(net, (1, -1), strict=True):
-            layer.load_state_dict({"weight": torch.eye(2), "bias": torch.tensor([sign * lift, 0.0])})
-        before = _state(net)
-        found = answer(net, x, 0, eps, bound, candidate)
-        require(_unchanged(net, before), "Your function changed the network: net.double() works in place. Take a copy.")
-        require(found in ("robust", "counterexample", "unknown"), f"You say {found!r}, which is none of the three verdicts.")
-        require(found == what, f"You say {found!r}; it should be {what!r}. {why}")
-
-    x, over = torch.tensor([0.6, 0.5]), torch.tensor([0.5, 0.6])
-    ask("robust", "The least margin is above zero on the whole ball: that is a proof.", x, 0.01, 0.05, None)
-    ask("unknown", "That nothing was proved does not mean that there is an adversarial image.", x, 0.2, -1.0, None)
-    ask("unknown", "A margin of zero is no proof: two classes may be equal.", x, 0.05, 0.0, None)
-    ask("counterexample", "The candidate is in the ball, and another class wins there.", x, 0.2, -1.0, over)
-    ask("unknown", "The candidate is classified right.", x, 0.2, -1.0, torch.tensor([0.65, 0.6]))
-    ask("unknown", "The candidate is not in the ball: a pixel differs by more than eps.", x, 0.05, -1.0, over)
-    bright, beyond = torch.tensor([0.97, 0.95]), torch.tensor([0.97, 1.05])
-    ask("unknown", "The candidate is no image: it leaves [0, 1].", bright, 0.2, -1.0, beyond)
-    ask("unknown", "In float64 the candidate is classified right: replay it there.", x, 0.2, -1.0, x, 2.0**25)
-
-
-@exercise("relu_stability.dead", "A hundred per cent stable", minutes=10, level="easy")
-def dead(answer: Callable[[nn.Module], nn.Module]) -> None:
-    convolution = nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 2)
-    )
-    great = nn.Linear(16, 8)
-    nn.init.normal_(great.weight, std=10)
-    wide = nn.Sequential(nn.Flatten(), great, nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
-    for net in (convolution, wide):
-        net.double().eval().requires_grad_(False)
-        before = _state(net)
-        made = answer(net)
-        require(_unchanged(net, before), "Your function changed the network that it was given. Work on copy.deepcopy(net).")
-        require(
-            isinstance(made, nn.Module) and [k for k, _ in made.named_parameters()] == [k for k, _ in net.named_parameters()],
-            "Return a network of the same layers.",
-        )
-        after = made.state_dict()
-        require(
-            all(torch.equal(after[k], t) for k, t in before.items() if k.endswith("weight")),
-            "A weight differs. Only biases may: the network should still look like one that was trained.",
-        )
-        middle = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
-        bounds = interval_bounds(made.double().eval(), middle, 0.5)[:-1]  # of every image, and so of every budget
-        both = [int(((low < 0) & (high > 0)).sum()) for low, high in bounds]
-        require(
-            not sum(both),
-            f"Over all images in [0, 1], {both[0]} units of the first layer and {both[1]} of the second may be on or off. "
-            "How large can the sum of weights times inputs be?",
-        )
 
 
 @exercise("relu_stability.float", "Proved in the reals, wrong in the machine", minutes=20, level="hard")

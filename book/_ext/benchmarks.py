@@ -1,0 +1,71 @@
+"""What the verifier says of the public benchmarks: ```{benchmarks}``` is a table of their groups, and the open ones by name.
+
+The file is made by ``python -m bench.benchmarks FOLDER --json book/results/benchmarks.json``; {benchmark}`decided` and the
+like are its counts, {benchmark}`all` the number of instances, {benchmark}`date` and {benchmark}`limit` when and how it ran.
+"""
+
+import json
+import statistics
+from collections import Counter
+from typing import Any
+
+from docutils import nodes
+from manifest import depends_on, folded, grid, where
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+OUTCOMES = ("decided", "unknown", "refused", "wrong")
+GROUPS = {"vnncomp": "VNN-COMP 2021 and 2022", "veristress": "VeriStressGT", "planted": "planted", "forms": "forms"}
+
+
+def measured(env: BuildEnvironment) -> dict[str, Any]:
+    return json.loads(depends_on(env, "benchmarks.json").read_text())
+
+
+def line(name: str, group: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A row of the table: counts, the median and the greatest seconds, and the median of the best published times."""
+    counts = Counter(one["outcome"] for one in group)
+    seconds, best = [one["seconds"] for one in group], [one["best_s"] for one in group if one["best_s"] is not None]
+    times = (f"{statistics.median(seconds):.2f}", f"{max(seconds):.1f}", f"{statistics.median(best):.2f}" if best else "–")
+    return (name, str(len(group)), *(str(counts[outcome]) for outcome in OUTCOMES), *times)
+
+
+class Benchmarks(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        found = measured(self.env)
+        instances = found["instances"]
+        groups = {name: [one for one in instances if one["group"] == key] for key, name in GROUPS.items()}
+        rows = [line(name, group) for name, group in {**groups, "all": instances}.items()]
+        families = [
+            line(name, [one for one in instances if one["family"] == name]) for name in {i["family"]: 0 for i in instances}
+        ]
+        left = [one for one in instances if one["outcome"] != "decided"]
+        head = ("instances", *OUTCOMES, "s, median", "s, most", "published, median")
+        times = [(f"{one['seconds']:.1f}", "–" if one["best_s"] is None else f"{one['best_s']:.1f}") for one in left]
+        still = [(one["id"], one["by"], *pair) for one, pair in zip(left, times, strict=True)]
+        told = found["made"]
+        made = nodes.paragraph("", f"Measured {told['date']}, advlab {told['version']}, {where(told['machine'])}.")
+        return [
+            grid(("group", *head), rows),
+            *folded("Family by family", grid(("family", *head), families)),
+            *folded("Those that stay open", grid(("instance", "last stage", "s", "best published s"), still)),
+            made,
+        ]
+
+
+class Benchmark(SphinxRole):
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        found = measured(self.env)
+        counts = Counter(one["outcome"] for one in found["instances"])
+        known = {outcome: counts[outcome] for outcome in OUTCOMES} | {"all": len(found["instances"])}
+        known |= {"date": found["made"]["date"], "limit": f"{found['made']['limit']:g}"}
+        if self.text not in known:
+            return [], [self.inliner.reporter.warning(f"{self.text!r} is none of {', '.join(known)}", line=self.lineno)]
+        return [nodes.Text(str(known[self.text]))], []
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_directive("benchmarks", Benchmarks)
+    app.add_role("benchmark", Benchmark())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
