@@ -8,6 +8,7 @@ writes into captions and references; the translation goes along. A translator's 
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,8 @@ msgstr ""
 "Content-Transfer-Encoding: 8bit\n"
 """
 DRESSED = re.compile(r"(?P<before>^\*\*(?:Figure|Table) |^\*\*[图表] |\[(?:Figure|Table|图|表) )(?P<number>[\dA-Z]+\.\d+)(?P<to>\]\(#[\w-]+\))?")
+
+LINE = re.compile(r'(?:#.*|(?:(?:msgctxt|msgid|msgstr) )?"(?:[^"\\]|\\.)*")?')  #: of a PO file
 
 Key = tuple[str, str]  #: context and English words
 
@@ -64,11 +67,10 @@ def write(path: Path, rows: Iterable[Row]) -> bool:
 
 def read(path: Path) -> list[Row]:
     """The rows of a PO file. Raises ValueError where it does not parse, or holds an entry that is called fuzzy."""
-    try:
-        with path.open("rb") as file:
-            found = [m for m in read_po(file, locale="zh_CN", abort_invalid=True) if m.id]
-    except Exception as e:
-        raise ValueError(f"{path.name} is no PO file: {e}") from e
+    text = path.read_text()
+    if odd := next((line for line in text.split("\n") if not LINE.fullmatch(line)), None):
+        raise ValueError(f"{path.name} is no PO file: {odd!r}")
+    found = [m for m in read_po(io.StringIO(text), locale="zh_CN", abort_invalid=True) if m.id]
     if fuzzy := [m.id for m in found if m.fuzzy]:
         raise ValueError(f"{path.name} holds a fuzzy entry, which is never shown: {fuzzy[0]!r}")
     return [Row(m.context or "", str(m.id), str(m.string), list(m.user_comments)) for m in found]

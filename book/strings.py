@@ -38,7 +38,7 @@ COMMON = (
     "Numbers of ours with their 95 % intervals, {#1}, {#2} of them beside the paper's, which lies in our interval {#3} times.",
     *("easy", "medium", "hard", "{#1} easy", "{#1} medium", "{#1} hard", "solved", "wrong", "Solved.", "Wrong.", "Not yet."),
     *("{#1} (n = {#2})", "{#1} (n = {#2}, 95 % interval {#3} to {#4})"),
-    *("Numbers of ours with their 95 % intervals, {#1}.", "The table under the picture lists them.", "Answer: {1}."),
+    *("Show the code", "Hide the code", "Numbers of ours with their 95 % intervals, {#1}.", "The table under the picture lists them.", "Answer: {1}."),
 )
 #: of the strings of scripts, those that are the browser's own
 BROWSERS = set("svg input select status img end middle button group start none hidden visible click null submit radio col row".split())
@@ -54,7 +54,9 @@ def words(text: str) -> bool:
     (True, False, False)
     """
     plain = HOLE.sub(" ", text)
-    return len(re.findall(r"(?<![\w#.\-/])[A-Za-z][a-z]+(?![\w(=/-])", plain)) > 1 and not re.search(r"[<>{}]|\w=|\bvar\(|;\s*\w+:", plain)
+    found = re.findall(r"(?<![\w#.\-/])[A-Za-z][a-z]*(?![\w(=/-])", plain)
+    long, enough = max(map(len, found), default=0) > 1, len(found) > (0 if re.search(r"\} | \{", text) else 1)
+    return long and enough and not re.search(r"[<>{}]|\w=|\bvar\(|;\s*\w+:", plain)
 
 
 class _Script:
@@ -110,6 +112,16 @@ def classes() -> set[str]:
     return {name for sheet in sheets for name in re.findall(r"\.([a-z][\w-]*)", sheet)}
 
 
+def merged(text: str) -> str:
+    """A template whose values that stand side by side are one.
+
+    >>> merged("{1}, {2}{3}: {4}")
+    '{1}, {2}: {3}'
+    """
+    count = iter(range(1, 99))
+    return re.sub(r"(?:\{\d+\})+", lambda _: f"{{{next(count)}}}", text)
+
+
 def of_script(source: str) -> list[str]:
     """The texts of a script that a reader may see.
 
@@ -120,7 +132,7 @@ def of_script(source: str) -> list[str]:
     script.code("")
     found = []
     for before, text in sorted(script.found, key=lambda pair: source.find(pair[1][:12])):
-        bare = text.strip()
+        bare = merged(text).strip().lstrip(".,;: ")
         names = re.fullmatch(r"[\w.:-]+( [\w-]+)*", bare) and set(re.split(r"[ .]", bare)) <= classes()
         alone = re.fullmatch(r"[A-Za-z][\w ’'-]*[?.]?", bare) and ALONE.search(before)
         if not names and "class:" not in before[-12:] and "import(" not in before[-10:] and (words(bare) or alone):

@@ -49,8 +49,9 @@ class Words:
         self._open = [(pattern(e), HOLE.findall(e), self._exact[e]) for e in held]
 
     def _row(self, text: str) -> str | None:
-        if text in self._exact:
-            return self._exact[text]
+        for form in (text, text[:1].swapcase() + text[1:]):  # a row may be for the middle of a sentence
+            if form in self._exact:
+                return self._exact[form]
         if not re.search(r"[a-z]{2}", text):  # a number, a formula, a name such as DDN-100
             return text
         for fits, numbers, said in self._open:
@@ -89,6 +90,8 @@ def joined(first: str, rest: str) -> str:
     >>> joined("对。", "错。"), joined("对", "No.")
     ('对。错。', '对 No.')
     """
+    if first[-1:] in (",", ";", ":") and WIDE.match(rest):
+        first = first[:-1] + SIGNS[first[-1]]
     return first + ("" if first[-1:] in STOPS or (WIDE.match(first[-1:]) and WIDE.match(rest)) else " ") + rest
 
 
