@@ -93,6 +93,7 @@ quick: $(READY)
 # The book and the types at the same time. pytest comes last, so that its closing line is the last of the output.
 test: $(READY)
 	$(MAKE) --no-print-directory -j2 book lint types
+	$(MAKE) --no-print-directory book-zh
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 lab: $(READY)

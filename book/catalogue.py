@@ -29,7 +29,9 @@ msgstr ""
 "Content-Type: text/plain; charset=UTF-8\n"
 "Content-Transfer-Encoding: 8bit\n"
 """
-DRESSED = re.compile(r"(?P<before>^\*\*(?:Figure|Table) |^\*\*[图表] |\[(?:Figure|Table|图|表) )(?P<number>[\dA-Z]+\.\d+)(?P<to>\]\(#[\w-]+\))?")
+DRESSED = re.compile(
+    r"(?P<before>^\*\*(?:Figure|Table|图|表) |\[(?:Figure|Table|图|表) )(?P<number>[\dA-Z]+\.\d+)(?P<to>\]\(#[\w-]+\))?"
+)
 
 LINE = re.compile(r'(?:#.*|(?:(?:msgctxt|msgid|msgstr) )?"(?:[^"\\]|\\.)*")?')  #: of a PO file
 
@@ -84,8 +86,8 @@ def documents() -> dict[str, Path]:
     """PO file, without its ending -> the text twin or page that it translates, in the order of the book."""
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     found, waiting = {}, [toc["root"]]
-    for part in toc["parts"]:
-        waiting += [name for entry in part["chapters"] for name in (entry["file"], *(s["file"] for s in entry.get("sections", ())))]
+    for entry in (entry for part in toc["parts"] for entry in part["chapters"]):
+        waiting += [entry["file"], *(section["file"] for section in entry.get("sections", ()))]
     for name in waiting:
         folder, _, stem = name.partition("/")
         found[stem.partition("_")[0] if folder == "notebooks" else stem] = ROOT / f"{name}.md"

@@ -167,7 +167,8 @@ def coverage(parts: list[Part]) -> str:
 
 def listing(parts: list[Part]) -> str:
     """The page that says what is translated, and lists what is not."""
-    lines = ["# 译文一览", "", coverage(parts).partition("；")[0] + "。没有译文的段落以英文显示，并带有标记 {english}`EN`。", ""]
+    said = coverage(parts).partition("；")[0] + "。没有译文的段落以英文显示，并带有标记 {english}`EN`。"
+    lines = ["# 译文一览", "", said, ""]
     lines += ["| 文件 | 条数 | 已译 | 覆盖率 |", "| --- | --- | --- | --- |"]
     lines += [f"| `{p.name}.po` | {p.count} | {p.done} | {share(p.done, p.count)} |" for p in parts if p.count]
     for part in parts:
@@ -194,16 +195,24 @@ def build(source: Path, out: Path) -> None:
     """Run Sphinx on what :func:`write_book` wrote. Raises RuntimeError where it warns of anything."""
     from jupyter_book.sphinx import build_sphinx
 
-    toc = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False}
-    settings = {"path_config": source / "_config.yml", "noconfig": True, "confoverrides": toc | {"nitpicky": True}, "doctreedir": source / ".doctrees"}
-    failed = build_sphinx(source, out, quiet=True, warningiserror=True, keep_going=True, **settings)
+    failed = build_sphinx(
+        source,
+        out,
+        path_config=source / "_config.yml",
+        noconfig=True,
+        confoverrides={"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False, "nitpicky": True},
+        doctreedir=source / ".doctrees",
+        quiet=True,
+        warningiserror=True,
+        keep_going=True,
+    )
     if failed:
         raise RuntimeError(f"the Chinese book did not build: {failed}")
 
 
 def link() -> None:
     """Put the switch into the English pages, which were built before there was another language."""
-    from languages import with_switch
+    from _ext.languages import with_switch
 
     for path in (HTML / "zh").rglob("*.html"):
         page = path.relative_to(HTML / "zh")

@@ -2,20 +2,21 @@
 
 Roles, formulas, code, targets of links, numbers and the holes of a template are the same on both sides; so is the number of
 words in bold and in italics, as Markdown sees them. Where the English has a term of glossary.toml, the Chinese has its own.
-A translator's comment makes an exception, with its reason: ``# differs: numbers, since ...``, ``# glossary: margin, since ...``.
+A translator's comment makes an exception and says why: ``# differs: numbers, since ...`` or ``# glossary: margin, since ...``.
 """
 
 from __future__ import annotations
 
+import calendar
 import functools
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 
-from catalogue import FOLDER, Row
 from markdown_it import MarkdownIt
 
+from catalogue import FOLDER, Row
 from labbook.words import HOLE
 
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)")
@@ -27,7 +28,7 @@ PARTS = {
     "holes": HOLE,
     "numbers": re.compile(r"\d+(?:[.,]\d+)*"),
 }
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = list(calendar.month_name)
 CAPTION = re.compile(r"\*\*(Figure|Table) ([\dA-Z]+\.\d+)\. |\[(Figure|Table) ([\dA-Z]+\.\d+)\]")
 HALF = re.compile(r"[\u4e00-\u9fff][,;?!]|[\u4e00-\u9fff]\.(?=[\s*]|$)")
 WORDS = {"Figure": "图", "Table": "表"}
@@ -40,10 +41,8 @@ def glossary() -> list[tuple[str, re.Pattern[str], tuple[str, ...]]]:
     for term in found:
         if not set(term) <= {"english", "chinese", "also"}:
             raise ValueError(f"glossary.toml: a term has english, chinese and perhaps also, not {sorted(term)}")
-    return [
-        (t["english"], re.compile(rf"(?<![\w-]){re.escape(t['english'])}(?:s|es)?(?![\w-])", re.I), (t["chinese"], *t.get("also", ())))
-        for t in found
-    ]
+    finds = {t["english"]: re.compile(rf"(?<![\w-]){re.escape(t['english'])}(?:s|es)?(?![\w-])", re.I) for t in found}
+    return [(t["english"], finds[t["english"]], (t["chinese"], *t.get("also", ()))) for t in found]
 
 
 def parts(text: str) -> dict[str, Counter[str]]:
@@ -72,9 +71,9 @@ def faults(row: Row) -> Iterator[str]:
     """What is wrong with a translation."""
     differs, terms = excused(row, "differs"), excused(row, "glossary")
     mine, theirs = parts(row.text), parts(row.english)
-    for month in MONTHS:
+    for month in MONTHS[1:]:
         if re.search(rf"\b{month}\b", row.english):
-            theirs["numbers"][str(MONTHS.index(month) + 1)] += 1
+            theirs["numbers"][str(MONTHS.index(month))] += 1
     for kind, wanted in theirs.items():
         if mine[kind] != wanted and kind not in differs:
             less, more = list((wanted - mine[kind]).elements()), list((mine[kind] - wanted).elements())

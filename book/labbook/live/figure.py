@@ -37,9 +37,11 @@ def spoken() -> list[str]:
     if words.language() == "en":
         return []
     held = json.dumps(json.dumps(words.rows(), ensure_ascii=False), ensure_ascii=False)
-    table = "Object.assign(document.createElement('script'), { type: 'application/json', id: 'advlab-words', textContent: held })"
-    put = f"if (globalThis.document && !document.getElementById('advlab-words')) document.body.append({table});"
-    return [f"{{ const held = {held}; {put} }}\n{(words.FOLDER.parent / 'static' / 'words.js').read_text()}"]
+    put = (
+        f"if (globalThis.document && !document.getElementById('advlab-words')) document.body.append(Object.assign("
+        f"document.createElement('script'), {{ type: 'application/json', id: 'advlab-words', textContent: {held} }}));\n"
+    )
+    return [put + (words.FOLDER.parent / "static" / "words.js").read_text()]
 
 
 def existing(proposal: Any, count: int) -> int:
@@ -128,7 +130,8 @@ class Figure(anywidget.AnyWidget):
 
     def __init__(self, **values: Any) -> None:
         made = type(self)
-        super().__init__(look=Text.of(value=made._css), scripts=[Text.of(value=part) for part in (*spoken(), *made._esm.parts)], **values)
+        scripts = [Text.of(value=part) for part in (*spoken(), *made._esm.parts)]
+        super().__init__(look=Text.of(value=made._css), scripts=scripts, **values)
         self.alt = self.describe()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
