@@ -257,10 +257,10 @@ def po(_: list[Path]) -> int:
     import catalogue
 
     made = catalogue.update()
+    (ROOT / "README.zh.md").write_text(catalogue.readme())
     for name, rows in made.items():
         left = sum(not row.text for row in rows)
         print(f"{name:32}{len(rows) - left:5} of {len(rows):5} messages translated")
-    (ROOT / "README.zh.md").write_text(catalogue.readme())
     return 0
 
 

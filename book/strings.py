@@ -34,7 +34,7 @@ UNSAID = ("name", "printed", "value", "weights")
 PIECES = re.compile(r"[:,] ")
 COMMON = (
     *("{#1} to {#2}", "Guess before you see.", "Paper: {1}.", "Answer: {1}.", "Show the code", "Hide the code", "never"),
-    *("{#1} trainings", "{#1} draws", "{#1} seeds", "{#1} of {#2}"),
+    *("{#1} min", "{#1} s", "{#1} min ({2})", "CPU s", "{#1} trainings", "{#1} draws", "{#1} seeds", "{#1} of {#2}"),
     *("{1} (read)", "{1} (abstract only)", "Bold: ours.", "Small: 95 % interval.", "Italic: the paper's.", "†: unconfirmed."),
     "Numbers of ours with their 95 % intervals, {#1}, {#2} of them beside the paper's, which lies in our interval {#3} times.",
     *("easy", "medium", "hard", "{#1} easy", "{#1} medium", "{#1} hard", "solved", "wrong", "Solved.", "Wrong.", "Not yet."),
@@ -285,14 +285,14 @@ def _once(rows: Iterable[tuple[str, str]]) -> list[Key]:
     for where, text in rows:
         text = text.strip() if text.strip() in COMMON else GENERAL.sub("", text.strip())
         new = [part for part in SENTENCES.split(text) if part not in COMMON and not any(c.match(part) for c in common)]
-        if re.search(r"[a-z]{2}", text) and not NAMES.fullmatch(text) and text not in BROWSERS and (new or text in COMMON):
+        if text in COMMON or (new and re.search(r"[a-z]{2}", text) and not NAMES.fullmatch(text) and text not in BROWSERS):
             known.setdefault(text, where)
     pieces = Counter(piece for text in known if HOLE.search(text) is None for piece in set(PIECES.split(text)[1:]))
     made: dict[str, str] = {}
     for text, where in known.items():
         often = where != "figure" and ". " not in text and any(pieces[piece] > 2 for piece in PIECES.split(text)[1:])
         for part in PIECES.split(text) if often else [text]:
-            if re.search(r"[a-z]{2}", part):
+            if part in COMMON or re.search(r"[a-z]{2}", part):
                 made.setdefault(part, where)
     return [(where, text) for text, where in made.items()]
 

@@ -12,7 +12,7 @@ import re
 
 import nbformat
 from docutils import nodes
-from manifest import ROOT, depends_on, reading, shown
+from manifest import ROOT, depends_on, reading, shown, unmarked
 from nbformat import NotebookNode
 from PIL import Image
 from sphinx import addnodes
@@ -70,11 +70,6 @@ def passport(notebook: NotebookNode) -> tuple[str, str, str]:
     if not question.endswith(("?", "？")):
         question = "".join(re.findall(r"[^.?。？]+(?:[.?](?!\S)\s*|[。？]|.$)", unmarked(asked[1]))[-2:]).strip()
     return unmarked(title), unmarked(question[0].upper() + question[1:]), unmarked(needed[1]).strip()
-
-
-def unmarked(text: str) -> str:
-    """Without the mark of what has no translation."""
-    return re.sub(r" \{english\}`\w+`", "", text)
 
 
 class LiveFigure(SphinxDirective):
