@@ -8,6 +8,7 @@ writes into captions and references; the translation goes along. A translator's 
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,11 @@ msgstr ""
 "Content-Type: text/plain; charset=UTF-8\n"
 "Content-Transfer-Encoding: 8bit\n"
 """
-DRESSED = re.compile(r"(?P<before>^\*\*(?:Figure|Table) |^\*\*[图表] |\[(?:Figure|Table|图|表) )(?P<number>[\dA-Z]+\.\d+)(?P<to>\]\(#[\w-]+\))?")
+DRESSED = re.compile(
+    r"(?P<before>^\*\*(?:Figure|Table|图|表) |\[(?:Figure|Table|图|表) )(?P<number>[\dA-Z]+\.\d+)(?P<to>\]\(#[\w-]+\))?"
+)
+
+LINE = re.compile(r'(?:#.*|(?:(?:msgctxt|msgid|msgstr) )?"(?:[^"\\]|\\.)*")?')  #: of a PO file
 
 Key = tuple[str, str]  #: context and English words
 
@@ -64,11 +69,10 @@ def write(path: Path, rows: Iterable[Row]) -> bool:
 
 def read(path: Path) -> list[Row]:
     """The rows of a PO file. Raises ValueError where it does not parse, or holds an entry that is called fuzzy."""
-    try:
-        with path.open("rb") as file:
-            found = [m for m in read_po(file, locale="zh_CN", abort_invalid=True) if m.id]
-    except Exception as e:
-        raise ValueError(f"{path.name} is no PO file: {e}") from e
+    text = path.read_text()
+    if odd := next((line for line in text.split("\n") if not LINE.fullmatch(line)), None):
+        raise ValueError(f"{path.name} is no PO file: {odd!r}")
+    found = [m for m in read_po(io.StringIO(text), locale="zh_CN", abort_invalid=True) if m.id]
     if fuzzy := [m.id for m in found if m.fuzzy]:
         raise ValueError(f"{path.name} holds a fuzzy entry, which is never shown: {fuzzy[0]!r}")
     return [Row(m.context or "", str(m.id), str(m.string), list(m.user_comments)) for m in found]
@@ -82,8 +86,8 @@ def documents() -> dict[str, Path]:
     """PO file, without its ending -> the text twin or page that it translates, in the order of the book."""
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     found, waiting = {}, [toc["root"]]
-    for part in toc["parts"]:
-        waiting += [name for entry in part["chapters"] for name in (entry["file"], *(s["file"] for s in entry.get("sections", ())))]
+    for entry in (entry for part in toc["parts"] for entry in part["chapters"]):
+        waiting += [entry["file"], *(section["file"] for section in entry.get("sections", ()))]
     for name in waiting:
         folder, _, stem = name.partition("/")
         found[stem.partition("_")[0] if folder == "notebooks" else stem] = ROOT / f"{name}.md"

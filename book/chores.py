@@ -20,7 +20,6 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
@@ -140,7 +139,7 @@ def faults(md: Path) -> list[str]:
 
 
 def check(mds: list[Path]) -> int:
-    found = [fault for md in mds for fault in faults(md)]
+    found = [fault for md in mds for fault in faults(md)] + translated_badly()
     for record in old_records((ROOT / "book" / "findings.md").read_text(), datetime.date.today()):
         print(f"book/findings.md: look again for prior work, the record is older than a year: {record}")
     from labbook import field
@@ -235,21 +234,34 @@ def tour(_: list[Path]) -> int:
     return 0
 
 
+def translated_badly() -> list[str]:
+    """What is wrong with the PO files, and with the README that is made from one, a line each."""
+    import catalogue
+    import proofread
+
+    found = []
+    for path in catalogue.files():
+        try:
+            rows = catalogue.read(path)
+        except ValueError as e:
+            found.append(str(e))
+            continue
+        found += [f"{path.name}: {row.english[:60]!r}: {fault}" for row in rows if row.text for fault in proofread.faults(row)]
+    if not found and (ROOT / "README.zh.md").read_text() != catalogue.readme():
+        found.append("README.zh.md is not what readme.po and README.md give: python book/chores.py po")
+    return found
+
+
 def po(_: list[Path]) -> int:
     """The messages of all pages and tables into their PO files; translations of other words are dropped."""
     import catalogue
 
     made = catalogue.update()
+    (ROOT / "README.zh.md").write_text(catalogue.readme())
     for name, rows in made.items():
         left = sum(not row.text for row in rows)
         print(f"{name:32}{len(rows) - left:5} of {len(rows):5} messages translated")
-    put_readme(catalogue)
     return 0
-
-
-def put_readme(catalogue: Any) -> None:
-    """The README in Chinese, from its PO file."""
-    (ROOT / "README.zh.md").write_text(catalogue.readme())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ and the state of widgets are copied. A message without a translation stays Engli
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -33,6 +34,7 @@ HTML = ROOT / "build" / "_build" / "html"
 MARK = " {english}`EN`"  #: a role of book/_ext/languages.py
 MARK_IN_LAB = " <sup>EN</sup>"
 LANGUAGE = "zh_CN"
+REDIRECT = '<meta http-equiv="Refresh" content="0; url=book/index.html" />\n'
 
 
 @dataclass
@@ -126,6 +128,7 @@ def config() -> dict[str, Any]:
     del sphinx["local_extensions"]["whole_book"]
     own = sphinx["config"]
     own["language"] = LANGUAGE
+    own["nb_code_prompt_show"], own["nb_code_prompt_hide"] = (said(f"{verb} the code") for verb in ("Show", "Hide"))
     own["html_static_path"] = [str(ROOT / "book" / "_static"), str(catalogue.FOLDER / "static")]
     own["html_css_files"] += ["chinese.css"]
     own["html_js_files"] += ["words.js"]
@@ -164,7 +167,8 @@ def coverage(parts: list[Part]) -> str:
 
 def listing(parts: list[Part]) -> str:
     """The page that says what is translated, and lists what is not."""
-    lines = ["# 译文一览", "", coverage(parts).partition("；")[0] + "。没有译文的段落以英文显示，并带有标记 {english}`EN`。", ""]
+    said = coverage(parts).partition("；")[0] + "。没有译文的段落以英文显示，并带有标记 {english}`EN`。"
+    lines = ["# 译文一览", "", said, ""]
     lines += ["| 文件 | 条数 | 已译 | 覆盖率 |", "| --- | --- | --- | --- |"]
     lines += [f"| `{p.name}.po` | {p.count} | {p.done} | {share(p.done, p.count)} |" for p in parts if p.count]
     for part in parts:
@@ -191,16 +195,24 @@ def build(source: Path, out: Path) -> None:
     """Run Sphinx on what :func:`write_book` wrote. Raises RuntimeError where it warns of anything."""
     from jupyter_book.sphinx import build_sphinx
 
-    toc = {"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False}
-    settings = {"path_config": source / "_config.yml", "noconfig": True, "confoverrides": toc | {"nitpicky": True}, "doctreedir": source / ".doctrees"}
-    failed = build_sphinx(source, out, quiet=True, warningiserror=True, keep_going=True, **settings)
+    failed = build_sphinx(
+        source,
+        out,
+        path_config=source / "_config.yml",
+        noconfig=True,
+        confoverrides={"external_toc_path": str(source / "_toc.yml"), "latex_individualpages": False, "nitpicky": True},
+        doctreedir=source / ".doctrees",
+        quiet=True,
+        warningiserror=True,
+        keep_going=True,
+    )
     if failed:
         raise RuntimeError(f"the Chinese book did not build: {failed}")
 
 
 def link() -> None:
     """Put the switch into the English pages, which were built before there was another language."""
-    from languages import with_switch
+    from _ext.languages import with_switch
 
     for path in (HTML / "zh").rglob("*.html"):
         page = path.relative_to(HTML / "zh")
@@ -221,21 +233,34 @@ def book() -> None:
     write_book(WORK / "source", edition)
     build(WORK / "source", HTML / "zh")
     link()
+    put(HTML / "zh" / "index.html", REDIRECT)
     put(WORK / "untranslated.txt", "".join(f"{line}\n" for line in leftovers(edition.parts)))
     left = sum(len(p.left) for p in edition.parts)
     print(f"{re.sub(r'；.*', '', coverage(edition.parts))}; left in English: {left}, listed in build/zh/untranslated.txt")
     print(f"The Chinese book is built, in {time.perf_counter() - start:.0f} s. Open  build/_build/html/zh/index.html")
 
 
-def lab() -> None:
-    edition = Edition(MARK_IN_LAB)
-    to = WORK / "lab"
-    write_texts(to, edition)
-    for name in ("data", "runs"):
-        if (ROOT / name).exists() and not (to / name).exists():
-            (to / name).symlink_to(ROOT / name)
+def lab(to: Path = WORK / "lab") -> None:
+    """The notebooks for JupyterLab, and pages that they link to; what a reader has worked on stays as it is."""
+    import jupytext
+
+    fresh, seen = to / ".fresh", to / ".written.json"
+    write_texts(fresh, Edition(MARK_IN_LAB))
+    for path in sorted((fresh / "notebooks").glob("*.ipynb")):
+        path.with_suffix(".md").write_text(jupytext.writes(jupytext.read(path), "md:myst"))
+    written = json.loads(seen.read_text()) if seen.exists() else {}
+    for path in sorted(p for p in fresh.rglob("*") if p.is_file()):
+        name, digest = path.relative_to(fresh).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+        place = to / name
+        if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() == written.get(name):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+            written[name] = digest
+        elif written.get(name) != digest:
+            print(f"{name} was changed by its reader, and stays so; there is a newer one in {fresh}")
+    seen.write_text(json.dumps(written, indent=0))
     shutil.copy(ROOT / "notebooks" / "jupytext.toml", to / "notebooks")
-    print(f"{to.relative_to(ROOT)}/notebooks: the chapters in Chinese, with the same exercises and checks")
+    print(f"{to}/notebooks: the chapters in Chinese, with the same exercises and checks")
 
 
 if __name__ == "__main__":

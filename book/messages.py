@@ -22,7 +22,7 @@ WORDLESS = re.compile(
 )
 CELL = re.compile(r"(?<!\\)\|")
 TITLED = re.compile(r"(?:admonition|exercise|prf:\w+|dropdown|card|tab-item)$")  #: directives whose argument is prose
-TOLD = re.compile(r"(?:admonition|note|tip|warning|important|glossary|button-ref|margin|figure)$")  #: whose body is, in backticks
+TOLD = re.compile(r"(?:admonition|note|tip|warning|glossary|button-ref|margin|figure)$")  #: whose body is, in backticks
 ALTS = ("alt", "caption", "title", "summary")  #: options that are prose
 
 
@@ -42,13 +42,14 @@ def prose(text: str) -> bool:
     >>> prose("A box, $x < 1$."), prose("$x < 1$"), prose("`make book`"), prose("98 %")
     (True, False, False, False)
     """
-    return re.search(r"[^\W\d_]", WORDLESS.sub(" ", text)) is not None and not re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", text.strip())
+    name = re.fullmatch(r"[a-z_]+(?:\.[a-z_]+)+", text.strip())
+    return name is None and re.search(r"[^\W\d_]", WORDLESS.sub(" ", text)) is not None
 
 
 class Reader:
-    """Reads texts one after another; headings go on from one to the next, as in the cells of a notebook.
+    r"""Reads texts one after another; headings go on from one to the next, as in the cells of a notebook.
 
-    >>> [(m.context, m.text) for m in Reader().messages("# One\\n\\n- An item.\\n\\n| a | 1 |\\n")]
+    >>> [(m.context, m.text) for m in Reader().messages("# One\n\n- An item.\n\n| a | 1 |\n")]
     [('', 'One'), ('One', 'An item.'), ('One', 'a')]
     """
 

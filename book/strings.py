@@ -9,7 +9,6 @@ script puts together, lives as long as each of its English pieces stands in one 
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,32 +18,38 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from catalogue import ROOT, Key, Row, documents
 
+from catalogue import ROOT, Key, Row, documents
 from labbook.words import HOLE, SENTENCES, pattern
 
 BOOK = ROOT / "book"
 LIVE = BOOK / "labbook" / "live"
 STATE = "application/vnd.jupyter.widget-state+json"
-SAID = ("alt", "question", "label", "options", "description", "across", "up", "unit", "names", "titles")  #: traits with words
+SAID = ("alt", "question", "label", "options", "description", "across", "up", "unit", "names", "titles")  #: words, if one
 ALONE = re.compile(  # what stands before a word that is a text by itself
-    r"(?:\b(?:slider|choice|panel|field|toggle|button|check)\(|\btitle: |\b\w+, |\[[^\[\],]+, |\"aria-label\": |\"aria-valuetext\": "
+    r"(?:\b(?:slider|choice|panel|field|toggle|button|check)\(|\btitle: |\b\w+, |\[[^\[\],]+, |\"aria-\w+\": "
     r"|\{\}, |textContent = |\blegend\(.*|\? |: |\|\| |\[)$"
 )
+UNSAID = ("name", "printed", "value", "weights")
 PIECES = re.compile(r"[:,] ")
 COMMON = (
-    *("{#1} to {#2}", "Guess before you see.", "Paper: {1}.", "{#1} trainings", "{#1} draws", "{#1} seeds", "{#1} of {#2}", "never"),
+    *("{#1} to {#2}", "Guess before you see.", "Paper: {1}.", "Answer: {1}.", "Show the code", "Hide the code", "never"),
+    *("{#1} min", "{#1} s", "{#1} min ({2})", "CPU s", "{#1} trainings", "{#1} draws", "{#1} seeds", "{#1} of {#2}"),
     *("{1} (read)", "{1} (abstract only)", "Bold: ours.", "Small: 95 % interval.", "Italic: the paper's.", "†: unconfirmed."),
     "Numbers of ours with their 95 % intervals, {#1}, {#2} of them beside the paper's, which lies in our interval {#3} times.",
     *("easy", "medium", "hard", "{#1} easy", "{#1} medium", "{#1} hard", "solved", "wrong", "Solved.", "Wrong.", "Not yet."),
     *("{#1} (n = {#2})", "{#1} (n = {#2}, 95 % interval {#3} to {#4})"),
-    *("Numbers of ours with their 95 % intervals, {#1}.", "The table under the picture lists them.", "Answer: {1}."),
+    *("Numbers of ours with their 95 % intervals, {#1}.", "The table under the picture lists them."),
 )
 #: of the strings of scripts, those that are the browser's own
-BROWSERS = set("svg input select status img end middle button group start none hidden visible click null submit radio col row".split())
-BROWSERS |= set("checkbox any off empty number text pointerdown pointermove pointerup keydown range label layers weights class".split())
+BROWSERS = {"svg", "input", "select", "status", "img", "end", "middle", "button", "group", "start", "none", "hidden", "click"}
+BROWSERS |= {"visible", "null", "submit", "radio", "col", "row", "checkbox", "any", "off", "empty", "number", "text", "class"}
+BROWSERS |= {"pointerdown", "pointermove", "pointerup", "keydown", "range", "label", "layers", "weights", "fixed"}
 GENERAL = re.compile(r"\s*Paper: [^:]*$|\s*Guess before you see\.$")  #: what common rows say, at the end of a text
-NAMES = re.compile(r"[\d.,%±−\- ]*(?: to [\d.,%±−\- ]+)?|\d+ (?:trainings|draws|seeds)|[a-z_]+\.[a-z_.]+|https?:.*|[A-Z]\S*[A-Z]\S*|[a-z]+(?:-[a-z]+)+|[a-z_\d]+_[a-z_\d]+")
+NAMES = re.compile(
+    r"[\d.,%±−\- ]*(?: to [\d.,%±−\- ]+)?|\d+ (?:trainings|draws|seeds)|[a-z_]+\.[a-z_.]+|https?:.*|[A-Z]\S*[A-Z]\S*"
+    r"|[a-z]+(?:-[a-z]+)+|[a-z_\d]+_[a-z_\d]+"
+)
 
 
 def words(text: str) -> bool:
@@ -54,7 +59,9 @@ def words(text: str) -> bool:
     (True, False, False)
     """
     plain = HOLE.sub(" ", text)
-    return len(re.findall(r"(?<![\w#.\-/])[A-Za-z][a-z]+(?![\w(=/-])", plain)) > 1 and not re.search(r"[<>{}]|\w=|\bvar\(|;\s*\w+:", plain)
+    found = re.findall(r"(?<![\w#.\-/])[A-Za-z][a-z]*(?![\w(=/-])", plain)
+    long, enough = max(map(len, found), default=0) > 1, len(found) > (0 if re.search(r"\} | \{", text) else 1)
+    return long and enough and not re.search(r"[<>{}]|\w=|\bvar\(|;\s*\w+:", plain)
 
 
 class _Script:
@@ -110,6 +117,16 @@ def classes() -> set[str]:
     return {name for sheet in sheets for name in re.findall(r"\.([a-z][\w-]*)", sheet)}
 
 
+def merged(text: str) -> str:
+    """A template whose values that stand side by side are one.
+
+    >>> merged("{1}, {2}{3}: {4}")
+    '{1}, {2}: {3}'
+    """
+    count = iter(range(1, 99))
+    return re.sub(r"(?:\{\d+\})+", lambda _: f"{{{next(count)}}}", text)
+
+
 def of_script(source: str) -> list[str]:
     """The texts of a script that a reader may see.
 
@@ -120,7 +137,7 @@ def of_script(source: str) -> list[str]:
     script.code("")
     found = []
     for before, text in sorted(script.found, key=lambda pair: source.find(pair[1][:12])):
-        bare = text.strip()
+        bare = merged(text).strip().lstrip(".,;: ")
         names = re.fullmatch(r"[\w.:-]+( [\w-]+)*", bare) and set(re.split(r"[ .]", bare)) <= classes()
         alone = re.fullmatch(r"[A-Za-z][\w ’'-]*[?.]?", bare) and ALONE.search(before)
         if not names and "class:" not in before[-12:] and "import(" not in before[-10:] and (words(bare) or alone):
@@ -153,16 +170,20 @@ def _values(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _values(part, name)
-    elif isinstance(value, str) and re.search(r"[A-Za-z]{2}", value) and not value.startswith("IPY_MODEL_"):
-        if name in SAID or (not name.startswith("_") and name not in ("name", "printed", "value", "weights") and words(value) and len(value) < 600):
-            yield value
+    elif isinstance(value, str) and re.search(r"^(?!IPY_MODEL_).*[A-Za-z]{2}", value) and _seen(name, value):
+        yield value
+
+
+def _seen(name: str, value: str) -> bool:
+    """Whether a trait is one that a reader sees."""
+    return name in SAID or (name[:1] != "_" and name not in UNSAID and len(value) < 600 and words(value))
 
 
 def of_notebook(path: Path) -> tuple[list[str], list[str]]:
     """What a notebook's outputs say, and the scripts of its figures."""
     notebook, shown = nbformat.read(path, 4), list[str]()
     states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
-    scripts = [r["state"]["value"] for r in states.values() if set(r["state"]) >= {"value", "_model_module"} and r["model_name"] == "WidgetModel"]
+    scripts = [r["state"]["value"] for r in states.values() if r["model_name"] == "WidgetModel" and "value" in r["state"]]
     for record in states.values():
         if record["model_name"] == "HTMLModel":
             shown += _Cells(record["state"].get("value", "")).texts
@@ -237,7 +258,7 @@ def sources() -> dict[str, tuple[list[tuple[str, str]], list[str]]]:
 
 def tables() -> dict[str, list[Key]]:
     """The messages of each table; what several chapters say is in that of ``common``."""
-    texts = {name: [*said, *(("figure", t) for s in scripts for t in of_script(s))] for name, (said, scripts) in sources().items()}
+    texts = {name: said + [("figure", t) for s in scripts for t in of_script(s)] for name, (said, scripts) in sources().items()}
     often = Counter(text for said in texts.values() for text in {text for _, text in said})
     shared = {text for text, n in often.items() if n > 1}
     common = [("book", text) for text in [*titles(), *COMMON, *of_extensions()]]
@@ -263,15 +284,15 @@ def _once(rows: Iterable[tuple[str, str]]) -> list[Key]:
     common = [pattern(text) for text in COMMON if HOLE.search(text)]
     for where, text in rows:
         text = text.strip() if text.strip() in COMMON else GENERAL.sub("", text.strip())
-        parts = [text] if text in COMMON else [p for p in SENTENCES.split(text) if p not in COMMON and not any(c.match(p) for c in common)]
-        if re.search(r"[a-z]{2}", text) and not NAMES.fullmatch(text) and text not in BROWSERS and parts:
+        new = [part for part in SENTENCES.split(text) if part not in COMMON and not any(c.match(part) for c in common)]
+        if text in COMMON or (new and re.search(r"[a-z]{2}", text) and not NAMES.fullmatch(text) and text not in BROWSERS):
             known.setdefault(text, where)
     pieces = Counter(piece for text in known if HOLE.search(text) is None for piece in set(PIECES.split(text)[1:]))
     made: dict[str, str] = {}
     for text, where in known.items():
         often = where != "figure" and ". " not in text and any(pieces[piece] > 2 for piece in PIECES.split(text)[1:])
         for part in PIECES.split(text) if often else [text]:
-            if re.search(r"[a-z]{2}", part):
+            if part in COMMON or re.search(r"[a-z]{2}", part):
                 made.setdefault(part, where)
     return [(where, text) for text, where in made.items()]
 
@@ -288,4 +309,5 @@ def by_hand(name: str, known: Iterable[Row], rows: Iterable[Row]) -> list[Row]:
     python = [path.read_text() for folder in ("labbook", "_ext") for path in sorted((BOOK / folder).rglob("*.py"))]
     shown = [text for said, _ in sources().values() for _, text in said]
     hay = "\n".join([*scripts, *python, *shown, (BOOK / "_static" / "live_host.js").read_text()]).replace("\\u00a0", "\u00a0")
-    return [r for r in known if r.context == "by hand" and r.english not in have and alive(r.english, lambda piece: piece in hay)]
+    own = (row for row in known if row.context == "by hand" and row.english not in have)
+    return [row for row in own if alive(row.english, lambda piece: piece in hay)]

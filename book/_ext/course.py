@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from docutils import nodes
-from manifest import ROOT, depends_on, grid, reading, shown
+from manifest import ROOT, depends_on, grid, reading, shown, unmarked
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -53,7 +53,8 @@ class CoursePlan(SphinxDirective):
         measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
         rows = []
         for path in notebooks():
-            title = re.split("[:：]", shown(self.env, path.stem).cells[0].source.splitlines()[0].lstrip("# "))[0]
+            heading = shown(self.env, path.stem).cells[0].source.splitlines()[0].lstrip("# ")
+            title = re.split("[:：]", unmarked(heading))[0]
             chapter = path.stem[3:]
             own = exercises.exercises(chapter) if chapter in exercises.CHAPTERS else []
             levels = ", ".join(said(f"{n} {v}") for v in exercises.LEVELS if (n := sum(e.level == v for e in own)))

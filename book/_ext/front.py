@@ -12,7 +12,7 @@ import re
 
 import nbformat
 from docutils import nodes
-from manifest import ROOT, depends_on, reading, shown
+from manifest import ROOT, depends_on, reading, shown, unmarked
 from nbformat import NotebookNode
 from PIL import Image
 from sphinx import addnodes
@@ -63,17 +63,13 @@ def passport(notebook: NotebookNode) -> tuple[str, str, str]:
     """
     text = notebook.cells[0].source
     title, _, question = re.sub(r"\s*[:：]\s*", ": ", text.splitlines()[0].lstrip("# "), count=1).partition(": ")
-    found = re.search(r"\*\*(?:The question\.|问题。)\*\* (.*)", text), re.search(r"\*\*(?:You need|你需要)\*\* ?([^.;。；]*)", text)
-    if found[0] is None or found[1] is None:
+    asked = re.search(r"\*\*(?:The question\.|问题。)\*\* (.*)", text)
+    needed = re.search(r"\*\*(?:You need|你需要)\*\* ?([^.;。；]*)", text)
+    if asked is None or needed is None:
         raise ValueError(f"{title!r} has no passport with **The question.** and **You need**")
     if not question.endswith(("?", "？")):
-        question = "".join(re.findall(r"[^.?。？]+(?:[.?](?!\S)\s*|[。？]|.$)", unmarked(found[0][1]))[-2:]).strip()
-    return unmarked(title), unmarked(question[0].upper() + question[1:]), unmarked(found[1][1]).strip()
-
-
-def unmarked(text: str) -> str:
-    """Without the mark of what has no translation."""
-    return re.sub(r" \{english\}`\w+`", "", text)
+        question = "".join(re.findall(r"[^.?。？]+(?:[.?](?!\S)\s*|[。？]|.$)", unmarked(asked[1]))[-2:]).strip()
+    return unmarked(title), unmarked(question[0].upper() + question[1:]), unmarked(needed[1]).strip()
 
 
 class LiveFigure(SphinxDirective):

@@ -23,9 +23,10 @@ from labbook import words
 HEADER = '<div class="article-header-buttons">'
 SWITCH = re.compile(r'<a class="advlab-language[^>]*>[^<]*</a>')
 SPLITTER = """
-const splitQuery = (query) => query.split(/[^\\p{Letter}\\p{Number}_]+/gu).flatMap((word) =>
-  word.match(/\\p{Script=Han}+|[^\\p{Script=Han}]+/gu) ?? []).flatMap((word) =>
-  /\\p{Script=Han}/u.test(word) && word.length > 2 ? Array.from({ length: word.length - 1 }, (_, i) => word.slice(i, i + 2)) : [word]);
+var pairsOf = (word) => (/\\p{Script=Han}/u.test(word) && word.length > 2
+  ? Array.from({ length: word.length - 1 }, (_, i) => word.slice(i, i + 2)) : [word]);
+var splitQuery = (query) => query.split(/[^\\p{Letter}\\p{Number}_]+/gu)
+  .flatMap((word) => word.match(/\\p{Script=Han}+|[^\\p{Script=Han}]+/gu) ?? []).flatMap(pairsOf);
 """
 
 

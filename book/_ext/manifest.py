@@ -151,6 +151,11 @@ def shown(env: BuildEnvironment, stem: str) -> NotebookNode:
     return nbformat.read(path, 4)
 
 
+def unmarked(text: str) -> str:
+    """Without the mark of what has no translation."""
+    return re.sub(r" \{english\}`\w+`", "", text)
+
+
 def reading(env: BuildEnvironment, stem: str) -> int:
     """Minutes to read a notebook, at 180 words a minute."""
     path = ROOT / "notebooks" / f"{stem}.ipynb"

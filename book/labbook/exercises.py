@@ -128,10 +128,9 @@ class Outcome:
 
     def _repr_html_(self) -> str:
         kind, sign = {"solved": ("solved", "✓"), "wrong": ("wrong", "✗"), "not yet": ("open", "○")}[self.status]
-        words = (
-            f'<span aria-hidden="true">{sign}</span> <strong>{said(self.status.capitalize() + ".")}</strong> {html.escape(self.message)}'
-        )
-        return f'<div class="advlab-check {kind}" style="border-left: 0.3em solid; padding: 0.3em 0.8em">{words}</div>'
+        first = said(f"{self.status.capitalize()}.")
+        told = f'<span aria-hidden="true">{sign}</span> <strong>{first}</strong> {html.escape(self.message)}'
+        return f'<div class="advlab-check {kind}" style="border-left: 0.3em solid; padding: 0.3em 0.8em">{told}</div>'
 
 
 def check(id: str, answer: Callable[..., Any]) -> Outcome:

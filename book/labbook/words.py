@@ -1,8 +1,9 @@
 """The words of figures, tables and checks in another language, as a reader sees them.
 
 What is said is English, everywhere in the code. ``book/locale/zh_CN/live/`` has a table a chapter: English words, and theirs
-in Chinese; ``{1}``, ``{2}`` stand for what changes, and are looked up in turn, ``{#1}`` for a number, which is not. What no table has stays English. The static
-page does the same, by words.js. The language is :envvar:`ADVLAB_LANG`, "zh" or nothing.
+in Chinese; ``{1}``, ``{2}`` stand for what changes, and are looked up in turn, ``{#1}`` for what has no words, such as a
+number. What no table has stays English. The static page does the same, by words.js. The environment's ``ADVLAB_LANG`` is
+the language, "zh" or nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ def language() -> str:
 
 def pattern(english: str) -> re.Pattern[str]:
     """What matches the words of a row, with something in each of its holes."""
-    parts = HOLE.split(english)
-    return re.compile("".join(re.escape(part) if k % 2 == 0 else NUMBER if part[0] == "#" else WITHIN for k, part in enumerate(parts)) + "$", re.S)
+    fits = [
+        re.escape(part) if k % 2 == 0 else NUMBER if part[0] == "#" else WITHIN for k, part in enumerate(HOLE.split(english))
+    ]
+    return re.compile("".join(fits) + "$", re.S)
 
 
 class Words:
@@ -49,14 +52,15 @@ class Words:
         self._open = [(pattern(e), HOLE.findall(e), self._exact[e]) for e in held]
 
     def _row(self, text: str) -> str | None:
-        if text in self._exact:
-            return self._exact[text]
+        for form in (text, text[:1].swapcase() + text[1:]):  # a row may be for the middle of a sentence
+            if form in self._exact:
+                return self._exact[form]
         if not re.search(r"[a-z]{2}", text):  # a number, a formula, a name such as DDN-100
             return text
         for fits, numbers, said in self._open:
             if found := fits.match(text):
                 held = dict(zip(numbers, found.groups(), strict=True))
-                return HOLE.sub(lambda hole: self.said(held[hole[1]]), said)
+                return HOLE.sub(lambda hole, held=held: self.said(held[hole[1]]), said)
         if text[-1] in SIGNS and (found := self._row(text[:-1])) is not None:
             return found + SIGNS[text[-1]]
         return None
@@ -89,6 +93,8 @@ def joined(first: str, rest: str) -> str:
     >>> joined("对。", "错。"), joined("对", "No.")
     ('对。错。', '对 No.')
     """
+    if first[-1:] in (",", ";", ":") and WIDE.match(rest):
+        first = first[:-1] + SIGNS[first[-1]]
     return first + ("" if first[-1:] in STOPS or (WIDE.match(first[-1:]) and WIDE.match(rest)) else " ") + rest
 
 

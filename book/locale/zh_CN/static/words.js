@@ -9,7 +9,12 @@
   const NAMED = ["aria-label", "aria-valuetext", "alt", "title"];
 
   const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  const joined = (first, rest) => first + (/[，；：。！？]$/.test(first) || (WIDE.test(first.slice(-1)) && WIDE.test(rest.slice(0, 1))) ? "" : " ") + rest;
+  function joined(first, rest) {
+    const wide = WIDE.test(rest.slice(0, 1)), held = wide && /[,;:]$/.test(first) ? first.slice(0, -1) + SIGNS[first.at(-1)] : first;
+    return held + (/[，；：。！？]$/.test(held) || (WIDE.test(held.slice(-1)) && wide) ? "" : " ") + rest;
+  }
+
+  const swapped = (text) => text.replace(/^[a-z]/i, (c) => (c === c.toUpperCase() ? c.toLowerCase() : c.toUpperCase()));
 
   function table(rows) {
     const exact = new Map(rows), known = new Map(), unsaid = new Set();
@@ -19,7 +24,7 @@
         numbers: [...english.matchAll(HOLES)].map((found) => found[1]), text,
       }));
     function row(text) {
-      if (exact.has(text)) return exact.get(text);
+      for (const form of [text, swapped(text)]) if (exact.has(form)) return exact.get(form); // a row may be for the middle of a sentence
       if (!/[a-z]{2}/.test(text)) return text;
       for (const { fits, numbers, text: said } of open) {
         const found = fits.exec(text);
@@ -90,7 +95,7 @@
   if (typeof document === "undefined") { globalThis.advlabTable = table; return; }
   const start = () => {
     const held = document.getElementById("advlab-words");
-    if (!held) return;
+    if (!held || globalThis.advlabUnsaid) return;
     const { say, unsaid } = table(JSON.parse(held.textContent));
     globalThis.advlabUnsaid = unsaid;
     translate(document.body, say);
