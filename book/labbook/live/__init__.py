@@ -7,6 +7,7 @@ JupyterLab, and on the static page the recorded picture with a sentence that say
 """
 
 from .caps import CapTradeoff, Concentration
+from .crown_steps import BackwardStep, CrownSteps
 from .detection import DetectorScores, EvasionCurve
 from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
@@ -23,12 +24,14 @@ from .two_inputs import BoxAnswer, BranchAndBound, TwoInputs
 __all__ = [
     "AllAgainstAll",
     "AlphaSpectrum",
+    "BackwardStep",
     "BlindTest",
     "BoxAnswer",
     "BranchAndBound",
     "CapTradeoff",
     "ColourSqueeze",
     "Concentration",
+    "CrownSteps",
     "DetectorScores",
     "DigitAttack",
     "EvasionCurve",
