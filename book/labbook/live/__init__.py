@@ -13,6 +13,7 @@ from .figure import Figure, Still, with_kernel
 from .gallery import DigitAttack, LinearShift, linear_shift
 from .masking import BlindTest, MaskedMaps
 from .network import pack_network
+from .pixel_steps import PixelSteps
 from .spheres import AlphaSpectrum, IgnoredInputs
 from .splitting import SplittingAnimation
 from .squeezing import ColourSqueeze, SqueezeDigit
@@ -39,6 +40,7 @@ __all__ = [
     "IgnoredInputs",
     "LinearShift",
     "MaskedMaps",
+    "PixelSteps",
     "Race",
     "SettlingUnits",
     "SplittingAnimation",
