@@ -19,6 +19,7 @@ from .splitting import SplittingAnimation
 from .squeezing import ColourSqueeze, SqueezeDigit
 from .stability import StabilityLoss
 from .stability_records import Race, SettlingUnits
+from .tightness import Tightness, mean_widths
 from .together import AllAgainstAll
 from .two_inputs import BoxAnswer, BranchAndBound, TwoInputs
 
@@ -47,8 +48,10 @@ __all__ = [
     "SqueezeDigit",
     "StabilityLoss",
     "Still",
+    "Tightness",
     "TwoInputs",
     "linear_shift",
+    "mean_widths",
     "pack_network",
     "with_kernel",
 ]
