@@ -99,7 +99,7 @@ class CrownSteps(TwoInputs):
         walks = [self._walk(found, box, row, const) for row, const in zip(weight, bias, strict=True)]
         return min(walks, key=lambda steps: steps[-1].bound)
 
-    def _walk(self, found: list[Array], box: Array, row: Array, const: float) -> list[BackwardStep]:
+    def _walk(self, found: list[Array], box: Array, row: Array, const: Any) -> list[BackwardStep]:
         def taken(kind: str, layer: int, ends: Array) -> BackwardStep:
             return BackwardStep(kind, layer, row, float(const), float((np.minimum(*(row[:, None] * ends).T)).sum() + const))
 

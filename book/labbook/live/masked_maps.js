@@ -57,18 +57,28 @@ const pictureOf = ({ images, shape: [inputs, side], example }) => Array.from({ l
   imageAt(bytesOf(images), inputs * side * side, example).slice(c * side * side, (c + 1) * side * side));
 const mapsOf = (state, x) => convolve(x.flatMap((v) => Array.from(v)), state.shape[1], state.weight, state.bias);
 
-// The layer after the move, the move after the layer, of every channel; the error |f(Sx) - S f(x)| / |f(x)| of every move;
-// and the look at one place of one channel
-function lookAt(state, x, maps) {
-  const { shape: [, side], bias, drop, period, shift, seed, channel = 0, place = [0, 0], taps = [1, 1, 1, 1, 1, 1, 1, 1, 1] } = state;
-  const kept = masks({ drop, period, seed }, bias.length, side), still = masked(maps, kept), size = length(still);
-  const after = (by) => [masked(maps.map((v) => rolled(v, side, by)), kept), still.map((v) => rolled(v, side, by))];
-  const apart = ([a, b]) => (size > 0 ? length(a.map((v, c) => v.map((value, i) => value - b[c][i]))) / size : 0);
-  const errors = Array.from({ length: side }, (_, by) => apart(after(by))), [one, other] = after(shift);
-  return { picture: x, kept, one, other, errors, error: errors[shift], ...looked(maps[channel], kept[channel], side, place, shift, taps) };
+// the error |f(Sx) - S f(x)| / |f(x)| of every move
+function errorsOf(maps, kept, side) {
+  const still = masked(maps, kept), size = length(still);
+  return Array.from({ length: side }, (_, by) => {
+    let sum = 0;
+    maps.forEach((map, c) => {
+      for (let i = 0; i < map.length; i++) {
+        const j = i - (i % side) + ((i + by) % side), here = kept[c][j] && map[i] > 0 ? map[i] : 0; // where i moves to
+        sum += (here - still[c][i]) ** 2;
+      }
+    });
+    return size > 0 ? Math.sqrt(sum) / size : 0;
+  });
 }
 
-const compute = (state) => { const x = pictureOf(state); return lookAt(state, x, mapsOf(state, x)); };
+// The layer after the move, the move after the layer, of every channel; the errors of moves; and the look at one place
+function compute(state) {
+  const { shape: [, side], bias, drop, period, shift, seed, channel = 0, place = [0, 0], taps = new Array(9).fill(1) } = state;
+  const x = pictureOf(state), maps = mapsOf(state, x), kept = masks({ drop, period, seed }, bias.length, side), errors = errorsOf(maps, kept, side);
+  const one = masked(maps.map((v) => rolled(v, side, shift)), kept), other = masked(maps, kept).map((v) => rolled(v, side, shift));
+  return { kept, one, other, errors, error: errors[shift], ...looked(maps[channel], kept[channel], side, place, shift, taps) };
+}
 
 const HELD = ["images", "shape", "weight", "bias", "seed", "taps"], NAMES = ["example", "channel", "drop", "period", "shift", "place"];
 const amount = (v) => (Math.abs(v) < 5e-4 ? "0" : (+v.toPrecision(2)).toString().replace("-", "\u2212"));
@@ -147,21 +157,25 @@ function render({ model, el }) {
     const now = Object.fromEntries([...HELD, ...NAMES].map((k) => [k, model.get(k)])), [r, c] = now.place;
     example.write(now.example); channel.write(now.channel); drop.write(now.drop); period.write(now.period); shift.write(now.shift); row.write(r); column.write(c);
     if (drawn.example !== now.example) { const x = pictureOf(now); drawn = { example: now.example, x, maps: mapsOf(now, x) }; }
-    const found = lookAt(now, drawn.x, drawn.maps), most = Math.max(1e-9, ...found.window), [free, before, after] = found.answers;
+    if (drawn.drop !== now.drop || drawn.period !== now.period) { // what a place, a channel or a move does not change
+      const kept = masks(now, channels, side);
+      Object.assign(drawn, { drop: now.drop, period: now.period, kept, errors: errorsOf(drawn.maps, kept, side) });
+    }
+    const found = looked(drawn.maps[now.channel], drawn.kept[now.channel], side, now.place, now.shift, now.taps), error = drawn.errors[now.shift], most = Math.max(1e-9, ...found.window), [free, before, after] = found.answers;
     const blind = found.seen.map((open) => open.filter((v) => !v).length), moved = now.shift ? `the picture, moved by ${now.shift}` : "the picture, not moved";
     scenes[0].draw(drawn.x, now.place, "the picture");
     scenes[1].draw(drawn.x.map((v) => rolled(v, side, now.shift)), [r, turn(c + now.shift)], moved);
     windows.forEach((w, k) => w.draw(found.window, found.seen[k], most, `Map ${now.channel + 1} at the ${k ? "second" : "first"} place: the filter answers ${amount(found.answers[k + 1])}.`));
     filter.draw(now.taps, now.taps.map(() => 1), Math.max(1e-9, ...now.taps.map(Math.abs)), `The filter that reads it; without masks it answers ${amount(free)} at both.`);
-    line(found.errors.map((v, by) => [by, v]));
-    dot(now.shift, found.error);
+    line(drawn.errors.map((v, by) => [by, v]));
+    dot(now.shift, error);
     const same = Math.abs(before - after) <= 1e-9 * Math.max(1, Math.abs(free)), repeat = now.period === 1 ? " (whole channels)" : now.period === side ? " (no repetition)" : "";
     say(`One filter, one pattern, two places, masks of period ${now.period}${repeat}. Without masks it answers ${amount(free)} at both. ` +
       `With them, ${blind[0]} of 9 taps are blind at the first place and ${blind[1]} at the second: ` +
       (same ? `it answers ${amount(before)} at both. ` : `it answers ${amount(before)} and ${amount(after)}. Same pattern, two answers. `) +
-      (found.error < 1e-9 ? "The move takes all maps along, and changes nothing else." : `Beyond moving them along, the move changes all maps by ${(100 * found.error).toFixed(0)}\u00a0% of their size.`),
+      (error < 1e-9 ? "The move takes all maps along, and changes nothing else." : `Beyond moving them along, the move changes all maps by ${(100 * error).toFixed(0)}\u00a0% of their size.`),
       !same);
-    model.set("error", found.error);
+    model.set("error", error);
     model.set("answers", found.answers);
     model.save_changes();
   }
