@@ -202,7 +202,7 @@ def test_the_keyboard_walks_through_a_chapter_in_order_and_is_seen():
                 break
         else:
             raise AssertionError("the second figure was not reached")
-        assert sum(step["inside"] for step in steps) == 2, "its two sliders"
+        assert sum(step["inside"] for step in steps) >= 2, "its two sliders, and what else it has"
 
 
 @needs_chromium

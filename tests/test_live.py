@@ -6,7 +6,8 @@ import io
 import numpy as np
 import pytest
 import torch
-from figures import has_words_and_a_picture
+from browser import needs_chromium, page, page_of
+from figures import answer_to_keys, has_words_and_a_picture
 from node import javascript, needs_node
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -42,6 +43,46 @@ def test_linear_shift_against_a_real_unit():
     assert found["random"] == pytest.approx(shift.std())
     assert found["chance"] >= (shift >= 0.6).mean() > 0
     assert live.linear_shift(d, found["needed"], 0.6)["worst"] == pytest.approx(0.6)
+
+
+@needs_node
+@pytest.mark.parametrize("log10_d", [0.0, 1.0, 2.9, 5.2])
+def test_inputs_vote_one_after_another(log10_d, tmp_path):
+    """The sums of a linear unit with the page's own signs, by dot products."""
+    f = live.LinearShift(log10_d=log10_d, eps=0.2, seed=3)
+    state = {"d": 10**log10_d, "eps": f.eps, "seed": f.seed}
+    found = javascript(tmp_path, f._esm, "figure.votes(a)", state)
+    n, weights, random = found["n"], np.array(found["weights"]), np.array(found["random"])
+    mine = f.votes()
+    assert n == len(weights) == round(10**log10_d)
+    assert np.array_equal(weights, mine[0])
+    assert np.array_equal(random, mine[1])
+    assert set(np.abs(random)) == {1}
+    unit, change = weights / n**0.5, f.eps * random * weights
+    for k, total in found["path"]:
+        assert total == pytest.approx(unit[: int(k)] @ change[: int(k)], abs=1e-9)
+    assert found["path"][-1] == [n, pytest.approx(found["sum"])]
+    assert len(found["path"]) < 260
+    assert found["agree"] == (random == 1).sum()
+    if n > 100:
+        assert abs(found["sum"]) < 5 * f.eps < unit @ (f.eps * weights)
+
+
+@needs_chromium
+def test_the_votes_cross_the_margin_by_keyboard(tmp_path):
+    with page(viewport={"width": 390, "height": 900}) as p:
+        p.goto(page_of({"votes": live.LinearShift(log10_d=1.0, eps=0.1)}, tmp_path))
+        moves = [
+            ("inputs d", "ArrowRight", "does not reach the margin"),
+            ("inputs d", "End", "and crosses the margin"),
+            ("budget ε", "Home", "ε = 0.005"),
+        ]
+        answer_to_keys(p, {"linear-shift": moves})
+        f = p.locator(".advlab-linear-shift")
+        before = f.locator("path.line.random").get_attribute("d")
+        f.get_by_role("button", name="draw other signs").click()
+        assert f.locator("path.line.random").get_attribute("d") != before
+        assert not p.errors
 
 
 HAND = [41, 42, -401]  # pixels from 1, the third one darker

@@ -8,6 +8,7 @@ import pytest
 import torch
 import traitlets
 from browser import needs_chromium, page, page_of
+from figures import stands_in_its_frame
 from node import javascript, needs_node
 from torch import nn
 
@@ -49,6 +50,48 @@ def test_the_page_computes_what_python_and_torch_do(parts, tmp_path):
         assert answer["error"] == pytest.approx(errors[f.shift], abs=1e-9)
 
 
+@needs_node
+def test_one_filter_at_two_places_answers_as_a_convolution_does(parts, tmp_path):
+    """The layer after is a torch convolution on the whole masked map; the page looks at nine of its values."""
+    random = np.random.default_rng(0)
+    x, weight, bias, _ = parts
+    states = [
+        s | {"channel": k, "place": random.integers(0, 16, 2).tolist(), "taps": random.normal(size=9).tolist()}
+        for k, s in enumerate(SETTINGS)
+    ]
+    figures = [live.MaskedMaps(*parts, **state) for state in states]
+    names = ("images", "shape", "weight", "bias", "example", "channel", "drop", "period", "shift", "seed", "place", "taps")
+    found = javascript(tmp_path, SOURCE, "a.map(figure.compute)", [{n: getattr(f, n) for n in names} for f in figures])
+    for f, state, answer in zip(figures, states, found, strict=True):
+        x = (parts[0].double() * 255).round() / 255
+        taps = torch.tensor(state["taps"], dtype=torch.float64).view(1, 1, 3, 3)
+        kept = torch.from_numpy(f.kept())[f.channel]
+
+        def layers(moved, mask, f=f, taps=taps):
+            around = nn.functional.pad(moved, (1, 1, 1, 1), mode="circular")
+            free = nn.functional.conv2d(around, weight.double(), bias.double()).relu()[:, [f.channel]]
+            return nn.functional.conv2d(nn.functional.pad(free * mask, (1, 1, 1, 1), mode="circular"), taps)[0, 0]
+
+        row, column = f.place
+        picture = x[f.example : f.example + 1]
+        truth = [layers(picture, 1)[row, column], layers(picture, kept)[row, column]]
+        truth.append(layers(picture.roll(f.shift, 3), kept)[row, (column + f.shift) % 16])
+        np.testing.assert_allclose(answer["answers"], truth, atol=1e-9)
+        np.testing.assert_allclose(f.looked(), truth, atol=1e-9)
+        cells = [[(row + r) % 16, (column + s + by) % 16] for by in (0, f.shift) for r in (-1, 0, 1) for s in (-1, 0, 1)]
+        assert np.ravel(answer["seen"]).tolist() == [int(kept[r, c]) for r, c in cells]
+
+
+@needs_node
+def test_it_opens_where_the_filter_answers_most(parts, tmp_path):
+    f = live.MaskedMaps(*parts, channel=2)
+    free = np.abs(f._read(f._maps()[2].clip(0)))
+    assert free[tuple(f.place)] == free.max()
+    assert f.alt == f.describe()
+    maps = [f._maps()[2].ravel().tolist(), 16, f.taps]
+    assert javascript(tmp_path, SOURCE, "figure.strongest(...a)", maps) == f.place
+
+
 def test_its_masks_have_the_counts_of_the_library_where_those_are_whole(parts):
     for drop, period in itertools.product((0.0, 0.5), (1, 2, 4, 8, 16)):
         f = live.MaskedMaps(*parts, drop=drop, period=period)
@@ -84,7 +127,15 @@ def test_bad_arguments_are_refused(parts):
     with pytest.raises(ValueError, match="multiples of 1/255"):
         live.MaskedMaps(x + 1e-3, weight, bias, names)
     f = live.MaskedMaps(*parts)
-    for name, value in (("period", 3), ("period", 32), ("shift", 16), ("channel", 6), ("example", 2), ("drop", 0.99)):
+    for name, value in (
+        ("period", 3),
+        ("period", 32),
+        ("shift", 16),
+        ("channel", 6),
+        ("example", 2),
+        ("drop", 0.99),
+        ("place", [0, 16]),
+    ):
         with pytest.raises(traitlets.TraitError):
             setattr(f, name, value)
 
@@ -101,10 +152,10 @@ def test_the_figure_moves_by_keyboard_in_a_page(parts, tmp_path, width):
         verdict.wait_for()
         assert "changes nothing else" in verdict.inner_text()
         for label, key, said in (
-            ("move by", "ArrowRight", "Moving the picture by 5 changes the maps by"),
+            ("move by", "ArrowRight", "the move changes all maps by"),
             ("period", "Home", "whole channels"),
             ("period", "End", "no repetition"),
-            ("drop ratio", "Home", "0 % of the values are masked"),
+            ("drop ratio", "Home", "0 of 9 taps are blind at the first place and 0 at the second"),
         ):
             f.get_by_label(label, exact=True).focus()
             p.keyboard.press(key)
@@ -112,13 +163,19 @@ def test_the_figure_moves_by_keyboard_in_a_page(parts, tmp_path, width):
         assert "changes nothing else" in verdict.inner_text(), "without masks every move commutes"
         canvas = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.join()"
         before = f.locator("canvas").nth(1).evaluate(canvas)
-        f.get_by_label("channel", exact=True).focus()
+        f.get_by_label("row", exact=True).focus()
         p.keyboard.press("End")
         assert f.locator("canvas").nth(1).evaluate(canvas) != before
-        difference = (
-            f.locator("canvas").nth(3).evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
-        )
-        assert max(v for i, v in enumerate(difference) if i % 4 < 3) == 0
+        f.get_by_role("button", name="go where it answers most").click()
+        assert f.locator("canvas").nth(1).evaluate(canvas) == before
+        f.locator("canvas").first.click(position={"x": 2, "y": 2})
+        assert f.get_by_label("row", exact=True).get_attribute("aria-valuetext") == "1"
+        f.get_by_label("channel", exact=True).focus()
+        p.keyboard.press("End")
+        f.get_by_label("drop ratio", exact=True).focus()
+        p.keyboard.press("End")
+        assert f.locator(".nine text").get_by_text("blind").count() > 9
+        stands_in_its_frame(f, "masked-maps")
         assert p.evaluate("document.documentElement.scrollWidth") <= width
         assert not p.outside
         assert not p.errors

@@ -233,6 +233,48 @@ def test_the_cap_grows_as_random_points_say(tmp_path, d):
 
 
 @needs_node
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"size": 1.05}, {"size": 0.2}, {"size": 0.0}, {"outliers": 0, "spread": 0.35}, {"outliers": 0, "spread": 0.02}],
+)
+def test_the_section_errs_on_as_much_of_each_circle_as_points_say(values, tmp_path):
+    """The quadratic network itself, on points of the two circles in the plane of the two axes."""
+    f = live.AlphaSpectrum(**values)
+    names = ("d", "outliers", "size", "centre", "spread", "shape", "outer_radius")
+    found = javascript(tmp_path, f._esm, "figure.compute(a)", {name: getattr(f, name) for name in names})
+    section, alphas = found["section"], np.array(found["alphas"])
+    assert [section["across"], section["up"]] == pytest.approx(f.section(), rel=1e-9)
+    assert section["up"] == np.sort(alphas)[250]
+    assert section["across"] in alphas
+    angle = (np.arange(100_000) + 0.5) / 100_000 * 2 * np.pi
+    x = np.stack([np.cos(angle), np.sin(angle)])
+    value = np.array([section["across"], section["up"]]) @ x**2
+    truth = [(value > 1).mean(), (f.outer_radius**2 * value < 1).mean()]
+    np.testing.assert_allclose(section["wrong"], truth, atol=1e-4)
+    low, bad = 1 / f.outer_radius**2, (alphas > 1) | (alphas < 1 / f.outer_radius**2)
+    assert (max(truth) > 0) == (not low <= section["across"] <= 1) == bool(bad.any())
+
+
+@needs_chromium
+def test_the_ellipse_is_pulled_through_the_inner_circle(tmp_path):
+    f = live.AlphaSpectrum(outliers=0, centre=0.77, spread=0.0)
+    with page() as p:
+        p.goto(page_of({"spectrum": f}, tmp_path))
+        cut = p.locator(".advlab-alpha-spectrum .section")
+        cut.wait_for()
+        assert "0 % of the inner circle" in cut.get_attribute("aria-label").replace("\u00a0", " ")
+        box = cut.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        p.mouse.move(box["x"] + 0.9 * box["width"], middle)
+        p.mouse.down()
+        p.mouse.move(box["x"] + 0.7 * box["width"], middle, steps=3)
+        p.mouse.up()
+        assert "1 of 500 alphas are bad" in p.locator(".verdict").inner_text()
+        assert "orange: wrong, 0 %" not in cut.get_attribute("aria-label").replace("\u00a0", " ")
+        assert not p.errors
+
+
+@needs_node
 def test_an_update_takes_less_than_a_tenth_of_a_second(tmp_path):
     cases = {
         "cap_tradeoff.js": "figure.compute(a); figure.curves(a.d); figure.scattered(a.d);",

@@ -281,6 +281,41 @@ def test_evasion_is_read_off_where_it_was_measured(tmp_path):
     assert list(found[3][2].values()) == pytest.approx([0.12, exact.low, exact.high], abs=1e-9)
 
 
+@needs_node
+@pytest.mark.parametrize(("norm", "unit"), [("l2", 1), ("linf", 1), ("linf", 255)])
+def test_the_image_beside_the_curve_is_changed_by_the_budget(norm, unit, tmp_path):
+    x, _ = data.mnist("test", 1)
+    towards = eight_bit((x + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1))
+    f = evasion(changed=(x[0], towards[0]), norm=norm, unit=unit)
+    budgets = [0.1, 0.2, 0.4]
+    found = javascript(tmp_path, f._esm, "a[1].map((budget) => figure.movedBy({ ...a[0], budget }))", [f.beside, budgets])
+    x, change = eight_bit(x[0].double()), (eight_bit(towards[0].double()) - eight_bit(x[0].double())).flatten()
+    for budget, answer in zip(budgets, found, strict=True):
+        order = 2 if norm == "l2" else math.inf
+        way = change / torch.linalg.vector_norm(change, order)
+        np.testing.assert_allclose(answer, (x.flatten() + budget / unit * way).clamp(0, 1), atol=1e-9)
+        assert torch.linalg.vector_norm(torch.tensor(answer, dtype=torch.float64) - x.flatten(), order) <= budget / unit + 1e-12
+        f.budget = budget
+        np.testing.assert_allclose(f.moved().ravel(), answer, atol=1e-9)
+    has_words_and_a_picture(evasion(changed=(x.float(), towards[0])))
+    assert evasion().moved() is None
+
+
+@needs_chromium
+def test_the_image_beside_the_curve_follows_the_budget(tmp_path):
+    x, _ = data.mnist("test", 2)
+    with page(viewport={"width": 390, "height": 900}) as p:
+        p.goto(page_of({"evasion": evasion(changed=(x[0], x[1]))}, tmp_path))
+        f = p.locator(".advlab-evasion")
+        f.locator(".verdict:not(:empty)").wait_for()
+        drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.join()"
+        before = f.locator("canvas").evaluate(drawn)
+        answer_to_keys(p, {"evasion": [("budget ε", "Home", "Budget ε: 0.1.")]})
+        assert f.locator("canvas").evaluate(drawn) != before
+        assert f.locator("canvas").get_attribute("aria-label") == "a change of this size: budget ε: 0.1"
+        assert not p.errors
+
+
 # ------------------------------------------------------------------------------------------------ what a figure promises
 
 
@@ -384,6 +419,14 @@ def test_bad_figures_are_refused(twins, colours):
     ]:
         with pytest.raises(ValueError, match=match):
             live.EvasionCurve({"one": curve})
+    x = torch.zeros(1, 4, 4)
+    for values, match in [
+        ({"norm": "l1"}, "'l2' or 'linf'"),
+        ({"unit": 0}, "unit above 0"),
+        ({"changed": (x, x[0])}, "two images"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            evasion(**({"changed": (x, x)} | values))
     with pytest.raises(ValueError, match="1 to 8"):
         live.EvasionCurve({str(k): ([1], [0], 10) for k in range(9)})
 

@@ -418,6 +418,42 @@ def test_the_race_is_exact_at_every_stop(tmp_path):
 
 
 @needs_node
+def test_each_input_turns_green_at_its_own_time(tmp_path):
+    random = np.random.default_rng(2)
+    seconds = np.round(10 ** random.normal(0, 1, 500), 2)
+    raced = times(300) | {"other": {"seconds": seconds, "decided": random.random(500) < 0.8}}
+    f = live.Race(raced, limit=LIMIT)
+    source = "a[1].map((seconds) => figure.decidedBy({ ...a[0], seconds }))"
+    found = javascript(tmp_path, f._esm, source, [state_of(f, "curves", "stops"), f.stops])
+    for stop, lanes in zip(f.stops, found, strict=True):
+        for cells, c in zip(lanes, raced.values(), strict=True):
+            assert cells == [bool(d) and s <= stop for s, d in zip(c["seconds"], c["decided"], strict=True)]
+
+
+@needs_chromium
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_the_race_runs_by_itself_only_where_motion_is_wanted(tmp_path, motion):
+    with page(reduced_motion=motion) as p:
+        p.goto(page_of({"race": live.Race(times(100), limit=LIMIT)}, tmp_path))
+        f = p.locator(".advlab-race")
+        green = "e => e.querySelector('.lane path.green').getAttribute('d').split('M').length - 1"
+        f.locator(".verdict:not(:empty)").wait_for()
+        most = f.evaluate(green)
+        assert most == sum(bool(d) for d in times(100)["plain"]["decided"])
+        f.get_by_role("button").click()  # from the end it starts again
+        first = f.evaluate(green)
+        assert first < most
+        p.wait_for_timeout(700)
+        assert (f.evaluate(green) > first) is (motion == "no-preference")
+        assert f.get_by_role("button").inner_text() == ("pause" if motion == "no-preference" else "next moment")
+        f.get_by_role("button").click()
+        held = f.evaluate(green)
+        p.wait_for_timeout(400)
+        assert f.evaluate(green) == held
+        assert not p.errors
+
+
+@needs_node
 def test_a_tie_is_no_victory(tmp_path):
     f = live.Race(times(), limit=LIMIT)
     found = [

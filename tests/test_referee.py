@@ -272,7 +272,7 @@ LINES = [
     ),
     Line(
         "notebooks/03_relu_stability",
-        "At $0.1$ it proves less than the RS loss and a verifier do; at $0.3$ it proves more, and more than the paper",
+        "At $0.1$ it proves less than the RS loss with a verifier does; at $0.3$ it proves more, and more than the paper",
         lambda: (
             max(each("mnist_01_ibp", "provable")) < min(each("mnist_01_fast", "provable"))
             and min(each("mnist_03_ibp", "provable"))

@@ -196,7 +196,7 @@ WRONG = {
         (through_floats, "stay in logarithms"),
     ],
     "adversarial_spheres.inner_error_rate": [
-        (as_printed, "read rightly"),
+        (as_printed, "read correctly"),
         (without_the_square, "sampled points"),
         (without_the_two, "variance of z^2"),
         (cancels, "lower tail"),

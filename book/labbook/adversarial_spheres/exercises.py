@@ -66,7 +66,7 @@ def inner_error_rate(answer: Callable[[Tensor], float]) -> None:
     sampled = float((_on_sphere(20_000, 100).square() @ alphas > 1).double().mean())
     require(
         abs(float(found) - (1 - sampled)) > 0.02,
-        f"Of 20,000 sampled points {sampled:.3f} are errors; yours says {float(found):.3f}, the share that is read rightly.",
+        f"Of 20,000 sampled points {sampled:.3f} are errors; yours says {float(found):.3f}, the share that is read correctly.",
     )
     close(found, sampled, "the error rate, beside 20,000 sampled points,", tolerance=0.02, hint="The variance of z^2 is 2.")
 

@@ -176,13 +176,13 @@ def detector_budgets(n: int | None = None) -> Measurement:
     "all_against_all.one_bit_budgets",
     "MNIST, one bit before a network without defence: share proved to stand at linf 0.2",
     digits=1,
-    note="The first 50 test images, at most 5 CPU seconds an image and budget. The series has all budgets: shares that are "
+    note="The first 100 test images, at most 5 CPU seconds an image and budget. The series has all budgets: shares that are "
     "proved, and refuted by a witness.",
     tier="laptop",
     networks=["mnist_small"],
 )
 def one_bit_budgets(n: int | None = None) -> Measurement:
-    x, y = images("mnist", n or 50)
+    x, y = images("mnist", n or 100)
     net = network("mnist_small")
     right = torch.tensor([int(net(SQUEEZERS["1-bit"](a[None])).argmax()) == int(b) for a, b in zip(x, y, strict=True)])
     series: dict[str, list[float]] = {"eps": [], "proved": [], "refuted": []}

@@ -41,7 +41,7 @@ def worst_case(answer: Callable[[Tensor], float]) -> None:
     found = answer(turns)
     require(
         abs(float(found) - 0.75) > 1e-9,
-        "That is the least of the columns' means. Two attacks that break different images break more together than either.",
+        "That is the least of the rows' means. Two attacks that break different images break more together than either.",
     )
     close(found, 0.5, "the share of images that stand against both attacks")
     for _ in range(5):

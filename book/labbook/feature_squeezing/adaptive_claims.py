@@ -95,10 +95,10 @@ _KINDS = {
 GOALS = {"any": "untargeted", "next": "next class", "LL": "least likely class"}
 _RUNS = [
     ("mnist", "soft", "any", 100),
-    ("mnist", "soft", "next", 20),
-    ("mnist", "straight-through", "any", 20),
-    ("mnist", "identity", "any", 20),
-    ("cifar10", "straight-through", "any", 15),
+    ("mnist", "soft", "next", 100),
+    ("mnist", "straight-through", "any", 100),
+    ("mnist", "identity", "any", 100),
+    ("cifar10", "straight-through", "any", 100),
 ]
 
 
@@ -200,8 +200,8 @@ def _bounded_claim(dataset: str, gradient: str, place: int, seeds: int) -> None:
         return replace(share(hits[place]), series=curve({"budget": LINF_BUDGETS[dataset]}, "evades", hits))
 
 
-_bounded_claim("mnist", "soft", 2, 50)
-_bounded_claim("cifar10", "straight-through", 3, 15)
+_bounded_claim("mnist", "soft", 2, 100)
+_bounded_claim("cifar10", "straight-through", 3, 100)
 
 KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
 
@@ -214,7 +214,7 @@ KAPPAS = [0.0, 10.0, 20.0, 30.0, 40.0]
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def confidence_evades_mnist(n: int = 50) -> Measurement:
+def confidence_evades_mnist(n: int = 100) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     evading, lengths = [], []
@@ -240,7 +240,7 @@ CUTOFFS = (0.4, 0.5, 0.6)
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def random_cutoff_mnist(n: int = 50) -> Measurement:
+def random_cutoff_mnist(n: int = 100) -> Measurement:
     model, at = network("mnist"), level("mnist", None if n >= 12 else n)
     x, y = examples.seeds("mnist", n)
     views = {f"cutoff {c}": functools.partial(adaptive.binary_filter, cutoff=c, gradient="soft") for c in CUTOFFS}

@@ -101,7 +101,7 @@ def false_positive_rates(answer: Callable[[Tensor, int, float, int], Tensor]) ->
     require(float(found.std()) > 0.5 * spread, "The rates hardly vary: each draw needs its own images, and its own threshold.")
     require(
         float(found.mean()) < 0.5,
-        "Most images are above your threshold. It lets through all but one in twenty: the 88th smallest of 92.",
+        "Most images are above your threshold. The right one lets through all but one in twenty: the 88th smallest of 92.",
     )
     inside = (4 + others * mean) / (few + others)
     error = 5 * spread / math.sqrt(draws)

@@ -10,6 +10,19 @@ function spectrum({ d, outliers, size, centre, spread, shape }) {
 
 const SPHERES = ["inner", "outer"];
 
+// The section through two axes, the one set apart (or, without one, the one farthest out of the band) and a median one: the share
+// of each circle on the wrong side of the ellipse across x^2 + up y^2 = 1
+function section(alphas, { outliers, size, outer_radius: radius }) {
+  const low = 1 / radius ** 2, sorted = [...alphas].sort((a, b) => a - b), up = sorted[alphas.length >> 1];
+  const out = (a) => Math.max(low - a, a - 1), across = outliers ? size : sorted.reduce((far, a) => (out(a) >= out(far) ? a : far), sorted[0]);
+  const above = (limit) => { // share of the circle where across cos^2 + up sin^2 exceeds the limit
+    if (across === up) return across > limit ? 1 : 0;
+    const share = (2 / Math.PI) * Math.acos(Math.sqrt(Math.min(1, Math.max(0, (limit - up) / (across - up))))); // cos^2 above that
+    return across > up ? share : 1 - share;
+  };
+  return { across, up, wrong: [above(1), 1 - above(low)] };
+}
+
 // For each sphere: natural logs of the error rate (exact, by Lugannani and Rice, by the CLT), the mean-field distance to the
 // nearest error and the largest possible one for that error rate, both over the radius; null where there is no error
 function compute(state) {
@@ -19,7 +32,7 @@ function compute(state) {
     const wrong = exact > -Infinity;
     return { exact, saddlepoint, clt, nearest: meanFieldDistance(alphas, radius, sphere), cap: wrong ? optimalDistance(exact, state.d) : null };
   };
-  return { alphas, bad: alphas.filter((a) => a < low || a > 1).length, inner: side("inner"), outer: side("outer") };
+  return { alphas, bad: alphas.filter((a) => a < low || a > 1).length, inner: side("inner"), outer: side("outer"), section: section(alphas, state) };
 }
 
 const EXAMPLES = {
@@ -59,6 +72,39 @@ function rows(colours, title) {
   return { root: chart.root, draw };
 }
 
+// The two circles and the ellipse between them; `onSize` gets the alpha that a dragged end of the ellipse asks for
+function ellipse(radius, onSize) {
+  const U = 100, most = Math.max(1.62, 1.15 * radius), edge = U * most, part = (name) => make("path", { class: name, fill: "none" });
+  const between = part("between"), axes = make("path", { class: "folds", d: `M${-edge} 0H${edge}M0 ${-edge}V${edge}` });
+  const [right, wrong, border] = ["line blue", "line orange wrong", "line ink"].map(part), handle = make("circle", { class: "dot ink", r: 6 });
+  const names = [make("text", { class: "over", x: -0.62 * U, y: 0.66 * U }, "inner"), make("text", { class: "over", x: 0.72 * radius * U + 5, y: -0.72 * radius * U }, "outer")];
+  const root = make("svg", { viewBox: `${-edge} ${-edge} ${2 * edge} ${2 * edge}`, role: "img", class: "section" }, between, axes, right, wrong, border, ...names, handle), caption = make("figcaption", {});
+  const angles = Array.from({ length: 361 }, (_, i) => (Math.PI * i) / 180), at = (r, t) => `${(U * r * Math.cos(t)).toFixed(1)} ${(-U * r * Math.sin(t)).toFixed(1)}`;
+  const circle = (r) => `M${-U * r} 0a${U * r} ${U * r} 0 1 0 ${2 * U * r} 0a${U * r} ${U * r} 0 1 0 ${-2 * U * r} 0Z`;
+  between.setAttribute("d", circle(radius) + circle(1));
+  const draw = ({ across, up, wrong: shares }, apart) => {
+    const value = (t) => across * Math.cos(t) ** 2 + up * Math.sin(t) ** 2;
+    const arcs = (bad) => [[1, (t) => value(t) > 1], [radius, (t) => radius ** 2 * value(t) < 1]].flatMap(([r, errs]) =>
+      angles.slice(1).flatMap((t, i) => (errs((t + angles[i]) / 2) === bad ? [`M${at(r, angles[i])}L${at(r, t)}`] : []))).join("");
+    right.setAttribute("d", arcs(false));
+    wrong.setAttribute("d", arcs(true));
+    border.setAttribute("d", angles.map((t, i) => `${i ? "L" : "M"}${at(Math.min(20, 1 / Math.sqrt(Math.max(1e-9, value(t)))), t)}`).join(""));
+    const end = across > 0 ? 1 / Math.sqrt(across) : Infinity;
+    handle.setAttribute("cx", (U * Math.min(most - 0.08, end)).toFixed(1));
+    const share = (v) => `${v === 0 || v === 1 ? 100 * v : (100 * v).toFixed(1)}\u00a0%`;
+    caption.textContent = `Section through ${apart ? "an axis set apart" : "the worst axis"}, α = ${across.toFixed(2)}, and a median one, α = ${up.toFixed(2)}. ` +
+      `The thin line is the network’s border; orange: wrong, ${share(shares[0])} of the inner circle and ${share(shares[1])} of the outer. Drag the dot.`;
+    root.setAttribute("aria-label", caption.textContent);
+  };
+  const point = (event) => {
+    if (event.type === "pointermove" && event.buttons !== 1) return;
+    const box = root.getBoundingClientRect(), x = Math.abs(((event.clientX - box.left) / box.width) * 2 * most - most);
+    onSize(Math.min(WIDEST, Math.round(20 / Math.max(0.05, x) ** 2) / 20));
+  };
+  for (const type of ["pointermove", "pointerdown"]) root.addEventListener(type, point);
+  return { root: make("figure", { class: "aside" }, root, caption), draw };
+}
+
 function render({ model, el }) {
   const names = ["outliers", "size", "centre", "spread", "shape"], fixed = { d: model.get("d"), outer_radius: model.get("outer_radius") };
   const low = 1 / fixed.outer_radius ** 2;
@@ -76,7 +122,7 @@ function render({ model, el }) {
     spread: slider("their spread", { min: 0, max: 0.6, step: 0.01, show: (v) => v.toFixed(2) }, link.set("spread")),
     shape: choice("their shape", [["normal", "normal"], ["uniform", "uniform"]], link.set("shape")),
   };
-  const histogram = plot({ height: 176, top: 20 });
+  const histogram = plot({ height: 236, top: 20 });
   const most = Math.log10(1 + fixed.d), marks = [1, 10, 100, 1000, 10000].filter((v) => v <= fixed.d);
   histogram.axes(
     { from: 0, to: WIDEST, ticks: round(0, WIDEST, 7).map((v) => [v, String(v)]), title: "alpha" },
@@ -91,7 +137,12 @@ function render({ model, el }) {
   const panels = make("div", { class: "panels" },
     half(rates.root, ["blue", "exact"], ["green", "Lugannani–Rice"], ["orange", "CLT"]),
     half(distances.root, ["blue", "nearest error"], ["grey", "the cap's bound"]));
-  const say = stage(model, el, "alpha-spectrum", [example, ...names.map((n) => controls[n])], histogram.root, panels);
+  const cut = ellipse(fixed.outer_radius, (size) => { // pulling sets an axis apart where there is none
+    model.set("outliers", Math.max(1, model.get("outliers")));
+    link.set("size")(size);
+  });
+  const upper = make("div", { class: "panels" }, make("div", { class: "half" }, histogram.root), cut.root);
+  const say = stage(model, el, "alpha-spectrum", [example, ...names.map((n) => controls[n])], upper, panels);
 
   const decimal = (log) => (log === -Infinity ? "0, proved" : power(log / Math.LN10));
   function draw() {
@@ -99,6 +150,7 @@ function render({ model, el }) {
     for (const name of names) controls[name].write((state[name] = model.get(name)));
     example.write(Object.keys(EXAMPLES).find((k) => state.shape === "normal" && Object.entries(EXAMPLES[k]).every(([n, v]) => state[n] === v)) ?? "");
     const found = compute(state), { alphas } = found;
+    cut.draw(found.section, state.outliers > 0);
     inside(binned(alphas.filter((v) => v >= low && v <= 1), low, 1, 6));
     outside([...binned(alphas.filter((v) => v < low), 0, low, 9), ...binned(alphas.filter((v) => v > 1), 1, WIDEST, 38)]);
 
@@ -126,5 +178,5 @@ function render({ model, el }) {
   return link.off;
 }
 
-export { compute };
+export { compute, section };
 export default { render };

@@ -11,12 +11,13 @@ import numpy as np
 import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
+from torch import Tensor
 
 from advlab.evaluate import clopper_pearson
 
 from .figure import Figure, module
 from .gallery import BLUE, GREEN, GREY, ORANGE
-from .network import encoded
+from .network import encoded, pixels_of
 from .squeezing import shown_score
 
 
@@ -165,7 +166,10 @@ class EvasionCurve(Figure):
     ``curves`` maps each attacker (at most 8) to (budgets, shares, low ends, high ends), or to (budgets, counts, n), whose
     95 % Clopper-Pearson intervals are computed here. Budgets ascend and may differ between attackers; nothing is read off
     where an attacker was not measured. ``label_x`` and ``label_y`` name the axes. ``budget`` is the one read at, by
-    default the largest; ``shares`` there (None where not measured) come back from the page.
+    default the largest; ``shares`` there (None where not measured) come back from the page. Beside the curves the page may
+    show what a change of this size looks like: ``changed`` holds an image and an attacked one, both (c, h, w) in multiples of
+    1/255, and the change is the difference of the two, brought to the ``norm`` ("l2" or "linf") budget / ``unit``; no attack
+    is run for it.
     Raises ValueError for curves whose numbers do not fit together.
 
     >>> (found,) = EvasionCurve({"adaptive": ([0.1, 0.3], [5, 60], 100)}, budget=0.1).computed()
@@ -173,19 +177,53 @@ class EvasionCurve(Figure):
     [0.05, 0.016, 0.113]
     """
 
-    _esm = module("plot.js", "evasion.js")
+    _esm = module("plot.js", "squeezing_parts.js", "evasion.js")
+    beside = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)
     curves = traitlets.List().tag(sync=True)
     label_x = traitlets.Unicode("budget ε").tag(sync=True)
     label_y = traitlets.Unicode("share that evades").tag(sync=True)
     budget = traitlets.Float(0.0).tag(sync=True)
     shares = traitlets.List().tag(sync=True)
 
-    def __init__(self, curves: Mapping[str, Sequence[Any]], *, label_x: str = "budget ε", **values: Any) -> None:
+    def __init__(
+        self,
+        curves: Mapping[str, Sequence[Any]],
+        *,
+        label_x: str = "budget ε",
+        changed: tuple[Tensor, Tensor] | None = None,
+        norm: str = "l2",
+        unit: float = 1.0,
+        **values: Any,
+    ) -> None:
         kept = [{"name": name} | _measured(name, curve) for name, curve in curves.items()]
         if not 1 <= len(kept) <= 8:
             raise ValueError(f"there are {len(kept)} curves; the figure tells 1 to 8 apart")
         values.setdefault("budget", max(curve["budget"][-1] for curve in kept))
+        self._pair = None
+        if changed is not None:
+            if norm not in ("l2", "linf") or not unit > 0:
+                raise ValueError(f"norm is {norm!r} and unit {unit}; they need 'l2' or 'linf', and a unit above 0")
+            if changed[0].shape != changed[1].shape or changed[0].ndim != 3:
+                raise ValueError(f"changed holds {[tuple(x.shape) for x in changed]}; it needs two images (c, h, w)")
+            self._pair = [pixels_of(x, "changed").numpy() for x in changed]
+            clean, attacked = (encoded(p) for p in self._pair)
+            values["beside"] = {
+                "shape": list(changed[0].shape),
+                "clean": clean,
+                "attacked": attacked,
+                "norm": norm,
+                "unit": unit,
+            }
         super().__init__(curves=kept, label_x=label_x, **values)
+
+    def moved(self) -> np.ndarray | None:
+        """The image changed by the present budget, (c, h, w), as the page shows it; None without one."""
+        if self._pair is None or self.beside is None:
+            return None
+        x, towards = (p / 255 for p in self._pair)
+        change = towards - x
+        size = np.linalg.norm(change.ravel(), 2 if self.beside["norm"] == "l2" else np.inf)
+        return (x + (change * self.budget / (self.beside["unit"] * size) if size else 0)).clip(0, 1)
 
     def computed(self) -> list[tuple[float, float, float] | None]:
         """Share, low and high end of each attacker at the present budget, None where not measured, as the page finds them."""
@@ -205,8 +243,16 @@ class EvasionCurve(Figure):
         return f"{named[0]}: {self.budget:.4g}. {named[1]}: {'; '.join(told) or 'nothing measured'}."
 
     def still(self) -> Picture:
-        picture = Picture(figsize=(6.0, 3.2), layout="constrained")
-        ax: Axes = picture.subplots()
+        shown = self.moved()
+        picture = Picture(figsize=(6.0 if shown is None else 7.4, 3.2), layout="constrained")
+        ax: Axes
+        if shown is None:
+            ax = picture.subplots()
+        else:
+            ax, right = picture.subplots(1, 2, width_ratios=[3, 1])
+            right.imshow(shown.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=1)
+            right.set_axis_off()
+            right.set_title("a change of this size", fontsize=8)
         for k, curve in enumerate(self.curves):
             share, low, high = (np.array(curve[key]) for key in ("share", "low", "high"))
             hue, dash = (BLUE, ORANGE, GREEN, GREY)[k % 4], "-" if k < 4 else "--"

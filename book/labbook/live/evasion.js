@@ -1,4 +1,5 @@
-// How often each attacker gets past, against the budget: measured points with their intervals, read off by a slider.
+// How often each attacker gets past, against the budget: measured points with their intervals, read off by a slider; and an
+// image changed by as much.
 
 // what each curve says at this budget; null where it was not measured there
 function compute({ curves, budget }) {
@@ -6,6 +7,13 @@ function compute({ curves, budget }) {
     const i = measured.findIndex((v) => Math.abs(v - budget) <= 1e-9 * Math.max(1, Math.abs(budget)));
     return i < 0 ? null : { share: share[i], low: low[i], high: high[i] };
   });
+}
+
+// an image moved towards an attacked one, by a change whose norm is budget / unit, and cut to [0, 1]
+function movedBy({ clean, attacked, norm, unit, budget }) {
+  const [x, towards] = [clean, attacked].map((text) => Float64Array.from(bytesOf(text), (b) => b / 255)), change = towards.map((v, i) => v - x[i]);
+  const size = norm === "l2" ? Math.sqrt(change.reduce((sum, v) => sum + v * v, 0)) : change.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+  return x.map((v, i) => Math.min(1, Math.max(0, v + (size ? (change[i] * budget) / (unit * size) : 0))));
 }
 
 const HUES = ["blue", "orange", "green", "grey", "blue dashed", "orange dashed", "green dashed", "grey dashed"];
@@ -36,7 +44,8 @@ function render({ model, el }) {
     return { read, root: make("tr", {}, make("td", { class: "legend" }, make("span", { class: HUES[k] }, c.name)), read) };
   });
   const table = make("table", { class: "readout" }, make("tbody", {}, ...rows.map((r) => r.root)));
-  const say = stage(model, el, "evasion", [budget], chart.root, table);
+  const beside = model.get("beside"), image = beside && picture(beside.shape);
+  const say = stage(model, el, "evasion", [budget], beside ? make("div", { class: "panels" }, make("div", { class: "main" }, chart.root), image.root) : chart.root, table);
   // pointing at the plot moves the slider, a finger's touch too
   const point = (event) => {
     if (event.type === "pointermove" && event.pointerType !== "mouse") return;
@@ -54,6 +63,7 @@ function render({ model, el }) {
     const now = model.get("budget"), found = compute({ curves, budget: now });
     budget.write(now);
     here([[now, 0, now, 1]]);
+    image?.draw(movedBy({ ...beside, budget: now }), "a change of this size", `${labelX}: ${show(now)}`);
     found.forEach((f, k) => {
       dots[k](f ? now : NaN, f ? f.share : NaN);
       rows[k].read.textContent = f ? said(f) : "not measured here";
@@ -69,5 +79,5 @@ function render({ model, el }) {
   return link.off;
 }
 
-export { compute };
+export { compute, movedBy };
 export default { render };

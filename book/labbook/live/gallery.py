@@ -168,6 +168,9 @@ def linear_shift(d: float, eps: float, margin: float = 1.0) -> dict[str, float]:
 class LinearShift(Figure):
     """How far a budget ``eps`` per input moves a linear unit with d = 10 ** ``log10_d`` inputs; see :func:`linear_shift`.
 
+    The page lets the inputs vote one after another: with signs that an attacker chose, and with random ones, drawn from
+    ``seed``, whose sum, ``drawn``, comes back from the page beside ``shift``, the closed form.
+
     >>> print(LinearShift(log10_d=4.0, eps=0.01).describe().partition(";")[0])
     With 10,000 inputs and a budget of 0.01 each, an attack moves a linear unit by 1 and random signs by 0.01
     """
@@ -176,6 +179,8 @@ class LinearShift(Figure):
     log10_d = traitlets.Float(0.0, min=0.0, max=5.2).tag(sync=True)
     eps = traitlets.Float(0.1, min=0.005, max=0.5).tag(sync=True)
     margin = traitlets.Float(1.0).tag(sync=True)
+    seed = traitlets.Int(0, min=0).tag(sync=True)
+    drawn = traitlets.Float(0.0).tag(sync=True)
     shift = traitlets.List().tag(sync=True)
 
     def describe(self) -> str:
@@ -186,16 +191,27 @@ class LinearShift(Figure):
         )
 
     def still(self) -> Picture:
-        d = np.logspace(0, 5.2, 60)
-        picture = Picture(figsize=(5.4, 2.9), layout="constrained")
-        ax = picture.subplots()
-        ax.loglog(d, self.eps * np.sqrt(d), color=ORANGE, label="worst case, ε √d")
-        ax.loglog(d, np.full_like(d, self.eps), color=BLUE, label="random signs, ε")
+        n, here = round(10**self.log10_d), linear_shift(round(10**self.log10_d), self.eps, self.margin)
+        picture = Picture(figsize=(7.2, 2.9), layout="constrained")
+        left, ax = picture.subplots(1, 2, width_ratios=[1, 1.8])
+        weights, random = self.votes()
+        side = math.ceil(math.sqrt(n))
+        shown = np.full(side * side, np.nan)
+        shown[:n] = weights
+        left.imshow(shown.reshape(side, side), cmap="PuOr", vmin=-1.6, vmax=1.6)
+        left.set_axis_off()
+        left.set_title("the weights' signs", fontsize=9)
+        counted = np.unique(np.linspace(0, n, 257).round().astype(int))
+        ax.plot([0, n], [0, here["worst"]], color=ORANGE, label="chosen signs")
+        ax.plot(counted, np.append(0, random.cumsum())[counted] * self.eps / math.sqrt(n), color=BLUE, label="random signs")
         ax.axhline(self.margin, color="black", linestyle="--", linewidth=1)
-        ax.annotate("the margin", (1.2, self.margin * 1.15), fontsize=8)
-        here = linear_shift(10**self.log10_d, self.eps, self.margin)
-        ax.plot(10**self.log10_d, here["worst"], "o", color=ORANGE)
-        ax.plot(10**self.log10_d, here["random"], "o", color=BLUE)
-        ax.set(xlabel="inputs d", ylabel="shift of the unit", ylim=(1e-3, 1e3))
+        ax.annotate("the margin", (0, self.margin), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        ax.set(xlabel="votes counted", ylabel="sum of the votes")
         ax.legend(fontsize=8)
         return picture
+
+    def votes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Signs of the weights, and whether random signs agree with them (1) or not (-1), both (d,), as the page draws them."""
+        n = round(10**self.log10_d)
+        weights, signs = np.where(uniforms(2 * n, self.seed) < 0.5, -1, 1).reshape(2, n)
+        return weights, weights * signs

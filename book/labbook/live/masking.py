@@ -14,20 +14,24 @@ from matplotlib.figure import Figure as Picture
 from torch import Tensor
 
 from .figure import Figure, module
-from .gallery import BLUE, uniforms
+from .gallery import BLUE, ORANGE, uniforms
 from .network import encoded, pixels_of
 
 PERIODS = (1, 2, 4, 8, 16, 32)
+EDGE = (-1.0, 0.0, 1.0) * 3  #: a filter that answers where a map grows to the right
 
 
 class MaskedMaps(Figure):
-    """Feature maps of a picture behind one convolution, a mask and a ReLU, and what a move of the picture does to them.
+    """One filter on a masked feature map, at two places that see the same pattern; and what a move does to all maps.
 
     ``x`` (n, c, h, h) in multiples of 1/255, with a power of 2 as side; ``weight`` (k, c, 3, 3) and ``bias`` (k,) of a
     convolution, whose pictures wrap around here, so that nothing but the mask can break the symmetry of moves; ``names`` (n)
     of the pictures. ``drop`` (0 to 0.95) is the share masked, drawn in tiles of side ``period``, exactly
     round(drop period^2) in each, or in whole channels with period 1; ``shift`` the move to the right in pixels; ``example``
-    and ``channel`` say what is shown. ``error`` comes back from the page: ``|f(Sx) - S f(x)| / |f(x)|`` over all channels.
+    and ``channel`` say what is shown. A filter of nine ``taps`` (row by row) reads the channel's map around ``place`` (row,
+    column), by default where its answer without masks is the largest, and around the same pattern after the move.
+    ``answers`` come back from the page: without a mask, with it at the first place, and at the second; and ``error``:
+    ``|f(Sx) - S f(x)| / |f(x)|`` over all channels.
     Raises ValueError for arrays that do not fit together.
 
     >>> x, weight = (torch.arange(256.0) / 255).view(1, 1, 16, 16), torch.ones(1, 1, 3, 3) / 9
@@ -48,6 +52,9 @@ class MaskedMaps(Figure):
     drop = traitlets.Float(0.5, min=0.0, max=0.95).tag(sync=True)
     period = traitlets.Int(1).tag(sync=True)
     shift = traitlets.Int(1, min=0).tag(sync=True)
+    place = traitlets.List(traitlets.Int(min=0), minlen=2, maxlen=2).tag(sync=True)
+    taps = traitlets.List(traitlets.Float(), list(EDGE), minlen=9, maxlen=9).tag(sync=True)
+    answers = traitlets.List().tag(sync=True)
     error = traitlets.Float(0.0).tag(sync=True)
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, names: Sequence[str], **values: Any) -> None:
@@ -58,14 +65,25 @@ class MaskedMaps(Figure):
             raise ValueError(f"weight is {tuple(weight.shape)}; with {len(bias)} biases it must be {needed}")
         pixels = pixels_of(x, "x").numpy()
         self._x = pixels / 255
+        own = "place" not in values
         super().__init__(
             images=base64.b64encode(pixels.tobytes()).decode(),
             shape=list(x.shape[1:]),
             weight=weight.detach().double().flatten().tolist(),
             bias=bias.detach().double().tolist(),
             names=list(names),
-            **values,
+            **({"place": [0, 0]} | values),
         )
+        if own:
+            free = self._read(self._maps()[self.channel].clip(0))
+            self.place = [int(v) for v in np.unravel_index(np.abs(free).argmax(), free.shape)]
+            self.alt = self.describe()
+
+    @traitlets.validate("place")
+    def _inside(self, proposal: Any) -> list[int]:
+        if self.shape and max(proposal["value"]) >= self.shape[1]:
+            raise traitlets.TraitError(f"place is {proposal['value']}; it must be below {self.shape[1]} in both")
+        return proposal["value"]
 
     @traitlets.validate("example", "channel", "shift", "period")
     def _possible(self, proposal: Any) -> int:
@@ -89,54 +107,78 @@ class MaskedMaps(Figure):
         tiles = tiles.T[:, :, None] if q == 1 else tiles.reshape(channels, q, q)
         return np.tile(tiles.reshape(channels, q, q), (1, side // q, side // q))
 
-    def computed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Maps of the moved picture, moved maps of the picture, both (k, h, h), and the error of each move (h,)."""
+    def _maps(self) -> np.ndarray:
+        """The convolution of the present picture, (k, h, h)."""
         x = self._x[self.example]
         weight = np.array(self.weight).reshape(len(self.bias), len(x), 3, 3)
-        maps = np.array(self.bias)[:, None, None] + sum(
+        return np.array(self.bias)[:, None, None] + sum(
             np.einsum("kc,chw->khw", weight[:, :, r, s], np.roll(x, (1 - r, 1 - s), (1, 2))) for r in range(3) for s in range(3)
         )
-        kept = self.kept()
+
+    def _read(self, values: np.ndarray) -> np.ndarray:
+        """What the filter answers at each place of a map (h, h)."""
+        taps = np.array(self.taps).reshape(3, 3)
+        return sum((taps[r, s] * np.roll(values, (1 - r, 1 - s), (0, 1)) for r in range(3) for s in range(3)), 0 * values)
+
+    def computed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Maps of the moved picture, moved maps of the picture, both (k, h, h), and the error of each move (h,)."""
+        maps, kept = self._maps(), self.kept()
 
         def layer(by: int) -> np.ndarray:
             return np.roll(maps, by, 2).clip(0) * kept
 
         still = layer(0)
         size = np.linalg.norm(still)
-        errors = [np.linalg.norm(layer(by) - np.roll(still, by, 2)) / size if size else 0.0 for by in range(x.shape[1])]
+        errors = [np.linalg.norm(layer(by) - np.roll(still, by, 2)) / size if size else 0.0 for by in range(self.shape[1])]
         return layer(self.shift), np.roll(still, self.shift, 2), np.array(errors)
 
+    def looked(self) -> tuple[float, float, float]:
+        """What the filter answers: without a mask, with it at the first place, and at the second, as the page finds it."""
+        free, kept = self._maps()[self.channel].clip(0), self.kept()[self.channel]
+        (row, column), shift = self.place, self.shift
+        moved = self._read(np.roll(free, shift, 1) * kept)[row, (column + shift) % self.shape[1]]
+        return float(self._read(free)[row, column]), float(self._read(free * kept)[row, column]), float(moved)
+
     def describe(self) -> str:
-        error = self.computed()[2][self.shift]
+        error, (free, first, second) = self.computed()[2][self.shift], self.looked()
         changes = f"changes them by {100 * error:.0f} % of their size"
         effect = changes if error > 1e-9 else "moves them along and changes nothing else"
         return (
-            f"Feature maps of the picture {self.names[self.example]} behind a convolution and masks that drop "
-            f"{self.drop:.2f} of the values with period {self.period}: moving the picture by {self.shift} {effect}."
+            f"A filter reads a feature map of the picture {self.names[self.example]} around one pattern, before the picture "
+            f"moves by {self.shift} and after: without masks it answers {free:.2g} at both places, and {first:.2g} and "
+            f"{second:.2g} behind masks that drop {self.drop:.2f} of the values with period {self.period}. For all maps, the "
+            f"move {effect}."
         )
 
     def still(self) -> Picture:
-        one, other, errors = self.computed()
+        (row, column), h, shift = self.place, self.shape[1], self.shift
+        free, kept = self._maps()[self.channel].clip(0), self.kept()[self.channel]
         picture = Picture(figsize=(7.2, 3.9), layout="constrained")
-        axes = picture.subplot_mosaic([["x", "one", "other", "difference"], ["errors"] * 4], height_ratios=[3, 2])
-        shown = np.roll(self._x[self.example], self.shift, 2).transpose(1, 2, 0)
+        axes = picture.subplot_mosaic([["x", "one", "other", "taps"], ["errors"] * 4], height_ratios=[3, 2])
+        shown = self._x[self.example].transpose(1, 2, 0)
         axes["x"].imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray")
-        k, kept = self.channel, self.kept()[self.channel]
-        most = max(one[k].max(), other[k].max(), 1e-12)
-        maps = {
-            "one": np.where(kept, 0.15 + 0.85 * one[k] / most, 0),
-            "other": np.where(np.roll(kept, self.shift, 1), 0.15 + 0.85 * other[k] / most, 0),
-            "difference": np.abs(one[k] - other[k]) / most,
-        }
-        titles = {"x": f"the picture, moved by {self.shift}", "one": "moved, then masked", "other": "masked, then moved"}
-        for name, values in maps.items():
-            axes[name].imshow(values, cmap="gray", vmin=0, vmax=1)
-        for name in ("x", *maps):
-            axes[name].set_title(titles.get(name, "the difference"), fontsize=8)
-            axes[name].axis("off")
+        for at, hue in ((column, ORANGE), (column + shift, BLUE)):
+            axes["x"].plot([at % h], [row], "s", markersize=9, markerfacecolor="none", color=hue)
+        rows = (row + np.arange(-1, 2)) % h
+        pattern, (_, *answers) = free[np.ix_(rows, (column + np.arange(-1, 2)) % h)], self.looked()
+        for name, by, answer in zip(("one", "other"), (0, shift), answers, strict=True):
+            seen = kept[np.ix_(rows, (column + by + np.arange(-1, 2)) % h)]
+            axes[name].imshow(np.where(seen, pattern, np.nan), cmap="Greys", vmin=0, vmax=1.5 * pattern.max() + 1e-12)
+            for (r, s), v in np.ndenumerate(pattern):
+                axes[name].text(s, r, f"{v:.2g}" if seen[r, s] else "blind", ha="center", va="center", fontsize=8)
+            axes[name].set_title(f"{'moved by ' + str(by) if name == 'other' else 'first place'}: {answer:.2g}", fontsize=8)
+        taps = np.array(self.taps).reshape(3, 3)
+        axes["taps"].imshow(taps, cmap="PuOr_r", vmin=-2 * np.abs(taps).max() - 1e-12, vmax=2 * np.abs(taps).max() + 1e-12)
+        for (r, s), v in np.ndenumerate(taps):
+            axes["taps"].text(s, r, f"{v:.2g}", ha="center", va="center", fontsize=8)
+        axes["x"].set_title("the two places", fontsize=8)
+        axes["taps"].set_title("the filter", fontsize=8)
+        for name in ("x", "one", "other", "taps"):
+            axes[name].set(xticks=[], yticks=[])
+        errors = self.computed()[2]
         axes["errors"].plot(errors, color=BLUE)
-        axes["errors"].plot(self.shift, errors[self.shift], "o", color="black")
-        axes["errors"].set(xlabel="move, in pixels", ylabel="error", ylim=(0, 1.5))
+        axes["errors"].plot(shift, errors[shift], "o", color="black")
+        axes["errors"].set(xlabel="move, in pixels", ylabel="change of all maps", ylim=(0, 1.5))
         return picture
 
 

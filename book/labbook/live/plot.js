@@ -108,3 +108,16 @@ function plot({ height = 250, left = 48, right = 18, top = 10, bottom = 38 } = {
 
 // coloured names of curves: [[class, text], ...]
 const legend = (entries) => make("div", { class: "legend" }, ...entries.map(([name, text]) => make("span", { class: name }, text)));
+
+// Clicks, taps and drags of the mouse on a plot with these margins, as shares of its width and height from the lower left
+function pointing(root, { left, right, top, bottom }, onPoint) {
+  const held = (v) => Math.min(1, Math.max(0, v));
+  const point = (event) => {
+    if (event.type === "pointermove" && (event.pointerType !== "mouse" || event.buttons !== 1)) return;
+    const box = root.getBoundingClientRect(), [, , width, height] = root.getAttribute("viewBox").split(" "), scale = width / box.width;
+    const x = ((event.clientX - box.left) * scale - left) / (width - left - right);
+    onPoint(held(x), held(1 - ((event.clientY - box.top) * scale - top) / (height - top - bottom)));
+  };
+  root.classList.add("plane");
+  for (const type of ["pointermove", "click"]) root.addEventListener(type, point);
+}

@@ -34,7 +34,8 @@ class AlphaSpectrum(Figure):
     ``shape`` with that ``centre`` and standard deviation ``spread``, cut at 0. ``outer_radius`` is R. From the page come
     back, for the inner and the outer sphere: ``log10_errors``, each exact, by Lugannani and Rice, by the CLT, None for a
     proved 0; ``distances``, each of the nearest error of a typical point and of the cap of that error rate, over the
-    radius, None where there is no error.
+    radius, None where there is no error. Beside the spectrum stands the section through one axis set apart (without one, the
+    axis farthest out of the band) and a median one: an ellipse, which should lie between two circles.
 
     >>> errors, distances = AlphaSpectrum(outliers=1, size=3.0, centre=0.77, spread=0.0).computed()
     >>> [round(v, 1) for v in errors[0]]  # log10 of the inner sphere's error rate: exact, Lugannani and Rice, CLT
@@ -71,6 +72,13 @@ class AlphaSpectrum(Figure):
         quantiles = ndtri(at) if self.shape == "normal" else math.sqrt(3) * (2 * at - 1)
         return np.concatenate([np.full(self.outliers, self.size), np.maximum(0, self.centre + self.spread * quantiles)])
 
+    def section(self) -> tuple[float, float]:
+        """The two alphas of the section, across and up, as the page finds them."""
+        alphas = np.sort(self.alphas())
+        out = np.maximum(1 / self.outer_radius**2 - alphas, alphas - 1)
+        across = self.size if self.outliers else alphas[len(out) - 1 - int(out[::-1].argmax())]
+        return float(across), float(alphas[self.d // 2])
+
     def computed(self) -> tuple[list[list[float]], list[list[float]]]:
         """``log10_errors`` (-inf for a proved 0) and ``distances`` (NaN for no error), as the page finds them too."""
         alphas, radius = self.alphas(), self.outer_radius
@@ -93,8 +101,16 @@ class AlphaSpectrum(Figure):
     def still(self) -> Picture:
         errors, _ = self.computed()
         alphas, low = self.alphas(), 1 / self.outer_radius**2
-        picture = Picture(figsize=(7.2, 2.9), layout="constrained")
-        left, right = picture.subplots(1, 2, width_ratios=[1.2, 1])
+        picture = Picture(figsize=(8.4, 2.9), layout="constrained")
+        left, middle, right = picture.subplots(1, 3, width_ratios=[1.2, 1, 1])
+        (across, up), angle = self.section(), np.linspace(0, 2 * np.pi, 361)
+        around = np.stack([np.cos(angle), np.sin(angle)])
+        for radius in (1, self.outer_radius):
+            middle.plot(*(radius * around), color=BLUE)
+        middle.plot(*(around / np.sqrt(np.maximum(1e-4, across * around[0] ** 2 + up * around[1] ** 2))), color="black")
+        reach = max(1.62, 1.15 * self.outer_radius)
+        middle.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+        middle.set_title(f"section: alpha {across:.2f} across, {up:.2f} up", fontsize=8)
         left.axvspan(low, 1, color=GREY, alpha=0.2)
         bins = np.unique(np.concatenate([np.linspace(0, low, 10), np.linspace(low, 1, 7), np.linspace(1, 3.5, 39)]))
         good = (alphas >= low) & (alphas <= 1)

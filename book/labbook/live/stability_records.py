@@ -122,12 +122,13 @@ def _halves(bounds: Array) -> NDArray[np.float16]:
 
 
 class Race(Figure):
-    """How many inputs are decided within so many CPU seconds, a step curve for each verifier or network.
+    """Inputs decided within so many CPU seconds, one after another, with a step curve for each verifier or network.
 
     ``times`` maps 1 to 8 names to ``{"seconds": [...], "decided": [...]}``, one number and one boolean for each of at most
     10,000 inputs; an input that is not decided never counts, but its time enters the mean. ``limit`` (seconds) ends the
     axis, by default the longest time; inputs faster than the axis' start count there. ``seconds`` is the time read at, by
-    default the limit; ``shares`` decided by then come back from the page. The median is the time by which half of *all*
+    default the limit; ``shares`` decided by then come back from the page, which plays the race: each input is a cell that
+    turns green at the first stop of the slider after its recorded time. The median is the time by which half of *all*
     inputs are decided, None if they never are.
 
     Thinned: of a curve's steps at most about 200 are sent, each exact: the last before every stop of the slider, so that
@@ -139,7 +140,7 @@ class Race(Figure):
     Race: Inputs decided within 9 CPU seconds: A 66.7 % (2 of 3, mean 4 s); B 100.0 % (3 of 3, mean 4 s).
     """
 
-    _esm = module("plot.js", "stability_parts.js", "race.js")
+    _esm = module("plot.js", "player.js", "stability_parts.js", "race.js")
     KEPT = 100  #: steps by rank; and there are at most as many stops
     curves = traitlets.List().tag(sync=True)
     stops = traitlets.List().tag(sync=True)
@@ -179,7 +180,9 @@ class Race(Figure):
         kept = np.unique(np.append(np.searchsorted(steps, stops, "right") - 1, ranks))
         kept = kept[(kept >= 0) & (kept < len(steps))]
         half = math.ceil(n / 2) - 1
+        first = np.searchsorted(stops * (1 + 1e-12), seconds).astype(np.uint8)
         return {
+            "when": encoded(np.where(decided & (seconds <= stops[-1] * (1 + 1e-12)), first, 255).astype(np.uint8)),
             "at": steps[kept].tolist(),
             "count": count[kept].tolist(),
             "n": n,
