@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,10 +155,6 @@ def everything() -> dict[str, list[Row]]:
 def memory(known: Mapping[str, list[Row]], name: str = "") -> Memory:
     """The translations of all files; where two differ, those of the file ``name`` go first."""
     return Memory(row for file in sorted(known, key=lambda file: file != name) for row in known[file])
-
-
-def untranslated(rows: Iterable[Row]) -> Iterator[Row]:
-    return (row for row in rows if not row.text)
 
 
 def update() -> dict[str, list[Row]]:

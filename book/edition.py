@@ -27,6 +27,7 @@ sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().
 
 import catalogue
 import messages
+import strings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "zh"
@@ -89,10 +90,10 @@ class Edition:
             cells.append(cell)
         return notebook | {"cells": cells}
 
-    def table(self, name: str) -> None:
+    def table(self, name: str, keys: list[catalogue.Key]) -> None:
         """Note how much of a table of words is translated."""
-        rows = self.known.get(name, [])
-        self.parts.append(Part(name, len(rows), [row.english for row in catalogue.untranslated(rows)]))
+        held = catalogue.memory(self.known, name)
+        self.parts.append(Part(name, len(keys), [english for context, english in keys if not held.row(context, english).text]))
 
 
 def write_texts(to: Path, edition: Edition) -> None:
@@ -107,8 +108,8 @@ def write_texts(to: Path, edition: Edition) -> None:
             put(place.with_suffix(".ipynb"), json.dumps(notebook, indent=0, ensure_ascii=False) + "\n")
         else:
             put(place, edition.reading(name)(path.read_text()))
-    for name in sorted(name for name in edition.known if name.startswith("live/")):
-        edition.table(name)
+    for name, keys in strings.tables().items():
+        edition.table(name, keys)
 
 
 def put(path: Path, text: str) -> None:
@@ -128,6 +129,7 @@ def config() -> dict[str, Any]:
     del sphinx["local_extensions"]["whole_book"]
     own = sphinx["config"]
     own["language"] = LANGUAGE
+    own["togglebutton_hint"], own["togglebutton_hint_hide"] = said("Click to show"), said("Click to hide")
     own["nb_code_prompt_show"], own["nb_code_prompt_hide"] = (said(f"{verb} the code") for verb in ("Show", "Hide"))
     own["html_static_path"] = [str(ROOT / "book" / "_static"), str(catalogue.FOLDER / "static")]
     own["html_css_files"] += ["chinese.css"]

@@ -22,6 +22,7 @@ from labbook import words
 
 HEADER = '<div class="article-header-buttons">'
 SWITCH = re.compile(r'<a class="advlab-language[^>]*>[^<]*</a>')
+NAMED = re.compile(r'(?<=\s)(title|aria-label|placeholder|data-bs-title)="([A-Z][^"<>]*)"')  #: the theme's own words
 SPLITTER = """
 var pairsOf = (word) => (/\\p{Script=Han}/u.test(word) && word.length > 2
   ? Array.from({ length: word.length - 1 }, (_, i) => word.slice(i, i + 2)) : [word]);
@@ -48,7 +49,8 @@ def link(app: Sphinx, exception: Exception | None) -> None:
     for path in other.rglob("*.html") if other.exists() else ():
         page = path.relative_to(other)
         if (own / page).exists() and "_static" not in page.parts and page.parts[0] != "zh":
-            (own / page).write_text(with_switch((own / page).read_text(), page, ".." if chinese else "zh"))
+            text = with_switch((own / page).read_text(), page, ".." if chinese else "zh")
+            (own / page).write_text(NAMED.sub(lambda m: f'{m[1]}="{words.said(m[2])}"', text) if chinese else text)
 
 
 def english(role: str, raw: str, text: str, line: int, inliner: Inliner, *_: Any) -> tuple[list[nodes.Node], list]:
