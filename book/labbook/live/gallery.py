@@ -42,7 +42,7 @@ class DigitAttack(Figure):
     """Real digits and a real network in the page: random signs, gradients or the reader's own brush, with a budget ``eps``.
 
     ``net`` is a sequential network on images (n, 1, h, h), as :func:`pack_network` takes it; ``x`` (n, 1, h, h) in
-    multiples of 1/255, ``y`` (n,). The page computes in double precision with weights rounded to half precision, in a worker.
+    multiples of 1/255, ``y`` (n,). The page computes in double precision with rounded weights (``network.short``), in a worker.
     ``digit`` (an index), ``method`` and ``eps`` can be set from the kernel too; ``hand`` are the pixels that the reader
     painted, counted from 1, negative where they become darker; ``probabilities`` (10,) come back from the page.
     Methods: "noise"; "fgsm"; "pgd", ten steps; "hand"; and "few", the gradient on as many pixels as ``hand`` has, those

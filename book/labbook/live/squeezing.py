@@ -117,7 +117,7 @@ class SqueezeDigit(_Twins):
 
     ``net`` is a sequential network on images (n, 1, h, h), as :func:`pack_network` takes it; ``x`` and ``x_adv``
     (n, 1, h, h) in multiples of 1/255, ``y`` (n,); ``attack`` names what made ``x_adv``, once or for each image. The page
-    computes in double precision with weights rounded to half precision. ``example`` (an index), ``adversarial``,
+    computes in double precision with rounded weights. ``example`` (an index), ``adversarial``,
     ``bits`` (1 to 8) and ``window`` (1 to 5; 1 is off) can be set from the kernel too; ``scores`` (of the bits, of the
     median) and ``flagged`` (the larger one exceeds ``threshold``) come back from the page.
     Raises ValueError for images that do not fit together, and TraitError for an example that is not there.
