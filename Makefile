@@ -1,6 +1,7 @@
 # The two commands of the README are `make book` and `make test`; both set up .venv first if need be.
 #   make quick      lint, types and the library's own tests, within a minute
-#   make lab        JupyterLab on chapter 0, on this machine only, with its token
+#   make lab        JupyterLab on chapter 0, on this machine only, with its token; in Chinese with LANG=zh
+#   make book-zh    the book in Chinese beside the English one, build/_build/html/zh/
 #   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
 #   make slides     a deck for each chapter, build/slides/*.html
 #   make plain      the notebooks in plain Markdown, for GitHub and VS Code, build/plain/*.ipynb
@@ -20,10 +21,11 @@ READY = .venv/ok-$(TORCH)
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --retries 1
 WITH = $(addprefix -c ,$(CONSTRAINTS))
 JOBS ?= 2
+CHINESE = $(filter zh zh_CN,$(LANG))
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book pdf slides plain colab pictures test quick lint types library lab refresh bench wheels clean
+.PHONY: help book book-zh pdf slides plain colab pictures test quick lint types library lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -33,7 +35,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -12
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -48,6 +50,10 @@ $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
 book: $(READY)
 	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output build -q -W -n --keep-going
 	@echo "The book is built. Open  build/_build/html/index.html  in a browser; it needs no network."
+
+book-zh: $(READY)
+	@[ -e build/_build/html/book/index.html ] || $(MAKE) --no-print-directory book
+	$(BIN)/python book/edition.py book
 
 LATEX = texlive-xetex texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra
 LATEX += latexmk tex-gyre fonts-freefont-otf
@@ -87,10 +93,12 @@ quick: $(READY)
 # The book and the types at the same time. pytest comes last, so that its closing line is the last of the output.
 test: $(READY)
 	$(MAKE) --no-print-directory -j2 book lint types
+	$(MAKE) --no-print-directory book-zh
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
 
 lab: $(READY)
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+	$(if $(CHINESE),$(BIN)/python book/edition.py lab)
+	$(if $(CHINESE),ADVLAB_LANG=zh LANG=C.UTF-8) $(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(CHINESE),build/zh/lab/)notebooks/00_start_here.ipynb
 
 pictures: $(READY)
 	$(BIN)/python book/pictures.py

@@ -1,4 +1,4 @@
-"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour [NOTEBOOK.md ...]
+"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour|po [NOTEBOOK.md ...]
 
 dress    write numbers into text twins, and fold the cells that a reader need not read (book/dress.py has the rules)
 refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
@@ -7,6 +7,7 @@ length   print how long each chapter's main line is, before its exercises: words
 times    measure how long each notebook runs, for the page of execution times
 adopt    take what the last `make test` measured of that into the page instead
 tour     draw the README's pictures
+po       bring the translations in book/locale/ to the English as it is, and count what has none (book/catalogue.py)
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def faults(md: Path) -> list[str]:
 
 
 def check(mds: list[Path]) -> int:
-    found = [fault for md in mds for fault in faults(md)]
+    found = [fault for md in mds for fault in faults(md)] + translated_badly()
     for record in old_records((ROOT / "book" / "findings.md").read_text(), datetime.date.today()):
         print(f"book/findings.md: look again for prior work, the record is older than a year: {record}")
     from labbook import field
@@ -233,7 +234,37 @@ def tour(_: list[Path]) -> int:
     return 0
 
 
+def translated_badly() -> list[str]:
+    """What is wrong with the PO files, and with the README that is made from one, a line each."""
+    import catalogue
+    import proofread
+
+    found = []
+    for path in catalogue.files():
+        try:
+            rows = catalogue.read(path)
+        except ValueError as e:
+            found.append(str(e))
+            continue
+        found += [f"{path.name}: {row.english[:60]!r}: {fault}" for row in rows if row.text for fault in proofread.faults(row)]
+    if not found and (ROOT / "README.zh.md").read_text() != catalogue.readme():
+        found.append("README.zh.md is not what readme.po and README.md give: python book/chores.py po")
+    return found
+
+
+def po(_: list[Path]) -> int:
+    """The messages of all pages and tables into their PO files; translations of other words are dropped."""
+    import catalogue
+
+    made = catalogue.update()
+    (ROOT / "README.zh.md").write_text(catalogue.readme())
+    for name, rows in made.items():
+        left = sum(not row.text for row in rows)
+        print(f"{name:32}{len(rows) - left:5} of {len(rows):5} messages translated")
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour", "po"):
         sys.exit(__doc__)
     sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))

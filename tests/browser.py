@@ -72,8 +72,8 @@ def page(**options):
 
 
 def all_pages():
-    """The files of all pages of the built book."""
-    return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+    """The files of all pages of the built book, in English."""
+    return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts and p.relative_to(HTML).parts[0] != "zh")
 
 
 def answered(p):

@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from browser import HTML, ROOT, needs_chromium, opened, page
+from browser import HTML, ROOT, all_pages, needs_chromium, opened, page
 
 CHAPTER = HTML / "notebooks" / "00_start_here.html"
 
 
 def pages():
-    return sorted(p for p in HTML.rglob("*.html") if "_static" not in p.parts)
+    return all_pages()
 
 
 def test_the_pages_exist():

@@ -60,7 +60,7 @@ def test_jupyter_book_builds_the_checkout_and_the_folder_book_alike(typed, check
         assert not re.findall(r"WARNING|ERROR|\d+ warning", said), said
     one, other = (contents(checkout / folder / "_build" / "html") for folder in (".", "book"))
     assert one == other
-    pages = {str(p.relative_to(HTML)) for p in HTML.rglob("*.html")}
+    pages = {str(p.relative_to(HTML)) for p in HTML.rglob("*.html") if p.relative_to(HTML).parts[0] != "zh"}
     assert len(pages) > 30, "run `make book` first"
     assert pages == {name for name in one if name.endswith(".html")}, "the pages of `make book`"
     for path in (checkout / "notebooks").glob("*.ipynb"):

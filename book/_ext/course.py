@@ -6,16 +6,17 @@ counts), or for a chapter's exercises, all or of one level. ```{course-plan}``` 
 """
 
 import json
+import re
 from pathlib import Path
 
-import nbformat
 from docutils import nodes
-from manifest import ROOT, depends_on, grid, reading
+from manifest import ROOT, depends_on, grid, reading, shown, unmarked
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from labbook import exercises
+from labbook.words import said
 
 
 def notebooks() -> list[Path]:
@@ -44,7 +45,7 @@ class Minutes(SphinxRole):
             total = sum(minutes(self.env, term) for term in self.text.split("+"))
         except (ValueError, FileNotFoundError) as e:
             return [], [self.inliner.reporter.warning(str(e), line=self.lineno)]
-        return [nodes.Text(f"{total} minutes")], []
+        return [nodes.Text(said(f"{total} minutes"))], []
 
 
 class CoursePlan(SphinxDirective):
@@ -52,10 +53,11 @@ class CoursePlan(SphinxDirective):
         measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
         rows = []
         for path in notebooks():
-            title = nbformat.read(path, 4).cells[0].source.splitlines()[0].lstrip("# ").partition(":")[0]
+            heading = shown(self.env, path.stem).cells[0].source.splitlines()[0].lstrip("# ")
+            title = re.split("[:：]", unmarked(heading))[0]
             chapter = path.stem[3:]
             own = exercises.exercises(chapter) if chapter in exercises.CHAPTERS else []
-            levels = ", ".join(f"{n} {v}" for v in exercises.LEVELS if (n := sum(e.level == v for e in own)))
+            levels = ", ".join(said(f"{n} {v}") for v in exercises.LEVELS if (n := sum(e.level == v for e in own)))
             run = f"{measured[path.stem]['seconds']} s" if path.stem in measured else "–"
             done = f"{sum(e.minutes for e in own)} min ({levels})" if own else "–"
             rows.append((f"{int(path.stem[:2])}. {title}", f"{reading(self.env, path.stem)} min", run, done))

@@ -12,12 +12,14 @@ import re
 
 import nbformat
 from docutils import nodes
-from manifest import ROOT, depends_on, reading
+from manifest import ROOT, depends_on, reading, shown, unmarked
 from nbformat import NotebookNode
 from PIL import Image
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from labbook.words import said
 
 VIEW, STATE = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
 WIDE = 280  #: pixels of a card's picture
@@ -55,15 +57,19 @@ def picture(notebook: NotebookNode) -> str:
 
 
 def passport(notebook: NotebookNode) -> tuple[str, str, str]:
-    """A chapter's title, its question and what it needs, from its first cell. Raises ValueError where that has no passport."""
+    """A chapter's title, its question and what it needs, from its first cell, in English or in Chinese.
+
+    Raises ValueError where that has no passport.
+    """
     text = notebook.cells[0].source
-    title, _, question = text.splitlines()[0].lstrip("# ").partition(": ")
-    found = re.search(r"\*\*The question\.\*\* (.*)", text), re.search(r"\*\*You need\*\* ([^.;]*)", text)
-    if found[0] is None or found[1] is None:
+    title, _, question = re.sub(r"\s*[:：]\s*", ": ", text.splitlines()[0].lstrip("# "), count=1).partition(": ")
+    asked = re.search(r"\*\*(?:The question\.|问题。)\*\* (.*)", text)
+    needed = re.search(r"\*\*(?:You need|你需要)\*\* ?([^.;。；]*)", text)
+    if asked is None or needed is None:
         raise ValueError(f"{title!r} has no passport with **The question.** and **You need**")
-    if not question.endswith("?"):
-        question = " ".join(re.split(r"(?<=[.?]) ", found[0][1])[-2:])
-    return title, question[0].upper() + question[1:], found[1][1]
+    if not question.endswith(("?", "？")):
+        question = "".join(re.findall(r"[^.?。？]+(?:[.?](?!\S)\s*|[。？]|.$)", unmarked(asked[1]))[-2:]).strip()
+    return unmarked(title), unmarked(question[0].upper() + question[1:]), unmarked(needed[1]).strip()
 
 
 class LiveFigure(SphinxDirective):
@@ -88,15 +94,15 @@ class ChapterCards(SphinxDirective):
         measured = json.loads(depends_on(self.env, "execution_times.json").read_text())
         cards, listed = [], nodes.bullet_list()
         for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-            notebook = nbformat.read(path, 4)
+            notebook = shown(self.env, path.stem)
             title, question, needed = passport(notebook)
             title = f"{int(path.stem[:2])}. {title}"
-            run = f", {measured[path.stem]['seconds']} s to run" if path.stem in measured else ""
-            times = f"{reading(self.env, path.stem)} min to read{run}"
+            read, run = reading(self.env, path.stem), measured.get(path.stem, {}).get("seconds")
+            times = said(f"{read} min to read" if run is None else f"{read} min to read, {run} s to run")
             cards.append(
                 f'<a class="advlab-card" href="../notebooks/{path.stem}.html">{picture(notebook)}'
                 f"<strong>{html.escape(title)}</strong><span>{html.escape(question)}</span>"
-                f"<small>{times}. Needs {html.escape(needed)}.</small></a>"
+                f"<small>{html.escape(said(f'{times}. Needs {needed}.'))}</small></a>"
             )
             to = {"refdomain": "std", "reftype": "doc", "refdoc": self.env.docname, "refexplicit": True, "refwarn": True}
             link = addnodes.pending_xref("", nodes.inline("", title), reftarget=f"/notebooks/{path.stem}", **to)

@@ -14,6 +14,7 @@ from sphinx.util import logging
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import colab
+from labbook.words import said
 
 GITHUB = "https://github.com/"
 
@@ -32,10 +33,10 @@ def add_buttons(app: Sphinx, page: str, template: str, context: dict, doctree: o
     if not page.startswith("notebooks/") or not address.startswith(GITHUB):
         return
     buttons = [
-        {"type": "link", "text": name, "tooltip": f"Open this chapter on {name}", "url": url, "icon": "fas fa-rocket"}
+        {"type": "link", "text": name, "tooltip": said(f"Open this chapter on {name}"), "url": url, "icon": "fas fa-rocket"}
         for name, url in links(address.removeprefix(GITHUB), page).items()
     ]
-    group = {"type": "group", "tooltip": "Run this chapter elsewhere", "icon": "fas fa-rocket", "label": "launch-buttons"}
+    group = {"type": "group", "tooltip": said("Run this chapter elsewhere"), "icon": "fas fa-rocket", "label": "launch-buttons"}
     context.setdefault("header_buttons", []).insert(0, group | {"buttons": buttons})
 
 

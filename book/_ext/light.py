@@ -112,7 +112,7 @@ def lighter(app: Sphinx, exception: Exception | None) -> None:
         return
     out = Path(app.outdir)
     static = out / "_static"
-    pages = {p: p.read_text() for p in out.rglob("*.html") if static not in p.parents}
+    pages = {p: p.read_text() for p in out.rglob("*.html") if static not in p.parents and p.relative_to(out).parts[0] != "zh"}
     scripts = [p.read_text() for p in static.rglob("*.js") if p.name not in ("fontawesome.js", "tex-svg.js")]
     words = {word for text in (*pages.values(), *scripts) for word in re.findall(r"[\w-]+", text)}
     font = (static / "scripts" / "fontawesome.js").read_text()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from nbformat import NotebookNode
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -22,6 +23,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from labbook import results
 from labbook.tables import Table
+from labbook.words import said
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS_A_MINUTE = 180
@@ -49,12 +51,12 @@ class Result(SphinxRole):
         depends_on(self.env, f"{id.partition('.')[0]}.json")
         try:
             entry = results.get(id)
-            text = entry.show(what or "value")
+            text = said(entry.show(what or "value"))
         except (KeyError, ValueError) as e:
             return [], [self.inliner.reporter.warning(str(e), line=self.lineno)]
         found: list[nodes.Node] = [nodes.inline(self.rawtext, "", *powers(text), classes=["result"])]
         if entry.flags and what in ("", "value", "full"):
-            found += [nodes.Text(" (flagged: "), *flag_links(self.env, entry.flags), nodes.Text(")")]
+            found += [nodes.Text(said(" (flagged: ")), *flag_links(self.env, entry.flags), nodes.Text(")")]
         return found, []
 
 
@@ -74,7 +76,7 @@ def grid(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], classes: Sequence
     group += [nodes.colspec(colwidth=1) for _ in head]
 
     def paragraph(cell: Cell) -> nodes.paragraph:
-        return nodes.paragraph("", cell) if isinstance(cell, str) else nodes.paragraph("", "", *cell)
+        return nodes.paragraph("", said(cell)) if isinstance(cell, str) else nodes.paragraph("", "", *cell)
 
     def row(cells: Sequence[Cell]) -> nodes.row:
         return nodes.row("", *[nodes.entry("", paragraph(cell)) for cell in cells])
@@ -102,9 +104,9 @@ class ResultsTable(SphinxDirective):
         notes = nodes.definition_list()
         for e in entries:
             if words := " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note])):
-                said = nodes.definition("", nodes.paragraph("", words))
-                notes += nodes.definition_list_item("", nodes.term("", e.title), said)
-        words = folded("Notes, and where a paper has its number", notes) if len(notes) else []
+                note = nodes.definition("", nodes.paragraph("", said(words)))
+                notes += nodes.definition_list_item("", nodes.term("", said(e.title)), note)
+        words = folded(said("Notes, and where a paper has its number"), notes) if len(notes) else []
         return [grid((*table.head[:-1], "CPU s"), rows), *words, *made(entries)]
 
 
@@ -113,12 +115,12 @@ def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
     rows: list[tuple[Cell, ...]] = []
     for e in entries:
         used = [f"{name} {digest[:12]}{digest[64:]}" for name, digest in e.inputs.items()]  # evidence has version and day
-        code: Cell = [nodes.Text("code "), nodes.literal("", e.code)]
+        code: Cell = [nodes.Text(said("code ")), nodes.literal("", e.code)]
         code += [node for text in used for node in (nodes.Text(", "), nodes.literal("", text))]
-        how: Cell = [nodes.literal("", e.command), nodes.Text(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s")]
+        how: Cell = [nodes.literal("", e.command), nodes.Text(said(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s"))]
         rows.append((e.title, f"{e.date}, advlab {e.version}", where(e.machine), how, code))
     head = ("claim", "when", "where", "how", "of what")
-    return folded("When, where and how each number was made", grid(head, rows, classes=["fixed"]))
+    return folded(said("When, where and how each number was made"), grid(head, rows, classes=["fixed"]))
 
 
 def folded(summary: str, inside: nodes.Node) -> list[nodes.Node]:
@@ -129,9 +131,9 @@ def folded(summary: str, inside: nodes.Node) -> list[nodes.Node]:
 
 def where(machine: Mapping[str, str | int]) -> str:
     if not machine:
-        return "not recorded"
+        return said("not recorded")
     parts = "{processor}, {cores} cores, Python {python}, torch {torch}, threads: {threads}, {device}, {executor}"
-    return parts.format(**machine)
+    return said(parts.format(**machine))
 
 
 class ExecutionTimes(SphinxDirective):
@@ -140,6 +142,18 @@ class ExecutionTimes(SphinxDirective):
         rows = [(name, f"{t['seconds']} s", t["machine"], t["date"], t["by"]) for name, t in sorted(measured.items())]
         rows.append(("together", f"{sum(t['seconds'] for t in measured.values())} s", "", "", ""))
         return [grid(("notebook", "to run all cells", "machine", "measured", "by"), rows, classes=["fixed"])]
+
+
+def shown(env: BuildEnvironment, stem: str) -> NotebookNode:
+    """A notebook as this book shows it: in its language."""
+    path = Path(env.srcdir) / "notebooks" / f"{stem}.ipynb"
+    env.note_dependency(str(path))
+    return nbformat.read(path, 4)
+
+
+def unmarked(text: str) -> str:
+    """Without the mark of what has no translation."""
+    return re.sub(r" \{english\}`\w+`", "", text)
 
 
 def reading(env: BuildEnvironment, stem: str) -> int:
@@ -155,7 +169,7 @@ class Reading(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         seconds = json.loads(depends_on(self.env, "execution_times.json").read_text())[self.text]["seconds"]
-        return [nodes.Text(f"{reading(self.env, self.text)} minutes to read, {seconds} seconds to run")], []
+        return [nodes.Text(said(f"{reading(self.env, self.text)} minutes to read, {seconds} seconds to run"))], []
 
 
 def setup(app: Sphinx) -> dict:

@@ -4,6 +4,8 @@ from docutils import nodes
 from myst_nb.core.render import MimeData, NbElementRenderer
 from sphinx.application import Sphinx
 
+from labbook.words import said
+
 
 def setup(app: Sphinx) -> dict:
     plain = NbElementRenderer.render_image
@@ -14,7 +16,7 @@ def setup(app: Sphinx) -> dict:
         for node in rendered:
             for image in node.findall(nodes.image):
                 if alt:
-                    image["alt"] = alt
+                    image["alt"] = said(alt)
         return rendered
 
     NbElementRenderer.render_image = render_image

@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import dress
 
 LOGGER = logging.getLogger(__name__)
-CAPTION = re.compile(r"(Figure|Table) [\dA-Z]+\.\d+\. ")
+CAPTION = re.compile(r"(?:(Figure|图)|Table|表) [\dA-Z]+\.\d+(?:\. ?|。)")
 NUMBERED = (ElementDirective, ExerciseDirective, MathDirective)
 
 
@@ -80,7 +80,7 @@ class Captions(SphinxTransform):
         for paragraph in self.document.findall(nodes.paragraph):
             first = next((child for child in paragraph.children if child.astext()), None)
             if isinstance(first, nodes.strong) and (found := CAPTION.match(first.astext())):
-                paragraph["classes"] += ["advlab-caption", found[1].lower()]
+                paragraph["classes"] += ["advlab-caption", "figure" if found[1] else "table"]
 
 
 class OnPaper(SphinxPostTransform):

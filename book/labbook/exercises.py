@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .words import said
+
 #: How hard an exercise can be.
 LEVELS = ("easy", "medium", "hard")
 
@@ -122,14 +124,13 @@ class Outcome:
         return self.status == "solved"
 
     def __repr__(self) -> str:
-        return f"{self.status}: {self.message}"
+        return f"{said(self.status)}: {self.message}"
 
     def _repr_html_(self) -> str:
         kind, sign = {"solved": ("solved", "✓"), "wrong": ("wrong", "✗"), "not yet": ("open", "○")}[self.status]
-        said = (
-            f'<span aria-hidden="true">{sign}</span> <strong>{self.status.capitalize()}.</strong> {html.escape(self.message)}'
-        )
-        return f'<div class="advlab-check {kind}" style="border-left: 0.3em solid; padding: 0.3em 0.8em">{said}</div>'
+        first = said(f"{self.status.capitalize()}.")
+        told = f'<span aria-hidden="true">{sign}</span> <strong>{first}</strong> {html.escape(self.message)}'
+        return f'<div class="advlab-check {kind}" style="border-left: 0.3em solid; padding: 0.3em 0.8em">{told}</div>'
 
 
 def check(id: str, answer: Callable[..., Any]) -> Outcome:
@@ -154,12 +155,13 @@ def check(id: str, answer: Callable[..., Any]) -> Outcome:
         try:
             known[id].judge(_Asked(answer))
         except Missing:
-            return Outcome(id, "not yet", "Replace the last line of the function by your own code, and run the cell again.")
+            words = said("Replace the last line of the function by your own code, and run the cell again.")
+            return Outcome(id, "not yet", words)
         except Wrong as e:
-            return Outcome(id, "wrong", str(e))
+            return Outcome(id, "wrong", said(str(e)))
         except Exception as e:
-            return Outcome(id, "wrong", f"What your function returned cannot be used. {type(e).__name__}: {e}")
-    return Outcome(id, "solved", f"{known[id].title}: all checks pass.")
+            return Outcome(id, "wrong", said(f"What your function returned cannot be used. {type(e).__name__}: {e}"))
+    return Outcome(id, "solved", said(f"{known[id].title}: all checks pass."))
 
 
 class _Asked:

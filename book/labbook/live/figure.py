@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import io
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,8 @@ import traitlets
 from matplotlib.figure import Figure as Picture
 from PIL import Image
 
+from .. import words
+
 HERE = Path(__file__).parent
 LOADER = (HERE / "loader.js").read_text()
 
@@ -25,6 +29,19 @@ LOADER = (HERE / "loader.js").read_text()
 def module(*names: str) -> Module:
     """One JavaScript module from files of this folder: ``kit.js``, then ``names`` in order, the last one exporting."""
     return Module(*((HERE / name).read_text() for name in ("kit.js", *names)))
+
+
+@functools.cache
+def spoken() -> list[str]:
+    """A script by which a figure in JupyterLab speaks the reader's language; none in English. A built page has its own."""
+    if words.language() == "en":
+        return []
+    held = json.dumps(json.dumps(words.rows(), ensure_ascii=False), ensure_ascii=False)
+    put = (
+        f"if (globalThis.document && !document.getElementById('advlab-words')) document.body.append(Object.assign("
+        f"document.createElement('script'), {{ type: 'application/json', id: 'advlab-words', textContent: {held} }}));\n"
+    )
+    return [put + (words.FOLDER.parent / "static" / "words.js").read_text()]
 
 
 def existing(proposal: Any, count: int) -> int:
@@ -113,7 +130,8 @@ class Figure(anywidget.AnyWidget):
 
     def __init__(self, **values: Any) -> None:
         made = type(self)
-        super().__init__(look=Text.of(value=made._css), scripts=[Text.of(value=part) for part in made._esm.parts], **values)
+        scripts = [Text.of(value=part) for part in (*spoken(), *made._esm.parts)]
+        super().__init__(look=Text.of(value=made._css), scripts=scripts, **values)
         self.alt = self.describe()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
