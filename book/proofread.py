@@ -26,7 +26,7 @@ PARTS = {
     "formulas": re.compile(r"\$[^$]+\$"),
     "links": re.compile(r"\]\([^)]*\)"),
     "holes": HOLE,
-    "numbers": re.compile(r"\d+(?:[.,]\d+)*"),
+    "numbers": re.compile(r"(?<!\bL)(?<!\bl)\d+(?:[.,]\d+)*"),  # L2 may be a formula
 }
 MONTHS = list(calendar.month_name)
 CAPTION = re.compile(r"\*\*(Figure|Table) ([\dA-Z]+\.\d+)\. |\[(Figure|Table) ([\dA-Z]+\.\d+)\]")
@@ -42,7 +42,8 @@ def glossary() -> list[tuple[str, re.Pattern[str], tuple[str, ...]]]:
         if not set(term) <= {"english", "chinese", "also"}:
             raise ValueError(f"glossary.toml: a term has english, chinese and perhaps also, not {sorted(term)}")
     finds = {t["english"]: re.compile(rf"(?<![\w-]){re.escape(t['english'])}(?:s|es)?(?![\w-])", re.I) for t in found}
-    return [(t["english"], finds[t["english"]], (t["chinese"], *t.get("also", ()))) for t in found]
+    rows = [(t["english"], finds[t["english"]], (t["chinese"], *t.get("also", ()))) for t in found]
+    return sorted(rows, key=lambda row: -len(row[0]))
 
 
 def parts(text: str) -> dict[str, Counter[str]]:
@@ -72,7 +73,7 @@ def faults(row: Row) -> Iterator[str]:
     differs, terms = excused(row, "differs"), excused(row, "glossary")
     mine, theirs = parts(row.text), parts(row.english)
     for month in MONTHS[1:]:
-        if re.search(rf"\b{month}\b", row.english):
+        if re.search(rf"\b{month} \d", row.english):
             theirs["numbers"][str(MONTHS.index(month))] += 1
     for kind, wanted in theirs.items():
         if mine[kind] != wanted and kind not in differs:
@@ -85,8 +86,10 @@ def faults(row: Row) -> Iterator[str]:
         if f"{WORDS[kind]} {number}" not in row.text:
             yield f"{WORDS[kind]} {number} is to be there, where the English has {kind} {number}"
     plain = PARTS["links"].sub(" ", CODE.sub(" ", PARTS["roles"].sub(" ", row.english)))
-    for english, finds, chinese in glossary():
-        if finds.search(plain) and not any(word in row.text for word in chinese) and english not in terms:
+    for english, finds, chinese in glossary():  # longest first: "batch norm" is no norm
+        asked, plain = finds.search(plain), finds.sub(" ", plain)
+        kept = finds.search(row.text)  # a title, or words that someone searched for
+        if asked and not kept and not any(word in row.text for word in chinese) and english not in terms:
             yield f"glossary: {english} is {' or '.join(chinese)}"
     if (half := HALF.search(PARTS["formulas"].sub("", CODE.sub("", row.text)))) and "signs" not in differs:
         yield f"signs: {half[0]!r} has a sign of half width"
