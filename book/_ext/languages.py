@@ -17,6 +17,7 @@ from docutils.parsers.rst.states import Inliner
 from myst_parser.mdit_to_docutils.base import DocutilsRenderer, default_slugify
 from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
+from sphinx_proof.directive import ProofDirective
 
 from labbook import words
 
@@ -97,6 +98,20 @@ def keep_ids(app: Sphinx) -> None:
     DocutilsRenderer.generate_heading_target = target
 
 
+def name_proofs() -> None:
+    """The word before a proof, which its directive writes in English."""
+    plain = ProofDirective.run
+
+    def run(self: Any) -> list[nodes.Node]:
+        self.content[0] = f"{words.said('Proof')}。 {self.content[0]}"
+        made = plain(self)
+        for text in [t for node in made for t in node.findall(nodes.Text) if t.startswith("Proof. ")]:
+            text.parent.replace(text, nodes.Text(text.removeprefix("Proof. ")))
+        return made
+
+    ProofDirective.run = run
+
+
 @functools.cache
 def rows(path: Path) -> list[list[str]]:
     with path.open("rb") as file:
@@ -120,6 +135,7 @@ def add_table(app: Sphinx, page: str, template: str, context: dict, doctree: obj
 def begin(app: Sphinx, config: Any) -> None:
     if config.language != "en":
         keep_ids(app)
+        name_proofs()
         app.add_search_language(Pairs)
         app.connect("html-page-context", add_table, priority=950)
 
