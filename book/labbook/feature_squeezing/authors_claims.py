@@ -131,7 +131,7 @@ PARTS: dict[str, dict[str, Any]] = {
     tier="laptop",
     networks=["mnist_cnn7"],
 )
-def paper_parts(n: int = 25) -> Measurement:
+def paper_parts(n: int = 100) -> Measurement:
     hits = [authors("any", n, **{"steps": 100, **changes}).evades for changes in PARTS.values()]
     return replace(share(hits[0]), series=curve({"part": [float(k) for k in range(len(hits))]}, "evades", hits))
 
