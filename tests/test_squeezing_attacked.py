@@ -373,17 +373,14 @@ def test_what_the_chapter_says_of_the_parts_of_the_authors_attack():
     whole, fewer, going_on, greatest, slower, three, threshold, soft = rows
     first = [words.split()[0] for words in authors_claims.PARTS]
     assert " ".join(first) == "as 25 goes greatest rate the the soft", "the rows in this order"
-    assert whole[1] > found("evades_mnist_paper_any").value, "these first digits are easier than the others"
-    assert fewer[2] < whole[1], "a quarter of the gradients loses most, beyond chance"
-    assert fewer[0] < whole[0] / 2
-    assert slower[0] < 0.55 * whole[0], "and a third of the rate half"
-    for part in (going_on, greatest):
-        assert part[0] < whole[0]
-        assert part[2] > whole[1], "which may be chance"
-    assert three[0] == 0
-    assert three[2] < whole[1]
-    assert soft[0] <= whole[0], "a soft gradient gains nothing"
-    assert threshold[1] < whole[0] < threshold[2]
+    assert entry.n == 100
+    assert fewer[2] < whole[1], "a quarter of the gradients, beyond chance"
+    assert 0.6 * whole[0] < whole[0] - fewer[0] < 0.7 * whole[0], "two thirds"
+    assert slower[2] < whole[1], "a third of the rate, beyond chance"
+    assert slower[0] < whole[0] / 2, "more than half"
+    for part in (going_on, greatest, threshold, soft):
+        assert part[1] < whole[0] < part[2], "no more than chance"
+    assert three[0] < 0.05, "nearly all"
     nine = inspect.signature(adaptive.paper_adaptive).parameters["search_steps"].default
     ours = inspect.signature(attacks.minimal_l2).parameters["steps"].default * 5
     assert nine * authors_claims.GRADIENTS_FOR_EACH_C == 9 * ours == 4500, "a ninth"
