@@ -47,6 +47,7 @@ SHORTER = (
     "feature_squeezing.random_cutoff_*",
     "relu_stability.*_behaviour",
     "random_mask.class_distance",
+    "all_against_all.smoothed",
 )
 
 
