@@ -23,6 +23,8 @@ ASK = """async () => {
   const folded = document.querySelectorAll('.toggle-hidden .toggle-button');
   folded.forEach((e) => e.click());
   if (folded.length) await new Promise((done) => setTimeout(done, 500)); // the theme waits before it looks for what scrolls
+  const once = (a) => a.effect?.getComputedTiming().iterations === 1;
+  await Promise.all(document.getAnimations().filter(once).map((a) => a.finished));
   const looks = new Map();
   for (const e of document.body.querySelectorAll('*')) {
     if (![...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue;
@@ -155,7 +157,7 @@ def test_each_picture_of_a_chapter_has_a_name(path):
         assert images + figures
         assert not [text for text in images + figures if not is_a_sentence(text)]
         drawings = p.eval_on_selector_all(
-            ".bd-article :is(canvas, .advlab-live svg:not(svg *))",
+            ".bd-article :is(canvas, .advlab-live svg:not(svg *, [aria-hidden=true]))",  # what is hidden is told in words
             "all => all.map((e) => [e.getAttribute('role'), e.getAttribute('aria-label') ?? ''])",
         )
         assert all(role == "img" and len(name) > 5 for role, name in drawings), drawings

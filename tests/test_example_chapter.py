@@ -30,7 +30,7 @@ def house(tmp_path_factory):
     for name in HEAVY:
         (copy / "advlab" / name).symlink_to(ROOT / "advlab" / name)
     (copy / "notebooks").mkdir()
-    for name in ("pyproject.toml", "README.md", "notebooks/jupytext.toml"):
+    for name in ("pyproject.toml", "README.md", "README.zh.md", "notebooks/jupytext.toml"):
         shutil.copy(ROOT / name, copy / name)
     shutil.copytree(EXAMPLE, copy, dirs_exist_ok=True)
     for line in LINES:

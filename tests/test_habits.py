@@ -32,9 +32,11 @@ def missing(words):
     roots = (ROOT, ROOT / "tests" / "example_chapter")  # CONTRIBUTING walks through the example
     names = {name.rstrip("/.") for name in re.findall(named, words) if not re.search(r"[A-Z]{4}", name)}  # NAME, CHAPTER
     found |= {name for name in names if not any((root / name).exists() for root in roots)}
-    for name in re.findall(r"python -m (advlab|labbook|bench)\b", words):
-        where = next(p for p in (ROOT / name, ROOT / "book" / name) if p.is_dir())
-        found |= {f"python -m {name}"} - ({f"python -m {name}"} if list(where.glob("__*__.py")) else set())
+    for name in re.findall(r"python -m ((?:advlab|labbook|bench)(?:\.\w+)*)", words):
+        ways = [root / name.replace(".", "/") for root in (ROOT, ROOT / "book")]
+        found |= (
+            {f"python -m {name}"} if not any(w.with_suffix(".py").exists() or list(w.glob("__*__.py")) for w in ways) else set()
+        )
     return found
 
 
@@ -42,6 +44,7 @@ def test_the_search_finds_what_is_missing():
     words = "make nosuch\nmake book TORCH=cuda\npython book/nosuch.py\npip install -r requirements-torch.txt\nx/book/y.py"
     assert missing(words) == {"make nosuch", "book/nosuch.py"}
     assert missing("git clone . ../fresh && make test WHEELS=wheels also") == {"make also"}
+    assert missing("python -m bench.attacks, python -m bench.nosuch") == {"python -m bench.nosuch"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
