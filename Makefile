@@ -98,7 +98,7 @@ test: $(READY)
 
 lab: $(READY)
 	$(if $(CHINESE),$(BIN)/python book/edition.py lab)
-	$(if $(CHINESE),ADVLAB_LANG=zh LANG=C.UTF-8) $(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(CHINESE),build/zh/lab/)notebooks/00_start_here.ipynb
+	$(if $(CHINESE),ADVLAB_LANG=zh LANG=C.UTF-8) JUPYTER_CONFIG_PATH=$(CURDIR)/book/lab $(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) $(if $(CHINESE),build/zh/lab/)notebooks/00_start_here.ipynb
 
 pictures: $(READY)
 	$(BIN)/python book/pictures.py
