@@ -19,7 +19,7 @@ class PixelSteps(Figure):
     """Histograms of the pixel values of one or two pictures, the steps of a bit depth, and the values a budget pushes across.
 
     ``pictures`` maps names, such as "the digit", to images (c, h, w) in multiples of 1/255, of one channel or three;
-    ``bits`` (1 to 8) is the depth, ``budget`` (0 to 128) the attacker's budget for each value, in 255ths. A value is pushed
+    ``bits`` (1 to 8) is the depth, ``budget`` (0 to 128) the attacker's budget for each value, times 255. A value is pushed
     across a step if some change within the budget and [0, 1] gives it another level. ``pushed`` comes back from the page:
     how many values of each picture can be.
 
