@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import os
@@ -38,6 +39,17 @@ def test_every_claim_has_an_entry_and_every_entry_a_claim():
 def test_no_entry_is_older_than_what_it_depends_on(entry):
     assert results.stale(entry) is None, f"run  {entry.command}"
     assert results.reworded(entry) == entry, "run  python -m labbook reproduce --stale"
+
+
+def test_a_share_is_of_as_many_as_its_code_asks_for():
+    """The code version does not see a number that a claim was made with, such as its sample: it is compared here."""
+    entries, asked = {e.id: e for e in ENTRIES}, {}
+    for c in CLAIMS:
+        n = inspect.signature(c.measure).parameters["n"].default
+        if c.unit == "%" and isinstance(n, int) and c.id != "feature_squeezing.many_seeds_mnist":  # n of each attack's hits
+            asked[c.id] = n
+    assert len(asked) > 20
+    assert {id: entries[id].n for id in asked} == asked
 
 
 @pytest.fixture
