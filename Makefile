@@ -2,6 +2,7 @@
 #   make quick      lint, types and the library's own tests, within a minute
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token; in Chinese with LANG=zh
 #   make book-zh    the book in Chinese beside the English one, build/_build/html/zh/
+#   make stick      the book in one file, build/adversarial-lab.zip: unpacked, it needs no server and no network
 #   make pdf        the book on paper, build/adversarial-lab.pdf (needs xelatex)
 #   make slides     a deck for each chapter, build/slides/*.html
 #   make plain      the notebooks in plain Markdown, for GitHub and VS Code, build/plain/*.ipynb
@@ -25,7 +26,7 @@ CHINESE = $(filter zh zh_CN,$(LANG))
 SHELL = /bin/bash
 .SHELLFLAGS = -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book book-zh pdf slides plain colab pictures test quick lint types library lab refresh bench wheels clean
+.PHONY: help book book-zh stick pdf slides plain colab pictures test quick lint types library lab refresh bench wheels clean
 
 ifdef WHEELS
 export PIP_NO_INDEX = 1
@@ -35,7 +36,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -54,6 +55,12 @@ book: $(READY)
 book-zh: $(READY)
 	@[ -e build/_build/html/book/index.html ] || $(MAKE) --no-print-directory book
 	$(BIN)/python book/edition.py book
+
+# One file that a class can carry home: unpacked anywhere, it needs no server and no network.
+stick: $(READY)
+	@[ -e build/_build/html/book/index.html ] || $(MAKE) --no-print-directory book
+	cd build/_build && $(CURDIR)/$(BIN)/python -m zipfile -c ../adversarial-lab.zip html
+	@echo "The book in one file is  build/adversarial-lab.zip : unpack it and open  html/index.html"
 
 LATEX = texlive-xetex texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra
 LATEX += latexmk tex-gyre fonts-freefont-otf

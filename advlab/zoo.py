@@ -168,45 +168,68 @@ def train(
         raise ValueError(f"epochs is {epochs} and n {n}; a trial needs at least 1 of each")
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
-    path, unfinished = folder / f"{name}.safetensors", folder / f"{name}.unfinished.safetensors"
+    unfinished = folder / f"{name}.unfinished.safetensors"
     origin = folder if (folder / f"{r.start}.json").exists() else None  # else the one that ships
     resumed, commit = unfinished.exists(), _commit()  # of the code that trains, whatever is committed meanwhile
     wall, cpu = time.perf_counter(), time.process_time()
     run: dict[str, Any] = {"epochs": epochs or r.epochs, "checkpoint": unfinished, "progress": progress}
     model, samples = _trained(r, origin, n, device, run)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    about = {
+        "epochs": run["epochs"],
+        "training_examples": samples,
+        "seconds": round(wall, 1),
+        "cpu_seconds": round(cpu, 1),
+        "resumed": resumed,  # then the seconds are those since
+        "commit": commit,
+        "command": " ".join(
+            ["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]
+        ),
+    }
+    path = keep(name, model, folder, about)
+    unfinished.unlink(missing_ok=True)
+    return path
+
+
+def keep(name: str, model: nn.Module, to: Path, about: dict[str, Any]) -> Path:
+    """Write a trained network of the recipe ``name`` and its card, tested; ``about``: what the card says of the training.
+
+    The device of ``model`` tests it. Returns the path of the checkpoint.
+    """
+    r = recipe(name)
     weights = {key: t.cpu().contiguous() for key, t in model.state_dict().items()}
     if r.half:
         weights = {key: t.half() if t.is_floating_point() else t for key, t in weights.items()}
     model.load_state_dict(weights)
     raw = save_tensors(weights)
-    about = {
+    origin = to if (to / f"{r.start}.json").exists() else None  # else the one that ships
+    made = {
         "name": name,
         "sha256": hashlib.sha256(raw).hexdigest(),
         **r.says,
         "licence": "MIT",
         **({"start": {"name": r.start, "sha256": card(r.start, origin)["sha256"]}} if r.start is not None else {}),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "epochs": run["epochs"],
         "batch_size": r.batch_size,
         "seed": r.seed,
-        "training_examples": samples,
         **_tested(r, model),
-        "seconds": round(wall, 1),
-        "cpu_seconds": round(cpu, 1),
-        "resumed": resumed,  # then the seconds are those since
         "threads": torch.get_num_threads(),
+        "device": _device(model),
         "torch": torch.__version__,
-        "commit": commit,
+        "commit": _commit(),
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(
-            ["python -m advlab train", name, *([f"--epochs {epochs}"] if epochs else []), *([f"--n {n}"] if n else [])]
-        ),
+        **about,
     }
+    path = to / f"{name}.safetensors"
     write(path, raw)
-    write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
-    unfinished.unlink(missing_ok=True)
+    write(path.with_suffix(".json"), (json.dumps(made, indent=1) + "\n").encode())
     return path
+
+
+def _device(model: nn.Module) -> str:
+    """What the network was trained on: "cpu", or the name of the GPU."""
+    place = next(model.parameters()).device
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
 
 
 def _trained(r: Recipe, origin: Path | None, n: int | None, device: str, run: dict[str, Any]) -> tuple[nn.Module, int]:

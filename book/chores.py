@@ -1,7 +1,8 @@
-"""Chores of the book's authors:  python book/chores.py dress|refresh|check|length|times|adopt|tour|po [NOTEBOOK.md ...]
+"""Chores of the book's authors:  python book/chores.py dress|refresh|prose|check|length|times|adopt|tour|po [NOTEBOOK.md ...]
 
 dress    write numbers into text twins, and fold the cells that a reader need not read (book/dress.py has the rules)
 refresh  run each notebook from its text twin; store outputs and widget state, the same bytes each time
+prose    bring prose that changed in a text twin into its notebook, where no code changed: nothing runs
 check    text twin and notebook agree, every cell was run without error, every widget shown has its state stored
 length   print how long each chapter's main line is, before its exercises: words, tables, cells
 times    measure how long each notebook runs, for the page of execution times
@@ -99,13 +100,35 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return found
 
 
+def keep(ipynb: Path, notebook: NotebookNode) -> None:
+    raw = json.loads(nbformat.writes(notebook))
+    light = json.dumps(raw, indent=0, ensure_ascii=False)  # nbformat's indent weighs as much as a figure
+    ipynb.write_text(light + "\n")
+
+
 def refresh(mds: list[Path]) -> int:
     for md in mds:
-        text = nbformat.writes(stable(execute(md)))
-        light = json.dumps(json.loads(text), indent=0, ensure_ascii=False)  # nbformat's indent weighs as much as a figure
-        md.with_suffix(".ipynb").write_text(light + "\n")
+        keep(md.with_suffix(".ipynb"), stable(execute(md)))
         print(f"refreshed {md.relative_to(ROOT)}")
     return 0
+
+
+def prose(mds: list[Path]) -> int:
+    differ = 0
+    for md in mds:
+        text, notebook = jupytext.read(md), nbformat.read(md.with_suffix(".ipynb"), 4)
+        kinds = [[(c.cell_type, c.cell_type == "code" and c.source) for c in nb.cells] for nb in (text, notebook)]
+        if kinds[0] != kinds[1]:
+            print(f"{md.name}: cells changed, not only prose: refresh it")
+            differ += 1
+            continue
+        changed = [(old, new) for old, new in zip(notebook.cells, text.cells, strict=True) if old.source != new.source]
+        for old, new in changed:
+            old.source = new.source
+        if changed:
+            keep(md.with_suffix(".ipynb"), notebook)
+            print(f"{md.name}: {len(changed)} cells of prose")
+    return 1 if differ else 0
 
 
 def faults(md: Path) -> list[str]:
@@ -266,6 +289,6 @@ def po(_: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "check", "length", "times", "adopt", "tour", "po"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("dress", "refresh", "prose", "check", "length", "times", "adopt", "tour", "po"):
         sys.exit(__doc__)
     sys.exit(globals()[sys.argv[1]](twins(sys.argv[2:])))

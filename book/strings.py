@@ -25,12 +25,31 @@ from labbook.words import HOLE, SENTENCES, pattern
 BOOK = ROOT / "book"
 LIVE = BOOK / "labbook" / "live"
 STATE = "application/vnd.jupyter.widget-state+json"
-SAID = ("alt", "question", "label", "options", "description", "across", "up", "unit", "names", "titles")  #: words, if one
+SAID = (
+    "alt",
+    "question",
+    "label",
+    "options",
+    "classes",
+    "description",
+    "across",
+    "up",
+    "unit",
+    "names",
+    "titles",
+)  #: words, if one
 ALONE = re.compile(  # what stands before a word that is a text by itself
     r"(?:\b(?:slider|choice|panel|field|toggle|button|check)\(|\btitle: |\b\w+, |\[[^\[\],]+, |\"aria-\w+\": "
     r"|\{\}, |textContent = |\blegend\(.*|\? |: |\|\| |\[)$"
 )
 UNSAID = ("name", "printed", "value", "weights")
+#: Templates of scripts that would match nearly anything, and tear sentences apart: whole sentences have rows by hand.
+LOOSE = (
+    *("{1} and {2}", "{1} {2}on", "{1} at {2} {3}", "{1} times {2}", "{1} bits {2}", "{1} median {2}", "{1} layer {2}"),
+    *("{1} not decided,", "{1} of {2} rows.", "Within {1},", "Step {1}. {2}.", "Step {1} of {2}. {3}"),
+    "{1}\u00a0% of {2} images (95\u00a0% interval {3} to {4})",
+    "Of {1} image{2} you read {3} as another class, the panel {4}; both name the same other class for {5}.",
+)
 PIECES = re.compile(r"[:,] ")
 COMMON = (
     *("{#1} to {#2}", "Guess before you see.", "Paper: {1}.", "Answer: {1}.", "Show the code", "Hide the code", "never"),
@@ -311,7 +330,7 @@ def _once(rows: Iterable[tuple[str, str]]) -> list[Key]:
         for part in PIECES.split(text) if often else [text]:
             if part in COMMON or re.search(r"[a-z]{2}", part):
                 made.setdefault(part, where)
-    return [(where, text) for text, where in made.items()]
+    return [(where, text) for text, where in made.items() if text not in LOOSE]
 
 
 def alive(english: str, said: Callable[[str], bool]) -> bool:

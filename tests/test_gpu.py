@@ -30,6 +30,52 @@ def test_it_trains_in_order_and_goes_on_in_a_copied_folder(tmp_path):
     assert "trained in" in lines[1]
 
 
+def test_several_train_at_a_time_and_what_fails_is_said_at_the_end(tmp_path, monkeypatch):
+    names = ["mnist_small", "nosuch", "mnist_cnn7"]
+    lines, said = [], ""
+    try:
+        lines.extend(gpu.run(3, tmp_path, device="cpu", names=names, jobs=3, epochs=1, n=200))
+    except RuntimeError as e:
+        said = str(e)
+    assert "nosuch" in said
+    assert {path.stem for path in tmp_path.glob("*.json")} == {"mnist_small", "mnist_cnn7"}
+    with pytest.raises(ValueError, match="jobs 0"):
+        next(gpu.run(1, tmp_path, device="cpu", jobs=0))
+
+
+def test_the_spheres_train_together_by_their_recipe_and_go_on_after_a_break(tmp_path, monkeypatch):
+    names, options = list(gpu.SPHERES[:2]), {"device": "cpu", "samples": 50 * 400}
+    monkeypatch.setattr(gpu, "_KEPT_EVERY", 100)
+    with monkeypatch.context() as broken:
+        kept, saves = gpu._Sphere.save, []
+
+        def save(self, path, done):
+            kept(self, path, done)
+            saves.append(done)
+            if saves == [100, 100, 200, 200]:
+                raise KeyboardInterrupt
+
+        broken.setattr(gpu._Sphere, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            gpu.spheres(names, tmp_path, **options)
+    assert len(list(tmp_path.glob("*.unfinished.safetensors"))) == 2
+    gpu.spheres(names, tmp_path, **options)
+    assert not list(tmp_path.glob("*.unfinished.safetensors"))
+    for name in names:
+        card = zoo.card(name, tmp_path)
+        assert card["training_examples"] == 50 * 400
+        assert card["resumed"]
+        assert card["batch_size"] == zoo.recipe(name).batch_size == 50
+        assert card["accuracy"] > 0.99, "four hundred steps are enough for that"
+    first, second = (next(zoo.load(name, tmp_path).parameters()) for name in names)
+    assert not first.equal(second), "seeds of their own"
+    x, y = gpu._sphere_batch(1000, torch.Generator().manual_seed(0))
+    radii = x.norm(dim=1)
+    assert radii[y == 0].allclose(torch.tensor(1.0))
+    assert radii[y == 1].allclose(torch.tensor(1.3))
+    assert 400 < y.sum() < 600
+
+
 def test_it_stops_in_time_and_keeps_the_last_epoch(tmp_path):
     options = {"device": "cpu", "names": ["mnist_small", "mnist_cnn7"], "epochs": 100_000, "n": 100}
     begun = time.monotonic()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from advlab import attacks, data, evaluate, masking, models, zoo
 from advlab.__main__ import main
-from labbook.random_mask import full_scale
+from advlab.recipes.masking import EPOCHS
+from labbook import results
+from labbook.random_mask import full_scale, full_scale_claims, tables
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def small(monkeypatch):
 def test_the_recipes_are_of_the_papers_size():
     for name in (*full_scale.SOURCES, *full_scale.TARGETS):
         r = zoo.recipe(f"full_{name}")
-        assert r.epochs == 100
+        assert r.epochs == EPOCHS
         assert "350" in r.says["paper"]
         assert "width" not in r.says["paper"]
     wide = zoo.recipe("full_mask_70").build()
@@ -43,7 +46,7 @@ def test_the_recipes_are_of_the_papers_size():
 def test_a_slice_runs_end_to_end_and_goes_on_where_it_was_broken_off(small, tmp_path, monkeypatch):
     options = {"images": 40, "epochs": 2, "device": "cpu"}
     found = full_scale.transfer(tmp_path, sources=("resnet18", "vgg"), targets=("mask_50",), **options)
-    assert len(found["cells"]) == 2 * len(full_scale.ATTACKS)
+    assert len(found["cells"]) == 2 * len(full_scale.ATTACKS) + len(full_scale.WHITE)
     kept = json.loads((tmp_path / "transfer.json").read_text())
     assert kept == found
 
@@ -59,6 +62,13 @@ def test_a_slice_runs_end_to_end_and_goes_on_where_it_was_broken_off(small, tmp_
         assert cell["accuracy"] == hits / cell["n"]
         assert tuple(cell["interval"]) == evaluate.clopper_pearson(hits, cell["n"])
 
+    white, right = found["cells"]["white FGSM 2 mask_50"], target(x).argmax(1) == y
+    x_adv = (attacks.fgsm(target, x[right], y[right], eps=2 / 255) * 255).round() / 255
+    assert white["n"] == right.sum()
+    assert white["accuracy"] is None or white["accuracy"] * white["n"] == (target(x_adv).argmax(1) == y[right]).sum()
+
+    with pytest.raises(ValueError, match="holds a trial"):
+        full_scale.store(tmp_path)
     monkeypatch.setattr(zoo, "train", functools.partial(pytest.fail, "trained again"))
     torch.manual_seed(0)
     again = full_scale.transfer(tmp_path, sources=("resnet18", "vgg"), targets=("mask_50",), **options)
@@ -74,7 +84,38 @@ def test_the_command_prints_cells_and_names_what_is_wrong(small, tmp_path, capsy
     command = ["transfer", "--to", str(tmp_path), "--images", "9", "--epochs", "1", "--device", "cpu", "--source", "resnet18"]
     assert main([*command, "--target", "target"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 4
+    assert len(said) == len(full_scale.ATTACKS) + len(full_scale.WHITE)
     assert said[2].startswith("resnet18 PGD 16 target")
     assert main([*command, "--target", "mask_60"]) == 1
     assert "there are: target, mask_50" in capsys.readouterr().err
+
+
+def test_a_full_run_becomes_evidence_and_a_claim_is_a_cell_of_it(small, tmp_path, monkeypatch):
+    for name in ("vgg", "mask_50"):
+        zoo.train(f"full_{name}", tmp_path, epochs=1, progress=False)
+    cell = {"accuracy": 0.25, "interval": [0.2, 0.3], "n": 300}
+    table = {"settings": {"images": 5000, "epochs": None, "n": None}, "cells": {"vgg PGD 16 mask_50": cell}}
+    (tmp_path / "transfer.json").write_text(json.dumps(table))
+    monkeypatch.setattr(full_scale, "evidence", lambda: tmp_path / "kept.json")
+    kept = json.loads(full_scale.store(tmp_path).read_text())
+    assert kept["cells"] == table["cells"]
+    assert set(kept["networks"]) == {"vgg", "mask_50"}
+    for name, card in kept["networks"].items():
+        assert card["sha256"] == hashlib.sha256((tmp_path / f"full_{name}.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_table_at_the_papers_width_is_of_the_evidence_and_of_the_paper():
+    kept = json.loads(full_scale.evidence().read_text())
+    assert {"target", "mask_50", "mask_70", "mask_90", "resnet18", "vgg"} <= set(kept["networks"])
+    assert all(card["epochs"] == EPOCHS for card in kept["networks"].values())
+    grid = tables.width_table()
+    assert [label for label, _ in grid.rows] == ["no masks", *(f"drop 0.{p}, shallow" for p in (5, 7, 9))]
+    clean, residual, _, white = grid.rows[2][1]
+    assert residual[0] == f"{100 * kept['cells']['resnet18 PGD 16 mask_70']['accuracy']:.1f}"
+    assert residual[2] == "39.6", "Table 9"
+    assert clean[0] == f"{100 * kept['networks']['mask_70']['accuracy']:.1f}"
+    assert white[2] == "3.3", "Table 6"
+    found = results.get("random_mask.full_70_white")
+    assert found.n == kept["cells"]["white PGD 8 mask_70"]["n"]
+    assert found.inputs.keys() == {"full_scale"}
+    assert set(full_scale_claims.FULL_TARGETS.values()) <= set(full_scale.TARGETS)

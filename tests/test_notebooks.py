@@ -51,6 +51,23 @@ def test_the_check_finds_what_is_wrong(pair):
     assert "missing" in " ".join(chores.faults(pair))
 
 
+def test_changed_prose_comes_into_the_notebook_and_changed_code_does_not(pair, capsys):
+    before = nbformat.read(pair.with_suffix(".ipynb"), 4)
+    text = pair.read_text()
+    prose = next(c.source for c in before.cells if c.cell_type == "markdown").splitlines()[0]
+    code = next(c.source for c in before.cells if c.cell_type == "code").splitlines()[0]
+    pair.write_text(text.replace(prose, f"{prose} And more."))
+    assert chores.prose([pair]) == 0
+    after = nbformat.read(pair.with_suffix(".ipynb"), 4)
+    assert "And more." in " ".join(c.source for c in after.cells)
+    assert [c.get("outputs") for c in after.cells] == [c.get("outputs") for c in before.cells]
+    assert chores.faults(pair) == []
+    pair.write_text(text.replace(code, f"{code}  # more"))
+    assert chores.prose([pair]) == 1
+    assert "refresh it" in capsys.readouterr().out
+    assert nbformat.read(pair.with_suffix(".ipynb"), 4) == after
+
+
 def test_refreshed_bytes_do_not_depend_on_random_ids():
     def notebook(*ids):
         n = nbformat.v4.new_notebook()

@@ -377,7 +377,8 @@ def test_the_gpu_tier_says_what_it_cannot_do(monkeypatch, capsys):
     said = capsys.readouterr()
     assert "full_resnet50, full_vgg, full_target, full_mask_50" in said.out
     assert "no GPU on this machine: that part will not be done" in said.out
-    assert "sphere_relu_million_0" in said.out
+    assert "cifar_cnn_long" in said.out
+    assert "sphere_relu_million_1" not in said.out, "the manifest has a line of it"
     assert "mnist_03_fast_1" not in said.out, "the manifest has a line of it"
     assert "not done: python -m labbook transfer: torch finds no GPU" in said.err
     assert main(["reproduce", "start_here", "--tier", "gpu"]) == 0, "it has no such part"

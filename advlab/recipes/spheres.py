@@ -47,13 +47,17 @@ def _sphere_recipe(
     )
 
 
-_MILLION = ", in a million updates, as in the paper; seed "
 _FRESH = Stream(functools.partial(concentric_spheres, d=500), 50_000_000)
 
 
 def _fall_at_the_end(step: int, steps: int) -> float:
     """1 for five sixths of the steps, then a straight line to 0."""
     return min(1.0, 6 * (1 - step / steps))
+
+
+def _falling(step: int, steps: int) -> float:
+    """A straight line from 1 to 0."""
+    return 1 - step / steps
 
 
 RECIPES: dict[str, Recipe] = {
@@ -75,6 +79,20 @@ RECIPES: dict[str, Recipe] = {
             50,
             f", in a million updates, as in the paper; seed {seed}",
             seed=seed,
+        )
+        for seed in range(3)
+    },
+    **{
+        f"sphere_relu_fallen_{seed}": _sphere_recipe(
+            models.sphere_relu,
+            replace(_FRESH, samples=2_500_000),
+            "50 and another 2.5 million fresh",
+            5,
+            50,
+            f", in a million updates, as in the paper, and 50,000 more, whose rate falls to 0; seed {seed}",
+            schedule=_falling,
+            seed=100 + seed,  # other points than before
+            start=f"sphere_relu_million_{seed}",
         )
         for seed in range(3)
     },

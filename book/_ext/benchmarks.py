@@ -15,6 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from labbook.words import said
+
 OUTCOMES = ("decided", "unknown", "refused", "wrong")
 GROUPS = {"vnncomp": "VNN-COMP 2021 and 2022", "veristress": "VeriStressGT", "planted": "planted", "forms": "forms"}
 
@@ -45,12 +47,12 @@ class Benchmarks(SphinxDirective):
         times = [(f"{one['seconds']:.1f}", "–" if one["best_s"] is None else f"{one['best_s']:.1f}") for one in left]
         still = [(one["id"], one["by"], *pair) for one, pair in zip(left, times, strict=True)]
         told = found["made"]
-        made = nodes.paragraph("", f"Measured {told['date']}, advlab {told['version']}, {where(told['machine'])}.")
+        words = said(f"Measured {told['date']}, advlab {told['version']}, {where(told['machine'])}.")
         return [
             grid(("group", *head), rows),
-            *folded("Family by family", grid(("family", *head), families)),
-            *folded("Those that stay open", grid(("instance", "last stage", "s", "best published s"), still)),
-            made,
+            *folded(said("Family by family"), grid(("family", *head), families)),
+            *folded(said("Those that stay open"), grid(("instance", "last stage", "s", "best published s"), still)),
+            nodes.paragraph("", words),
         ]
 
 

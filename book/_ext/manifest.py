@@ -96,18 +96,45 @@ class ResultsTable(SphinxDirective):
         entries = results.load(chapter).values()
         if not entries:
             return [self.state.document.reporter.warning(f"the manifest has nothing of {chapter!r}", line=self.lineno)]
-        table = Table(tuple(entries))
-        rows = [
-            (*row[:5], *([flag_links(self.env, e.flags)] if "flags" in table.head else []), f"{e.cpu_seconds:.0f}")
-            for e, row in zip(entries, table.rows(), strict=True)
-        ]
         notes = nodes.definition_list()
         for e in entries:
             if words := " ".join(filter(None, [f"Paper: {e.where}." if e.where else "", e.note])):
                 note = nodes.definition("", nodes.paragraph("", said(words)))
                 notes += nodes.definition_list_item("", nodes.term("", said(e.title)), note)
         words = folded(said("Notes, and where a paper has its number"), notes) if len(notes) else []
-        return [grid((*table.head[:-1], "CPU s"), rows), *words, *made(entries)]
+        return [*row_filter(len(entries)), by_subject(self.env, tuple(entries)), *words, *made(entries)]
+
+
+def row_filter(rows: int) -> list[nodes.Node]:
+    """A field that leaves those rows of the next table that have its words, where there are many (row_filter.js)."""
+    if rows < 20:
+        return []
+    said_of_it = said("Show rows with")
+    return [
+        nodes.raw("", f'<p class="advlab-filter" hidden><label>{said_of_it} <input type="search"></label></p>', format="html")
+    ]
+
+
+def by_subject(env: BuildEnvironment, entries: Sequence[results.Entry]) -> nodes.table:
+    """The entries' numbers; those that speak of one thing, the words before their last colon, under a heading of their own."""
+    of: dict[str, list[results.Entry]] = {}
+    for e in entries:
+        of.setdefault(e.title.rpartition(": ")[0], []).append(e)
+    table = grid(("claim", "paper", "ours", "95 % interval", "n"), [])
+    table["classes"].append("subjects")
+    body = next(iter(table.findall(nodes.tbody)))
+    for subject, some in of.items():
+        alike = subject != "" and len(some) > 1
+        if alike:
+            heading = nodes.entry("", nodes.paragraph("", said(subject)), morecols=4, classes=["subject"])
+            body += nodes.row("", heading)
+        for e, row in zip(some, Table(tuple(some)).rows(), strict=True):
+            name = row[0].removeprefix(f"{subject}: ") if alike else row[0]
+            cells = [nodes.paragraph("", said(cell)) for cell in (name, *row[1:5])]
+            if e.flags:
+                cells[2] += [nodes.Text(said(" (flagged: ")), *flag_links(env, e.flags), nodes.Text(")")]
+            body += nodes.row("", *[nodes.entry("", cell) for cell in cells], classes=["of-subject"] if alike else [])
+    return table
 
 
 def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:

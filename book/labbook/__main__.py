@@ -21,8 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
     p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
-    p = commands.add_parser("trainings", help="train, attack and verify a row of chapter 3; run again to go on")
-    p.add_argument("row", help="such as mnist_03_fast")
+    p = commands.add_parser("trainings", help="a row with several trainings: train and measure each; run again to go on")
+    p.add_argument("row", help="such as mnist_03_fast of chapter 3, or sphere_relu_million of chapter 1")
     p.add_argument("--seeds", type=int, help="so many trainings (default: all of the row)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the networks (default: runs)")
     p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
@@ -33,11 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
+    p.add_argument("--store", action="store_true", help="put what was found into the book's results")
     p = commands.add_parser("gpu", help="train what a GPU is worth most for, and stop in time; run again to go on")
     p.add_argument("--minutes", type=float, default=12.0, help="wall time (default: 12)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoints (default: runs)")
     p.add_argument("--device", default="cuda", help="where it is trained (default: cuda)")
     p.add_argument("--network", action="append", help="one network of the zoo; may be repeated (default: all, by value)")
+    p.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
     p = commands.add_parser("vouch", help="after a refactoring: which stale numbers are computed as before, on slices")
@@ -117,23 +119,27 @@ def _examples(args: argparse.Namespace) -> int:
 def _trainings(args: argparse.Namespace) -> int:
     import torch
 
+    from .adversarial_spheres import million_claims
     from .relu_stability import trainings
 
-    if args.row not in trainings.ROWS:
-        raise ValueError(f"there is no row {args.row!r}; there are: {', '.join(trainings.ROWS)}")
-    row = trainings.ROWS[args.row]
-    wanted = row.wanted if args.seeds is None else args.seeds
-    if not 1 <= wanted <= row.wanted:
-        raise ValueError(f"--seeds is {wanted}; {args.row} has recipes for 1 to {row.wanted}")
+    rows = {name: row.wanted for name, row in trainings.ROWS.items()} | dict.fromkeys(million_claims.STEMS, 3)
+    if args.row not in rows:
+        raise ValueError(f"there is no row {args.row!r}; there are: {', '.join(rows)}")
+    wanted = rows[args.row] if args.seeds is None else args.seeds
+    if not 1 <= wanted <= rows[args.row]:
+        raise ValueError(f"--seeds is {wanted}; {args.row} has recipes for 1 to {rows[args.row]}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as the lines that are kept were made; without it a training takes far longer
     try:
-        path = trainings.make(row, range(wanted), args.to)
+        if args.row in trainings.ROWS:
+            path = trainings.make(trainings.ROWS[args.row], range(wanted), args.to)
+        else:
+            path = million_claims.make(args.row, args.to, range(wanted))
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
-    print(f"{len(row.records())} trainings: {path}")
+    print(f"{len(path.read_text().splitlines())} trainings: {path}")
     return 0
 
 
@@ -146,6 +152,8 @@ def _transfer(args: argparse.Namespace) -> int:
     found = full_scale.transfer(args.to, **chosen, **sizes, device=args.device)
     for row in full_scale.lines(found):
         print(row)
+    if args.store:
+        print(f"the book's evidence: {full_scale.store(args.to)}")
     return 0
 
 
@@ -153,7 +161,8 @@ def _gpu(args: argparse.Namespace) -> int:
     from . import gpu
 
     names = args.network or gpu.ORDER
-    for line in gpu.run(args.minutes, args.to, device=args.device, names=names, epochs=args.epochs, n=args.n):
+    sizes = {"jobs": args.jobs, "epochs": args.epochs, "n": args.n}
+    for line in gpu.run(args.minutes, args.to, device=args.device, names=names, **sizes):
         print(line, flush=True)
     return 0
 

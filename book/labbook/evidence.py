@@ -35,7 +35,9 @@ class Evidence:
 
 
 def about(name: str) -> Evidence:
-    """The evidence "adversarial-DATASET", "verdicts/NETWORK-EPS" or "trainings/ROW". Raises FileNotFoundError for none.
+    """The evidence "adversarial-DATASET", "verdicts/NETWORK-EPS", "trainings/ROW" or "full_scale".
+
+    Raises FileNotFoundError for none.
 
     >>> str(about("adversarial-mnist")).partition(" ")[2]
     '(advlab 0.1.0, 2026-11-22)'
@@ -45,6 +47,11 @@ def about(name: str) -> Evidence:
         return _verdicts(path, path.stat().st_mtime_ns)
     if name.startswith("trainings/"):
         return _trainings((folder() / f"{name}.jsonl").read_bytes())
+    if name == "full_scale":
+        raw = (folder() / "full_scale.json").read_bytes()
+        made = json.loads(raw)
+        spent = round(sum(card["cpu_seconds"] for card in made["networks"].values()), 1)
+        return Evidence(hashlib.sha256(raw).hexdigest(), made["version"], made["date"], spent)
     from .feature_squeezing import examples
 
     card = examples.card(name.removeprefix("adversarial-"))

@@ -49,6 +49,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "labbook.adversarial_spheres.training_claims",
         "labbook.adversarial_spheres.attack_claims",
         "labbook.adversarial_spheres.relu_claims",
+        "labbook.adversarial_spheres.million_claims",
         "labbook.adversarial_spheres.image_claims",
     ),
     "feature_squeezing": (
@@ -71,6 +72,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "labbook.random_mask.defence_claims",
         "labbook.random_mask.meaning_claims",
         "labbook.random_mask.symmetry_claims",
+        "labbook.random_mask.full_scale_claims",
     ),
     "all_against_all": ("labbook.all_against_all.claims",),
 }

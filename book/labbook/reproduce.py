@@ -217,6 +217,7 @@ def about_gpu(wanted: Sequence[Claim], full_scale: bool) -> Iterator[str]:
     """What the tier "gpu" does beyond the claims of the others, and whether this machine can; ``full_scale``: chapter 4's."""
     from advlab import zoo
 
+    from .adversarial_spheres.million_claims import SEEDS, STEMS
     from .random_mask.full_scale import SOURCES, TARGETS
     from .relu_stability.trainings import ROWS
 
@@ -236,6 +237,7 @@ def about_gpu(wanted: Sequence[Claim], full_scale: bool) -> Iterator[str]:
             return False
 
     kept = {f"{row.stem}_{seed}" for row in ROWS.values() for seed in range(row.wanted)}  # a line each, made from their recipes
+    kept |= {f"{stem}_{seed}" for stem in STEMS for seed in SEEDS}
     kept |= {zoo.recipe(name).start or name for name in kept}
     others = [name for name in zoo.names() if name not in kept.union(trained) and not ships(name)]
     if others:

@@ -11,6 +11,7 @@ from ..tables import Cell, Grid, cell
 from . import paper
 from .claims import COLUMNS, GRAY, MADRY, ROWS, SOURCES, SURROGATES
 from .defence_claims import DEFENCES, LADDER
+from .full_scale_claims import FULL_SOURCES, FULL_TARGETS
 from .meaning_claims import BUDGETS, CONTROLS, MAKERS
 
 
@@ -40,6 +41,14 @@ def drop_table() -> Grid:
     names = ["test", *(f"from_{kind}" for kind in SOURCES), "white"]
     rows = [(ROWS[key].label, tuple(_cell(f"{key}_{name}") for name in names)) for key in ("plain", "50", "70", "90")]
     columns = ("clean", *(f"PGD 16 from {source.label}" for source in SOURCES.values()), "PGD 8, white box")
+    return Grid("accuracy", columns, tuple(rows))
+
+
+def width_table() -> Grid:
+    """The drop ratio at the paper's width: clean accuracy, PGD of 16/255 from two sources, PGD of 8/255 in the white box."""
+    names = ["test", *(f"from_{source}" for source in FULL_SOURCES), "white"]
+    rows = [(ROWS[key].label, tuple(_cell(f"full_{key}_{name}") for name in names)) for key in FULL_TARGETS]
+    columns = ("clean", *(f"PGD 16 from {label}" for label, _ in FULL_SOURCES.values()), "PGD 8, white box")
     return Grid("accuracy", columns, tuple(rows))
 
 

@@ -57,9 +57,9 @@ class Trainings:
     def shipped(self) -> str:
         return f"{self.stem}_0"
 
-    def data(self) -> tuple[Tensor, Tensor]:
-        """All 10,000 test images and labels."""
-        return data.mnist() if self.stem.startswith("mnist") else data.cifar10("test", full=True)
+    def data(self, trial: bool = False) -> tuple[Tensor, Tensor]:
+        """All 10,000 test images and labels; for a trial those that ship."""
+        return data.mnist() if self.stem.startswith("mnist") else data.cifar10("test", full=not trial)
 
     def records(self) -> list[dict[str, Any]]:
         """What is kept of each training, by seed; [] where none was made."""
@@ -181,7 +181,7 @@ def _lines(row: Trainings, n: int | None) -> list[dict[str, Any]]:
     """The lines of all trainings; of a trial that of the network that ships, measured on ``n`` images spread over the set."""
     if n is None:
         return row.records()
-    x, y = (t[:: max(1, len(t) // n)][:n] for t in row.data())
+    x, y = (t[:: max(1, len(t) // n)][:n] for t in row.data(trial=True))
     return [measure(row, network(row.shipped), x, y)]
 
 
@@ -231,6 +231,24 @@ def _claims(key: str, row: Trainings) -> None:
         lines = _lines(row, n)
         return _mean([line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w")) for line in lines])
 
+    if any(not line["resumed"] for line in row.records()):
+        _training(key, row, common)
+
+    @claim(
+        f"relu_stability.{key}_open",
+        f"{title}: unstable ReLUs of an image by CROWN bounds, mean over trainings",
+        unit="",
+        digits=0,
+        note="Mean over 200 images spread over the test set.",
+        **common,
+    )
+    def unstable(n: int | None = None) -> Measurement:
+        return _mean([line["unstable"] for line in _lines(row, n)])
+
+
+def _training(key: str, row: Trainings, common: dict[str, Any]) -> None:
+    title = row.label
+
     @claim(
         f"relu_stability.{key}_training",
         f"{title}: time to train, mean over trainings",
@@ -243,17 +261,6 @@ def _claims(key: str, row: Trainings) -> None:
         lines = [line for line in row.records() if not line["resumed"]]  # else the seconds are those since
         found = _mean([line["cpu_seconds"] for line in lines])
         return dataclasses.replace(found, series=found.series | {"start": [line["start_seconds"] for line in lines]})
-
-    @claim(
-        f"relu_stability.{key}_open",
-        f"{title}: unstable ReLUs of an image by CROWN bounds, mean over trainings",
-        unit="",
-        digits=0,
-        note="Mean over 200 images spread over the test set.",
-        **common,
-    )
-    def unstable(n: int | None = None) -> Measurement:
-        return _mean([line["unstable"] for line in _lines(row, n)])
 
 
 def whole(row: Trainings) -> Row:

@@ -5,7 +5,7 @@
   const WITHIN = "((?:[^.?!]|[.?!](?! ))+?)", NUMBER = "((?:(?![a-z]{2})(?:[^.?!]|[.?!](?! )))+?)";
   const SENTENCES = /(?<=[.?!]) |(?<=[.?!]”) /, PARTS = /(?<=[.?!,;:]) |(?<=[.?!]”) /, WIDE = /[\u2e80-\uffef“”]/;
   const SIGNS = { ",": "，", ";": "；", ":": "：", ".": "。" };
-  const WHERE = ".advlab-live, .cell_output, .advlab-front, .advlab-recorded", NOT = "pre, code, script, style, mjx-container";
+  const WHERE = ".advlab-live, .cell_output, .advlab-front, .advlab-recorded, .toggle-button", NOT = "pre, code, script, style, mjx-container";
   const NAMED = ["aria-label", "aria-valuetext", "alt", "title"];
 
   const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
