@@ -195,6 +195,13 @@ def keep(name: str, model: nn.Module, to: Path, about: dict[str, Any]) -> Path:
     """Write a trained network of the recipe ``name`` and its card, tested; ``about``: what the card says of the training.
 
     The device of ``model`` tests it. Returns the path of the checkpoint.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> keep("mnist_cnn7", load("mnist_cnn7"), folder, {"epochs": 50}).name
+    'mnist_cnn7.safetensors'
+    >>> card("mnist_cnn7", folder)["sha256"] == card("mnist_cnn7")["sha256"]
+    True
     """
     r = recipe(name)
     weights = {key: t.cpu().contiguous() for key, t in model.state_dict().items()}

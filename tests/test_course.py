@@ -25,8 +25,14 @@ def test_the_plan_has_each_chapter_with_its_times(page):
     for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
         (row,) = (row for row in rows if row and row[0].startswith(f"{int(path.stem[:2])}. "))
         twin = path.with_suffix(".md").read_text().split("---", 2)[2]
-        prose = re.sub(r"^```\{code-cell\}.*?^```$|^\+\+\+.*$", "", twin, flags=re.M | re.S)
-        assert abs(int(row[1].split()[0]) - len(prose.split()) / 180) < 1
+        cells_of = re.findall(r"^```\{code-cell\}.*?^```$", twin, flags=re.M | re.S)
+        prose = re.sub(r"^```\{code-cell\}.*?^```$|^\+\+\+.*$|^(:{3,})\{solution\}.*?^\1$", "", twin, flags=re.M | re.S)
+        prose = re.sub(r"^:::\{admonition\} Hint .*?^:::$", "", prose, flags=re.M | re.S)
+        opened = "\n".join(cell for cell in cells_of if "hide-input" not in cell)
+        code = [line for line in opened.splitlines() if line.strip() and not re.match("```|:tags:", line)]
+        stored = json.loads(path.read_text())["cells"]
+        live = sum("widget-view" in json.dumps([o.get("data", {}) for o in cell.get("outputs", [])]) for cell in stored)
+        assert abs(int(row[1].split()[0]) - (len(prose.split()) / 180 + len(code) * 5 / 60 + live)) < 1.5
         if path.stem in measured:
             assert row[2] == f"{measured[path.stem]['seconds']} s"
         own = [e.minutes for e in exercises.exercises() if e.chapter == path.stem[3:]]

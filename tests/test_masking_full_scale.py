@@ -111,10 +111,10 @@ def test_the_table_at_the_papers_width_is_of_the_evidence_and_of_the_paper():
     grid = tables.width_table()
     assert [label for label, _ in grid.rows] == ["no masks", *(f"drop 0.{p}, shallow" for p in (5, 7, 9))]
     clean, residual, _, white = grid.rows[2][1]
-    assert residual[0] == f"{100 * kept['cells']['resnet18 PGD 16 mask_70']['accuracy']:.1f}"
-    assert residual[2] == "39.6", "Table 9"
-    assert clean[0] == f"{100 * kept['networks']['mask_70']['accuracy']:.1f}"
-    assert white[2] == "3.3", "Table 6"
+    assert residual[0] == f"{100 * kept['cells']['resnet18 PGD 16 mask_70']['accuracy']:.1f}\u00a0%"
+    assert residual[2] == "39.6\u00a0%", "Table 9"
+    assert clean[0] == f"{100 * kept['networks']['mask_70']['accuracy']:.1f}\u00a0%"
+    assert white[2] == "3.3\u00a0%", "Table 6"
     found = results.get("random_mask.full_70_white")
     assert found.n == kept["cells"]["white PGD 8 mask_70"]["n"]
     assert found.inputs.keys() == {"full_scale"}

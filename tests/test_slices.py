@@ -46,6 +46,7 @@ SHORTER = (
     "feature_squeezing.paper_parts",
     "feature_squeezing.random_cutoff_*",
     "relu_stability.*_behaviour",
+    "relu_stability.cifar_?_fast_*",  # of one training: a thousand verdicts, no interval
     "random_mask.class_distance",
     "all_against_all.smoothed",
 )

@@ -9,8 +9,10 @@ from torch import nn
 
 from advlab import data, evaluate, models, training, verification, zoo
 from advlab.__main__ import main
+from advlab.spheres import concentric_spheres
 from advlab.stability.bounds import interval_bounds, interval_margins
 from advlab.stability.losses import ibp_loss, rs_loss, sparsity_loss, stability_loss
+from labbook.adversarial_spheres import million_claims
 from labbook.relu_stability import trainings
 
 MADE = [row for row in trainings.ROWS.values() if row.records()]
@@ -143,3 +145,24 @@ def test_the_line_of_the_network_that_ships_is_found_again(row):
             found = verification.verify(net, x[10 * k], int(y[10 * k]), row.eps, time_limit=5)
             letter = "w" if found.stage == "prediction" else trainings.LETTERS[found.status]
             assert letter in ("U", line["verdicts"][k])
+
+
+# ---------------------------------------------------------------------------------------------- the spheres' million updates
+
+
+@pytest.mark.parametrize("stem", million_claims.STEMS)
+def test_the_spheres_trainings_are_of_the_networks_that_they_name(stem):
+    lines = million_claims.records(stem)
+    assert [line["seed"] for line in lines] == list(million_claims.SEEDS)
+    assert len({line["sha256"] for line in lines}) == len(lines)
+    folder = million_claims.path(stem).parent
+    card, net = zoo.card(f"{stem}_0", folder), zoo.load(f"{stem}_0", folder)
+    assert lines[0]["sha256"] == card["sha256"]
+    assert card["training_examples"] == zoo.recipe(f"{stem}_0").train.samples
+    x, y = concentric_spheres(2000, 500, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert int(((net(x) > 0) == (y > 0)).sum()) >= 1999
+    found = million_claims.measure(net, points=1000, particles=100, runs=4)
+    for sphere in ("inner", "outer"):
+        assert abs(found[sphere]["log10"] - lines[0][sphere]["log10"]) < 1.5, "by splitting, few particles"
+        assert found[sphere]["errors"] <= 2

@@ -1,7 +1,7 @@
 """A teacher's numbers: what a chapter and its exercises take, computed.
 
-{minutes}`read:00_start_here + exercises:start_here:easy` is a sum of minutes: to read a notebook (as the role ``reading``
-counts), or for a chapter's exercises, all or of one level. ```{course-plan}``` is a table of chapters;
+{minutes}`read:00_start_here + exercises:start_here:easy` is a sum of minutes: to read a notebook and try it (as the role
+``reading`` counts), or for a chapter's exercises, all or of one level. ```{course-plan}``` is a table of chapters;
 ```{exercise-list}``` of all exercises.
 """
 
@@ -61,7 +61,7 @@ class CoursePlan(SphinxDirective):
             run = f"{measured[path.stem]['seconds']} s" if path.stem in measured else "–"
             done = f"{sum(e.minutes for e in own)} min ({levels})" if own else "–"
             rows.append((f"{int(path.stem[:2])}. {title}", f"{reading(self.env, path.stem)} min", run, done))
-        return [grid(("chapter", "to read", "to run all cells", "exercises"), rows)]
+        return [grid(("chapter", "to read and try", "to run all cells", "exercises"), rows)]
 
 
 class ExerciseList(SphinxDirective):

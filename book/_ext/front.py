@@ -1,7 +1,7 @@
 """The front page: a chapter's first live figure, and a card for each chapter. All of it is read from the notebooks.
 
 ```{live-figure} 00_start_here``` shows the figure, kernel-free; ```{chapter-cards}``` the cards: question, picture, what is
-needed, minutes to read, seconds to run.
+needed, minutes to read and try, minutes of exercises, seconds to run.
 """
 
 import base64
@@ -19,6 +19,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from labbook import exercises
 from labbook.words import said
 
 VIEW, STATE = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
@@ -97,8 +98,9 @@ class ChapterCards(SphinxDirective):
             notebook = shown(self.env, path.stem)
             title, question, needed = passport(notebook)
             title = f"{int(path.stem[:2])}. {title}"
-            read, run = reading(self.env, path.stem), measured.get(path.stem, {}).get("seconds")
-            times = said(f"{read} min to read" if run is None else f"{read} min to read, {run} s to run")
+            read, run = reading(self.env, path.stem), measured[path.stem]["seconds"]
+            tasks = sum(e.minutes for e in exercises.exercises(path.stem[3:]))
+            times = said(f"{read} min to read and try, {tasks} min of exercises, {run} s to run")
             cards.append(
                 f'<a class="advlab-card" href="../notebooks/{path.stem}.html">{picture(notebook)}'
                 f"<strong>{html.escape(title)}</strong><span>{html.escape(question)}</span>"

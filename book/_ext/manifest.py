@@ -26,7 +26,8 @@ from labbook.tables import Table
 from labbook.words import said
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS_A_MINUTE = 180
+VIEW = "application/vnd.jupyter.widget-view+json"
+WORDS_A_MINUTE, SECONDS_A_LINE, SECONDS_A_FIGURE = 180, 5, 60  #: of prose, of open code, of a live figure: for a student
 
 
 def depends_on(env: BuildEnvironment, name: str) -> Path:
@@ -184,19 +185,28 @@ def unmarked(text: str) -> str:
 
 
 def reading(env: BuildEnvironment, stem: str) -> int:
-    """Minutes to read a notebook, at 180 words a minute."""
+    """Minutes to read a notebook and try its figures: prose but solutions and hints, code that stands open, live figures."""
     path = ROOT / "notebooks" / f"{stem}.ipynb"
     env.note_dependency(str(path))
-    cells = nbformat.read(path, 4).cells
-    return max(1, round(sum(len(c.source.split()) for c in cells if c.cell_type == "markdown") / WORDS_A_MINUTE))
+    seconds = 0.0
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"^(:{3,})\{solution\}.*?^\1$", "", cell.source, flags=re.M | re.S)
+            text = re.sub(r"^:::\{admonition\} Hint .*?^:::$", "", text, flags=re.M | re.S)
+            seconds += 60 * len(text.split()) / WORDS_A_MINUTE
+        elif cell.cell_type == "code":
+            opened = [] if "hide-input" in cell.metadata.get("tags", []) else cell.source.split("\n")
+            seconds += SECONDS_A_LINE * sum(bool(line.strip()) for line in opened)
+            seconds += SECONDS_A_FIGURE * any(VIEW in output.get("data", {}) for output in cell.outputs)
+    return max(1, round(seconds / 60))
 
 
 class Reading(SphinxRole):
-    """Minutes to read a chapter, and seconds to run it (as measured)."""
+    """Minutes to read a chapter and try it, and seconds to run it (as measured)."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         seconds = json.loads(depends_on(self.env, "execution_times.json").read_text())[self.text]["seconds"]
-        return [nodes.Text(said(f"{reading(self.env, self.text)} minutes to read, {seconds} seconds to run"))], []
+        return [nodes.Text(said(f"{reading(self.env, self.text)} minutes to read and try, {seconds} seconds to run"))], []
 
 
 def setup(app: Sphinx) -> dict:

@@ -2,7 +2,7 @@
 
 ``python -m labbook trainings sphere_relu_million`` makes the lines again, and goes on where it was broken off; a GPU trains
 the three in ten minutes (``python -m labbook gpu``), a processor takes hours for each. Then ``sphere_relu_fallen``. Of each
-kind one ships; of the others a line stays: SHA-256 of the weights, and how often they err.
+kind one network stands beside the lines; of the others these alone: SHA-256 of the weights, and how often they err.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def _seed(line: dict[str, Any]) -> int:
 
 
 def _lines(stem: str, n: int | None) -> list[dict[str, Any]]:
-    """The lines of all trainings; of a trial that of the network that ships, measured on ``n`` points."""
-    return records(stem) if n is None else [measure(zoo.load(f"{stem}_0"), max(n, 10), max(n, 10), 2)]
+    """The lines of all trainings; of a trial that of the network beside them, measured on ``n`` points."""
+    return records(stem) if n is None else [measure(zoo.load(f"{stem}_0", path(stem).parent), max(n, 10), max(n, 10), 2)]
 
 
 def _claims(stem: str, sphere: str) -> None:
-    common: dict[str, Any] = {"networks": [f"{stem}_0"], "evidence": [f"trainings/{stem}"], "tier": "laptop"}
+    common: dict[str, Any] = {"evidence": [f"trainings/{stem}"], "tier": "laptop"}
     common["over"] = f"{len(records(stem))} trainings"
     key = stem.removeprefix("sphere_")
 

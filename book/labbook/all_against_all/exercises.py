@@ -35,7 +35,7 @@ def stands(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         )
 
 
-@exercise("all_against_all.worst_case", "The worst case is no minimum of columns", minutes=10, level="easy")
+@exercise("all_against_all.worst_case", "The worst case is no minimum of rates", minutes=10, level="easy")
 def worst_case(answer: Callable[[Tensor], float]) -> None:
     turns = torch.tensor([[True, False, True, True], [True, True, False, True]])  # each attack breaks another image
     found = answer(turns)
