@@ -38,7 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
     p = commands.add_parser("detect", help="chapter 2's detector on a folder of images; run again to go on")
     p.add_argument("folder", help="images, one subfolder a class or with --labels; transparent ones are put on white")
-    p.add_argument("--network", required=True, metavar="MODULE:FUNCTION", help="returns a network from [0, 1] to logits")
+    p.add_argument(
+        "--network", required=True, help="lite0 or mobilenet, of ImageNet; or module:function, a network from [0, 1] to logits"
+    )
+    p.add_argument("--weights", metavar="FILE", help="of mobilenet, which come with no package")
     p.add_argument("--size", type=_count, default=224, help="side of the network's input (default: 224)")
     p.add_argument("--n", type=_count, help="take so many images, in an order mixed with a fixed seed (default: all)")
     p.add_argument("--store", metavar="FILE", default="runs/detect.sqlite", help="what was found (default: runs/detect.sqlite)")
@@ -140,11 +143,18 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _detect(args: argparse.Namespace) -> int:
+    from . import folders, imagenet
     from .squeezing import folder
 
-    values, notes = folder.report(
-        folder.network(args.network), args.folder, args.size, args.n, classes=args.classes, table=args.labels, store=args.store
-    )
+    known = args.network in imagenet.NETWORKS
+    if args.weights is not None and not known:
+        raise ValueError(f"--weights is for {' and '.join(imagenet.NETWORKS)}; a function loads its own")
+    if not known and ":" not in args.network:
+        raise ValueError(f"there is no network {args.network!r}: give {', '.join(imagenet.NETWORKS)} or module:function")
+    net = imagenet.load(args.network, args.weights) if known else folder.network(args.network)
+    labels = imagenet.labels if known else folders.labels
+    options = {"classes": args.classes, "table": args.labels, "labels": labels, "store": args.store}
+    values, notes = folder.report(net, args.folder, args.size, args.n, **options)
     for note in notes:
         print(note, file=sys.stderr)
     for name, value in values.items():

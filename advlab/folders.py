@@ -40,13 +40,17 @@ def images(folder: str | Path) -> tuple[list[Path], Counter[str]]:
 
 
 def labels(
-    folder: str | Path, paths: Sequence[Path], count: int, classes: str | Path | None = None, table: str | Path | None = None
+    folder: str | Path,
+    paths: Sequence[Path],
+    count: int,
+    classes: str | Path | Sequence[str] | None = None,
+    table: str | Path | None = None,
 ) -> list[int] | None:
     """The class of each image of :func:`images` for a network of ``count`` classes; None for a folder without subfolders.
 
     Parameters
     ----------
-    classes : a file of names, one a line, the first of class 0; "n01440764 tench" is found by its synset too
+    classes : names, or a file of them, one a line, the first of class 0; "n01440764 tench" is found by its synset too
     table : a file of lines "image,label", the label a name of ``classes`` or without them a number; where there is none, the
         subfolders say it by their names in ``classes``, or where they are as many as the classes, by the order of their names
     Raises
@@ -66,9 +70,10 @@ def labels(
                 f"{beside[0]} stands beside the subfolders: put it into that of its class, or give a file of labels"
             )
     if classes is not None:
-        names = Path(classes).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        listed = not isinstance(classes, str | Path)
+        names = list(classes) if listed else Path(classes).read_text(encoding="utf-8-sig").rstrip().splitlines()
         if len(names) != count:
-            raise ValueError(f"{classes} names {len(names)} classes; the network has {count}")
+            raise ValueError(f"{'the list' if listed else classes} names {len(names)} classes; the network has {count}")
     else:
         names = [str(k) for k in range(count)] if table is not None else _subfolders(folder, count)
 

@@ -121,6 +121,21 @@ def net():
     return model
 
 
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Three cuts of each of scikit-learn's photographs, of a palace and of a daisy, in a folder for each synset of ImageNet."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    root = tmp_path_factory.mktemp("photographs")
+    for name, synset in (("china.jpg", "n03877845"), ("flower.jpg", "n11939491")):
+        (root / synset).mkdir()
+        pixels = load_sample_image(name)
+        for k, cut in enumerate((pixels, pixels[:, ::-1], pixels[20:-20, 60:-20])):
+            Image.fromarray(cut.copy()).save(root / synset / f"{k}.png")
+    return root
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """What the run left; and seconds of each notebook, the start of its kernel included; with xdist, of all workers."""
     if left := config.stash.get(LEFT, []):

@@ -193,6 +193,9 @@ def test_classes_come_from_names_and_never_from_a_guess(tree, tmp_path):
     assert told(tree, 4, names) == {"n01440764": 3, "n01443537": 2, "n02085620": 0}
     names.write_text("\ufeffn02085620 Chihuahua\nn01443537 goldfish, Carassius auratus\nn01440764 tench\n", encoding="utf-8")
     assert told(tree, 3, names) == {"n01440764": 2, "n01443537": 1, "n02085620": 0}
+    assert told(tree, 3, ("n02085620 Chihuahua", "n01443537", "n01440764 tench")) == told(tree, 3, names)
+    with pytest.raises(ValueError, match="the list names 1 classes; the network has 3"):
+        told(tree, 3, ["n02085620"])
     for text, count, says in (
         ("a\nb\nc", 3, "'n0[0-9]*' names 0 of the network's 3 classes, which are a, b, c"),
         ("n01440764\nn01440764\nn01443537\nn02085620", 4, "'n01440764' names 2 of the network's 4 classes"),

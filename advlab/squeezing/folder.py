@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +58,7 @@ def report(
     *,
     classes: str | Path | None = None,
     table: str | Path | None = None,
+    labels: Callable[..., list[int] | None] = folders.labels,
     store: str | Path | None = None,
     eps: float = 0.0078,
     batch_size: int = 32,
@@ -68,7 +69,7 @@ def report(
     Parameters
     ----------
     model : (n, 3, size, size) in [0, 1], red first -> logits, in eval mode
-    folder, classes, table : as :func:`advlab.folders.labels` takes them
+    folder, classes, table : as ``labels`` takes them, by default :func:`advlab.folders.labels`
     size, n : side of the network's input; so many of the images, or all
     store : a file that keeps what was found of each image: a run that was stopped goes on, unless files or weights changed
     eps : budget of FGSM, linf, by default the paper's
@@ -88,12 +89,12 @@ def report(
     checks.classifier_inputs(model, blank, torch.zeros_like(blank[:, 0, 0, 0], dtype=torch.int64))
     with torch.no_grad():
         count = model(blank).shape[1]
-    labels = folders.labels(folder, paths, count, classes, table) or [None] * len(paths)
-    tasks = _tasks(Path(folder), paths, labels, [_digest(model), size, eps])
+    y = labels(folder, paths, count, classes, table) or [None] * len(paths)
+    tasks = _tasks(Path(folder), paths, y, [_digest(model), size, eps])
     book: Any = {} if store is None else Records(store, "detection")
     found: dict[str, Record] = {task.key: book[task.key] for task in tasks if task.key in book}
     notes = [f"left out: {k} files {suffix or 'without a suffix'}, which are not read" for suffix, k in others.items()]
-    if labels[:1] == [None]:
+    if y[:1] == [None]:
         notes.append("without labels the accuracy is not known, and FGSM is to change the network's own answers")
     todo = [task for task in tasks if task.key not in found]
     detector = SqueezingDetector(model, JOINT["imagenet"], batch_size=batch_size)
