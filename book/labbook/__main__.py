@@ -17,10 +17,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
-    p.add_argument("dataset", choices=("mnist", "cifar10"))
+    p.add_argument("dataset", choices=("mnist", "cifar10", "imagenet"))
+    p.add_argument("folder", nargs="?", help="of imagenet: a folder of its images, which may not be passed on")
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
     p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
+    _add_imagenet(p)
     p = commands.add_parser("trainings", help="a row with several trainings: train and measure each; run again to go on")
     p.add_argument("row", help="such as mnist_03_fast of chapter 3, or sphere_relu_million of chapter 1")
     p.add_argument("--seeds", type=int, help="so many trainings (default: all of the row)")
@@ -60,6 +62,19 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, ValueError, OSError, ImportError) as e:
         print(f"labbook: {e}", file=sys.stderr)
         return 1
+
+
+def _add_imagenet(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("of imagenet", "measures what the attacks make, and keeps numbers alone")
+    g.add_argument("--network", choices=("lite0", "mobilenet"), default="lite0", help="what is attacked (default: lite0)")
+    g.add_argument("--weights", metavar="FILE", help="of mobilenet, which come with no package")
+    g.add_argument("--classes", metavar="FILE", help="class names, one a line (default: ImageNet's synsets)")
+    g.add_argument("--labels", metavar="FILE", help="lines image,label for images whose subfolders are no classes")
+    g.add_argument("--images", type=int, help="take so many images, in an order mixed with a fixed seed (default: all)")
+    g.add_argument("--device", default="cpu", help="where all is computed, such as cuda (default: cpu)")
+    g.add_argument("--batch", type=int, default=4, help="images that are attacked together (default: 4)")
+    g.add_argument("--source", metavar="TEXT", default="", help="what to say of the images, for the book")
+    g.add_argument("--store", action="store_true", help="put what was found into the book's results")
 
 
 def _reproduce(args: argparse.Namespace) -> int:
@@ -109,10 +124,41 @@ def _reproduce(args: argparse.Namespace) -> int:
 def _examples(args: argparse.Namespace) -> int:
     from .feature_squeezing import examples
 
+    if args.dataset == "imagenet":
+        return _imagenet(args)
+    if args.folder is not None:
+        raise ValueError(f"{args.dataset} ships: leave {args.folder} out")
     path = examples.make(args.dataset, args.to, n=args.seeds, names=args.attack)
     for name, seconds in json.loads(path.read_text())["attacks"].items():
         print(f"{name:12} {seconds:.3f} CPU s an image")
     print(f"the images and their card: {path.with_suffix('.xz')}, {path}")
+    return 0
+
+
+def _imagenet(args: argparse.Namespace) -> int:
+    from .feature_squeezing import imagenet_claims, imagenet_examples
+
+    if args.folder is None:
+        raise ValueError("ImageNet does not ship: name a folder of its images, python -m labbook examples imagenet FOLDER")
+    path = imagenet_examples.make(
+        args.folder,
+        args.network,
+        args.weights,
+        args.to,
+        n=args.seeds,
+        names=args.attack,
+        images=args.images,
+        classes=args.classes,
+        table=args.labels,
+        device=args.device,
+        batch_size=args.batch,
+        source=args.source,
+    )
+    for line in imagenet_claims.lines(json.loads(path.read_text())):
+        print(line)
+    print(f"what was found: {path}")
+    if args.store:
+        print(f"the book's evidence: {imagenet_examples.store(path)}")
     return 0
 
 

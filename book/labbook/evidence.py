@@ -35,7 +35,7 @@ class Evidence:
 
 
 def about(name: str) -> Evidence:
-    """The evidence "adversarial-DATASET", "verdicts/NETWORK-EPS", "trainings/ROW" or "full_scale".
+    """The evidence "adversarial-DATASET", "verdicts/NETWORK-EPS", "trainings/ROW", "imagenet/NETWORK" or "full_scale".
 
     Raises FileNotFoundError for none.
 
@@ -45,6 +45,10 @@ def about(name: str) -> Evidence:
     if name.startswith("verdicts/"):
         path = folder() / f"{name}.jsonl.xz"
         return _verdicts(path, path.stat().st_mtime_ns)
+    if name.startswith("imagenet/"):
+        raw = (folder() / f"{name}.json").read_bytes()
+        made = json.loads(raw)
+        return Evidence(hashlib.sha256(raw).hexdigest(), made["version"], made["date"], made["cpu_seconds"])
     if name.startswith("trainings/"):
         return _trainings((folder() / f"{name}.jsonl").read_bytes())
     if name == "full_scale":

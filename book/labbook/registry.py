@@ -58,6 +58,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "labbook.feature_squeezing.authors_claims",
         "labbook.feature_squeezing.filter_claims",
         "labbook.feature_squeezing.inside_claims",
+        "labbook.feature_squeezing.imagenet_claims",
     ),
     "relu_stability": (
         "labbook.relu_stability.claims",
