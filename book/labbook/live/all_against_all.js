@@ -89,7 +89,7 @@ function render({ model, el }) {
   const unseen = (text) => make("span", { class: "unseen" }, text), small = (...lines) => make("small", {}, ...lines.flatMap((text) => [make("span", {}, text), " "]));
   function line(row) {
     const { flags } = rows.find((given) => given.key === row.key && given.dataset === model.get("dataset")), { n } = row;
-    const cell = (name, k, ...more) => make("td", { role: "cell", class: name }, make("b", {}, `${share(k, n)}\u00a0%`), ...more);
+    const cell = (name, k, ...more) => make("td", { role: "cell", class: name, "data-says": name }, make("b", {}, `${share(k, n)}\u00a0%`), ...more);
     const worst = cell("worst", row.stands,
       make("span", { class: "count" }, ` ${row.stands} of ${n}, `, unseen("95\u00a0% interval "), `${(100 * row.low).toFixed(1)} to ${(100 * row.high).toFixed(1)}`));
     worst.prepend(bar(row));

@@ -6,7 +6,7 @@
   const SENTENCES = /(?<=[.?!]) |(?<=[.?!]”) /, PARTS = /(?<=[.?!,;:]) |(?<=[.?!]”) /, WIDE = /[\u2e80-\uffef“”]/;
   const SIGNS = { ",": "，", ";": "；", ":": "：", ".": "。" };
   const WHERE = ".advlab-live, .cell_output, .advlab-front, .advlab-recorded, .toggle-button", NOT = "pre, code, script, style, mjx-container";
-  const NAMED = ["aria-label", "aria-valuetext", "alt", "title"];
+  const NAMED = ["aria-label", "aria-valuetext", "alt", "title", "data-says"];
 
   const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   function joined(first, rest) {
