@@ -90,7 +90,7 @@ def test_the_command_and_what_is_wrong_with_it(photographs, tmp_path, monkeypatc
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "x.png")
     for command, says in (
-        ([*run, "3", "--attack", "CW3"], "there is no attack CW3 on ImageNet; there are: FGSM, BIM"),
+        ([*run, "3", "--attack", "CW3"], "there is no attack CW3 on ImageNet; there are: all, FGSM, BIM"),
         ([*run, "0"], "n is 0"),
         ([*run, "3", "--network", "mobilenet"], "there are no weights of mobilenet: give --weights, a folder"),
         (["examples", "imagenet"], "name a folder of its images"),
@@ -105,7 +105,8 @@ def test_the_command_and_what_is_wrong_with_it(photographs, tmp_path, monkeypatc
         told = capsys.readouterr()
         assert "of 6 images lite0 gets 6 right; 3 seeds, and at least 4 other images" in told.err
         assert "cut off.png cannot be read" in told.err
-        assert main([*run, "2", "--attack", "FGSM", "--store"]) == 1
+        monkeypatch.setattr(imagenet_examples, "ATTACKS", {"FGSM": imagenet_examples.ATTACKS["FGSM"]})
+        assert main([*run, "2", "--attack", "all", "--store"]) == 1
     finally:
         (photographs / "n03877845" / "cut off.png").unlink()
     told = capsys.readouterr()

@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("dataset", choices=("mnist", "cifar10", "imagenet"))
     p.add_argument("folder", nargs="?", help="of imagenet: a folder of its images, which may not be passed on")
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
-    p.add_argument("--attack", action="append", help="one attack, such as 'CW2 next'; may be repeated (default: all)")
+    p.add_argument(
+        "--attack", action="append", help="one, such as 'CW2 next', or several (default: all; of imagenet the quick)"
+    )
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the images and their card (default: runs)")
     _add_imagenet(p)
     p = commands.add_parser("trainings", help="a row with several trainings: train and measure each; run again to go on")
