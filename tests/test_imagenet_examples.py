@@ -48,6 +48,11 @@ def test_a_run_goes_on_after_a_kill_and_measures_what_the_library_does(photograp
     assert list(found["attacks"]) == ["FGSM", "CW2 LL"], "what the store holds of other calls is there too"
     assert (found["images"], found["seeds"], found["source"]) == (6, 2, "of two photographs")
     assert found["attacks"]["CW2 LL"]["settings"] == few.keywords
+    assert found["command"].endswith("FOLDER --network lite0 --seeds 2 --attack 'FGSM' --attack 'CW2 LL'")
+    assert [imagenet_examples._asked(each) for each in (imagenet_examples.USUAL, imagenet_examples.ATTACKS)] == [
+        [],
+        ["--attack all"],
+    ]
     assert path.stat().st_size < 9000
     assert {each.suffix for each in tmp_path.iterdir()} == {".json", ".sqlite"}, "no image is kept"
 

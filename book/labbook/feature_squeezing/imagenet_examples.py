@@ -233,10 +233,19 @@ def _report(run: _Run, folder: Path, read: Sequence[Item], seeds: Sequence[Item]
         "cpu_seconds": round(spent, 1),
         "device": torch.cuda.get_device_name(run.device) if run.device.startswith("cuda") else run.device,
         "torch": str(torch.__version__),
-        "command": f"python -m labbook examples imagenet FOLDER --network {run.network} --seeds {len(seeds)}",
+        "command": " ".join(
+            ["python -m labbook examples imagenet FOLDER --network", run.network, "--seeds", str(len(seeds)), *_asked(whole)]
+        ),
         "version": __version__,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _asked(names: Sequence[str]) -> list[str]:
+    """What a command says to run these attacks."""
+    if set(names) == set(USUAL):
+        return []
+    return ["--attack all"] if set(names) == set(ATTACKS) else [f"--attack '{name}'" for name in names]
 
 
 def _columns(records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
