@@ -170,7 +170,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{name}.unfinished.safetensors"
     origin = folder if (folder / f"{r.start}.json").exists() else None  # else the one that ships
-    resumed, commit = unfinished.exists(), _commit()  # of the code that trains, whatever is committed meanwhile
+    resumed, commit = unfinished.exists(), source_commit()  # of the code that trains, whatever is committed meanwhile
     wall, cpu = time.perf_counter(), time.process_time()
     run: dict[str, Any] = {"epochs": epochs or r.epochs, "checkpoint": unfinished, "progress": progress}
     model, samples = _trained(r, origin, n, device, run)
@@ -223,7 +223,7 @@ def keep(name: str, model: nn.Module, to: Path, about: dict[str, Any]) -> Path:
         "threads": torch.get_num_threads(),
         "device": _device(model),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": source_commit(),
         "date": datetime.date.today().isoformat(),
         **about,
     }
@@ -269,7 +269,7 @@ def _parts(x: Tensor, y: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
     return zip(x.split(2000), y.split(2000), strict=True)
 
 
-def _commit() -> str:
+def source_commit() -> str:
     """The commit of the source tree that this package is run from, with "+changes" if it was edited; else the version."""
     from . import __version__
 

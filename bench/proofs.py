@@ -1,7 +1,7 @@
 """What proofs cost: verdicts with and without them, and how long the checker takes.
 
     .venv/bin/python -m bench.proofs
-    .venv/bin/python -m bench.proofs --network mnist_03_rs_pruned --eps 0.3 --images 100
+    .venv/bin/python -m bench.proofs --network mnist_03_fast_0 --eps 0.3 --images 100
 
 Each image is verified without a proof and then with one, and the proof is checked, in one thread. Times are CPU seconds. It
 is no test and never fails on a figure, but for a proof that is not valid.

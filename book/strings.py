@@ -25,19 +25,8 @@ from labbook.words import HOLE, SENTENCES, pattern
 BOOK = ROOT / "book"
 LIVE = BOOK / "labbook" / "live"
 STATE = "application/vnd.jupyter.widget-state+json"
-SAID = (
-    "alt",
-    "question",
-    "label",
-    "options",
-    "classes",
-    "description",
-    "across",
-    "up",
-    "unit",
-    "names",
-    "titles",
-)  #: words, if one
+#: Keys of a widget's state whose texts are words even if they are one.
+SAID = ("alt", "question", "label", "options", "classes", "description", "across", "up", "unit", "names", "titles")
 ALONE = re.compile(  # what stands before a word that is a text by itself
     r"(?:\b(?:slider|choice|panel|field|toggle|button|check)\(|\btitle: |\b\w+, |\[[^\[\],]+, |\"aria-\w+\": "
     r"|\{\}, |textContent = |\blegend\(.*|\? |: |\|\| |\[)$"

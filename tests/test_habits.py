@@ -52,6 +52,35 @@ def test_every_command_that_is_named_exists(path):
     assert missing(commands(path)) == set()
 
 
+TOLD = [
+    *(ROOT / "notebooks").glob("*.md"),
+    *(ROOT / "book").rglob("*.md"),
+    *ROOT.glob("*.md"),
+    *(p for folder in ("advlab", "book", "bench") for p in (ROOT / folder).rglob("*.py")),
+]
+
+
+def unknown(text):
+    """Networks and rows that commands in the text name and that there are not; NAME, ROW and the like are for the reader."""
+    from advlab import zoo
+    from labbook.adversarial_spheres.million_claims import STEMS
+    from labbook.relu_stability.trainings import ROWS
+
+    ways = {
+        r"advlab (?:train|verify) ([a-z]+_\w+)(?![\w.:/])": {*zoo.names()},
+        r"labbook trainings (\w+_\w+)": {*ROWS, *STEMS},
+        r"bench\.\w+ --network ([a-z]+_\w+)": {*zoo.names()},
+    }
+    return {name for pattern, there_are in ways.items() for name in re.findall(pattern, text) if name not in there_are}
+
+
+def test_every_network_that_a_command_names_has_a_recipe():
+    assert unknown("`python -m advlab train mnist_02_rs` and python -m labbook trainings mnist_03_fast") == {"mnist_02_rs"}
+    assert unknown("python -m bench.proofs --network mnist_03_rs_pruned; advlab verify mine.py:net") == {"mnist_03_rs_pruned"}
+    found = {str(path.relative_to(ROOT)): names for path in TOLD if (names := unknown(path.read_text()))}
+    assert not found
+
+
 def test_the_two_commands_of_the_readme_come_first():
     readme = (ROOT / "README.md").read_text()
     first = re.search(r"```sh\n(.*?)```", readme, flags=re.S)[1]

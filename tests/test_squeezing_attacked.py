@@ -20,6 +20,7 @@ from advlab.__main__ import main
 from advlab.squeezing import adaptive, features
 from labbook import results
 from labbook.feature_squeezing import authors_claims, examples, measuring, paper, tables
+from labbook.feature_squeezing.claims import MEASURES
 
 # ---------------------------------------------------------------------------------------------- adversarial images
 
@@ -58,6 +59,20 @@ def test_targets_are_the_next_and_the_least_likely_class():
         least = np.argmin(net(x).numpy(), 1)
     assert torch.equal(examples.targets(net, x, y, "JSMA LL"), torch.from_numpy(least))
     assert examples.targets(net, x, y, "FGSM") is None
+
+
+def test_the_share_of_changed_pixels_is_of_pixels_not_of_values():
+    """As Xu et al. (2018) count in Table 2: a photograph's pixel has changed where one of its three values has."""
+    found, hits = measuring.shipped("cifar10")
+    for name in ("BIM", "CW2 next", "JSMA LL"):
+        entry = results.get(f"feature_squeezing.attack_cifar10_{name.lower().replace(' ', '_')}")
+        ours, theirs = (
+            dict(zip(MEASURES, entry.series["ours"], strict=True)),
+            dict(zip(MEASURES, entry.series["paper"], strict=True)),
+        )
+        changed = (found.adversarial[name] != found.x).any(1)
+        assert ours["L0"] == pytest.approx(float(changed[hits[name]].double().mean()), rel=1e-6)
+        assert abs(ours["L0"] - theirs["L0"]) < 0.05
 
 
 def test_making_is_resumed_and_gives_what_the_attack_gives(tmp_path, monkeypatch):

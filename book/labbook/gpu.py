@@ -216,7 +216,7 @@ def spheres(names: Sequence[str], to: str | Path, *, device: str = "cuda", sampl
     """
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
-    wall, cpu, made = time.perf_counter(), time.process_time(), []
+    wall, cpu, commit, made = time.perf_counter(), time.process_time(), zoo.source_commit(), []
     states = [folder / f"{name}.unfinished.safetensors" for name in names]
     recipes = [zoo.recipe(name) for name in names]
     total = max(_AT_ONCE, (samples or 50_000_000) // recipes[0].batch_size)
@@ -240,7 +240,12 @@ def spheres(names: Sequence[str], to: str | Path, *, device: str = "cuda", sampl
             for each, state in zip(made, states, strict=True):
                 each.save(state, done)
     about = {"seconds": round(time.perf_counter() - wall, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
-    about |= {"epochs": 1, "resumed": resumed, "command": "python -m labbook gpu"}
+    about |= {
+        "epochs": 1 if samples else recipes[0].epochs,
+        "resumed": resumed,
+        "commit": commit,
+        "command": "python -m labbook gpu",
+    }
     for name, each, state in zip(names, made, states, strict=True):
         if device != "cpu":
             torch.cuda.synchronize()

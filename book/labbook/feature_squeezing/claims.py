@@ -128,7 +128,7 @@ def _quality(dataset: str, attack: str, n: int | None) -> Measurement:
     with torch.no_grad():
         confidence = model(x_adv).softmax(1).amax(1)
     values = [confidence, *(evaluate.distances(x_adv, x, norm) for norm in ("linf", "l2"))]
-    values.append((x_adv != x).flatten(1).sum(1).double() / x[0].numel())  # of all values, as the paper counts
+    values.append(evaluate.distances(x_adv, x, "l0").double() / x[0, 0].numel())  # of all pixels, as the paper counts
     means = [float(v[hit].mean()) if hit.any() else math.nan for v in values]
     success = share(hit)
     ours = [success.value, *means, found.seconds[attack]]

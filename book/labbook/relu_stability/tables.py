@@ -100,7 +100,7 @@ def trained_table(keys: Iterable[str] | None = None) -> Grid:
         each = results.get(f"relu_stability.{key}_provable").series["each"]
         ends = f"{100 * min(each):.1f} to {100 * max(each):.1f}\u00a0%"
         in_one_go = f"relu_stability.{key}_training" in results.load("relu_stability")
-        cells = [_cell(f"{key}_training") if in_one_go else ("broken off", "", "")]
+        cells = [_cell(f"{key}_training") if in_one_go else ("in two parts", "", "")]
         cells += [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable")]
         cells += [(ends, "", ""), *(_cell(f"{key}_{name}") for name in ("undecided", "intervals", "verifying", "open"))]
         rows.append((row.label, (_count(len(each)), *cells)))
