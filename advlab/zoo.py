@@ -270,7 +270,13 @@ def _parts(x: Tensor, y: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
 
 
 def source_commit() -> str:
-    """The commit of the source tree that this package is run from, with "+changes" if it was edited; else the version."""
+    """The commit of the source tree that this package is run from, with "+changes" if it was edited; else the version.
+
+    Cards of trained networks keep it. Of an installed package it is "advlab" and the version.
+
+    >>> source_commit().startswith(("advlab ", *"0123456789abcdef"))
+    True
+    """
     from . import __version__
 
     git = ["git", "-C", str(Path(__file__).parent)]
