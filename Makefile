@@ -1,5 +1,6 @@
 # The two commands of the README are `make book` and `make test`; both set up .venv first if need be.
 #   make quick      lint, types and the library's own tests, within a minute
+#   make test       the book, and its tests: of the long ones a quarter each day, with SLOW=1 all
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token; in Chinese with LANG=zh
 #   make book-zh    the book in Chinese beside the English one, build/_build/html/zh/
 #   make stick      the book in one file, build/adversarial-lab.zip: unpacked, it needs no server and no network
@@ -36,7 +37,7 @@ export UV_FIND_LINKS = $(abspath $(WHEELS))
 endif
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -14
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -15
 
 # An interrupted set-up leaves no mark, so the next call goes through it again; a .venv without pip starts afresh.
 $(READY): pyproject.toml requirements-torch.txt $(CONSTRAINTS)
@@ -101,7 +102,7 @@ quick: $(READY)
 test: $(READY)
 	$(MAKE) --no-print-directory -j2 book lint types
 	$(MAKE) --no-print-directory book-zh
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(if $(SLOW),--slow)
 
 lab: $(READY)
 	$(if $(CHINESE),$(BIN)/python book/edition.py lab)

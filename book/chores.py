@@ -6,7 +6,7 @@ prose    bring prose that changed in a text twin into its notebook, where no cod
 check    text twin and notebook agree, every cell was run without error, every widget shown has its state stored
 length   print how long each chapter's main line is, before its exercises: words, tables, cells
 times    measure how long each notebook runs, for the page of execution times
-adopt    take what the last `make test` measured of that into the page instead
+adopt    take what the last `make test` measured of that into the page instead; after `make test SLOW=1`, the list of long tests
 tour     draw the README's pictures
 po       bring the translations in book/locale/ to the English as it is, and count what has none (book/catalogue.py)
 """
@@ -241,6 +241,8 @@ def adopt(mds: list[Path]) -> int:
     found = json.loads(MEASURED.read_text())
     known = json.loads(TIMES.read_text()) | {md.stem: found[md.stem] for md in mds if md.stem in found}
     TIMES.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    if (long := ROOT / "build" / "heavy.txt").exists():
+        (ROOT / "tests" / "heavy.txt").write_text(long.read_text())
     return 0
 
 

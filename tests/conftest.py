@@ -5,6 +5,9 @@ module whose examples it runs, imports nothing of the book, and the test does no
 than `make quick` has. ``book``: all others. ``slow`` comes on top: such tests run with ``--slow`` alone. ``-m library`` does
 not even collect files of the others.
 
+Tests that take over three seconds, the list heavy.txt, take turns where the whole suite runs: a quarter of them each day. With
+``--slow`` all run, and so do those of a file or folder that is named. `python book/chores.py adopt` writes the list.
+
 What a run leaves in the checkout is named at its end, and where nobody edits, with ``$CI``, makes it fail. After a run that had
 notebooks in it, how long each took is printed, and noted in build/execution_times.json.
 """
@@ -26,6 +29,7 @@ from browser import needs_chromium
 from advlab import data, models, training
 
 ROOT = Path(__file__).resolve().parents[1]
+HEAVY, TURNS, LONG = ROOT / "tests" / "heavy.txt", 4, 3.0  # lines "seconds id"; days for all of them; seconds
 BEFORE, LEFT = pytest.StashKey(), pytest.StashKey()  # files of the checkout
 torch.set_num_threads(1)
 collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
@@ -59,6 +63,18 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+def turns():
+    """Of each test that takes its turn, the day on which it does, from 0 to TURNS - 1; the days take about the same time."""
+    lines = HEAVY.read_text().splitlines() if HEAVY.exists() else []
+    return {line.partition(" ")[2]: k % TURNS for k, line in enumerate(sorted(lines, key=lambda line: -float(line.split()[0])))}
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # the workers inherit it
+        whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("--slow")
+        os.environ["ADVLAB_TURNS"] = str(int(whole))
+
+
 def untracked():
     """Files of the checkout that git neither has nor ignores; none where there is no git."""
     asked = ["git", "ls-files", "--others", "--exclude-standard"]
@@ -85,9 +101,13 @@ def pytest_collection_modifyitems(config, items):
         own = item.get_closest_marker("book")
         item.add_marker("browser" if chromium else "book" if own else kind_of(item.path))
     if not config.getoption("--slow"):
-        left = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        today = int(os.environ["ADVLAB_DAY"]) % TURNS
+        turn = turns() if os.environ["ADVLAB_TURNS"] == "1" else {}
+        slow = {item for item in items if item.get_closest_marker("slow")}
+        shared = {item.nodeid.partition("[")[0] for item in slow}  # these are dealt out to days already
+        left = {i for i in items if turn.get(i.nodeid, today) != today and i.nodeid.partition("[")[0] not in shared} | slow
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,11 +162,20 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("left in the checkout")
         for name in left:
             terminalreporter.line(name)
-    seconds = Counter()
+    seconds, tests = Counter(), Counter()
     for report in chain.from_iterable(terminalreporter.stats.values()):
         path = Path(getattr(report, "nodeid", "").partition("::")[0])
         if path.suffix == ".ipynb":
             seconds[path.stem] += getattr(report, "duration", 0.0)  # deselected cells are no reports, and have none
+        elif hasattr(report, "duration"):
+            tests[report.nodeid] += report.duration
+    if os.environ["ADVLAB_TURNS"] == "1":
+        days = list(turns().values())
+        today = days.count(int(os.environ["ADVLAB_DAY"]) % TURNS)
+        terminalreporter.line(f"Of {len(days)} long tests it was the turn of {today} today; --slow runs all.")
+    elif config.getoption("--slow") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        long = "".join(f"{s:.0f} {name}\n" for name, s in tests.most_common() if s > LONG)
+        (config.rootpath / "build" / "heavy.txt").write_text(long)
     if seconds:
         import chores
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import conftest
 import pytest
@@ -64,6 +65,66 @@ def checkout(tmp_path):
     markers = "".join(f"\n  {kind}" for kind in ("library", "book", "browser", "slow"))
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = tests book\naddopts = --strict-markers\nmarkers ={markers}\n")
     return tmp_path
+
+
+class Item:
+    """A test as the hook sees it."""
+
+    def __init__(self, nodeid, *marks):
+        self.nodeid, self.marks, self.path = nodeid, marks, ROOT / "tests" / "test_signals.py"
+
+    def iter_markers(self, name):
+        return iter(())
+
+    def get_closest_marker(self, name):
+        return name if name in self.marks else None
+
+    def add_marker(self, name):
+        pass
+
+
+def test_long_tests_take_turns_where_nobody_names_them(checkout, monkeypatch):
+    heavy = checkout / "tests" / "heavy.txt"
+    heavy.write_text("".join(f"{10 + k} tests/test_it.py::test_{k}\n" for k in range(1, 8)) + "9 tests/test_it.py::test_9[a]\n")
+    monkeypatch.setattr(conftest, "HEAVY", heavy)
+    items = [*(Item(f"tests/test_it.py::test_{k}") for k in range(8)), Item("tests/test_it.py::test_9[a]")]
+    items.append(Item("tests/test_it.py::test_9[b]", "slow"))  # its function is dealt out to days in another way
+
+    def ran(day, slow=False, whole=True):
+        monkeypatch.setenv("ADVLAB_DAY", str(day))
+        monkeypatch.setenv("ADVLAB_TURNS", str(int(whole)))
+        options, left = {"--slow": slow}, []
+        hook = SimpleNamespace(pytest_deselected=lambda items: left.extend(items))
+        kept = list(items)
+        conftest.pytest_collection_modifyitems(SimpleNamespace(getoption=options.get, hook=hook), kept)
+        assert slow or set(kept) | set(left) == set(items)
+        return {item.nodeid.partition("::test_")[2] for item in kept}
+
+    days = [ran(day) for day in range(4)]
+    assert set.union(*days) == {*"01234567", "9[a]"}
+    assert set.intersection(*days) == {"0", "9[a]"}
+    assert sorted(len(day) for day in days) == [3, 4, 4, 4]
+    assert ran(0, whole=False) == {*"01234567", "9[a]"}
+    assert ran(0, slow=True) == {*"01234567", "9[a]", "9[b]"}
+
+
+def test_the_whole_suite_is_one_that_nobody_named(checkout):
+    (checkout / "tests" / "test_it.py").write_text("def test_a():\n    pass\n\n\ndef test_b():\n    pass\n")
+    (checkout / "tests" / "heavy.txt").write_text("9 tests/test_it.py::test_a\n8 tests/test_it.py::test_b\n")
+    with (checkout / "pytest.ini").open("a") as ini:
+        ini.write("testpaths = tests\n")
+    done = run("-n2", cwd=checkout, ADVLAB_DAY="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Of 2 long tests it was the turn of 1 today; --slow runs all." in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 passed")
+    assert run("tests", cwd=checkout, ADVLAB_DAY="0").stdout.splitlines()[-1].startswith("2 passed")
+
+
+def test_the_list_of_long_tests_names_tests():
+    assert len(conftest.turns()) > 60
+    for name in conftest.turns():
+        file, _, function = name.partition("[")[0].partition("::")
+        assert function.rpartition(".")[2] in (ROOT / file).read_text(), f"{name}: after `make test SLOW=1`, chores.py adopt"
 
 
 def test_what_a_run_leaves_is_named_and_is_a_fault_where_nobody_edits(checkout):

@@ -14,11 +14,12 @@ from sphinx.application import Sphinx
 ICON = re.compile(r"\bfa-([a-z][a-z-]*)")
 STYLES = ("styles/pydata-sphinx-theme.css", "styles/sphinx-book-theme.css", "sphinx-design.min.css")
 LETTER = re.compile(r',(\d{6}):"[^"]*"')
-#: of MathJax's font, letters in which no formula here is set: bold italic to fraktur, bold fraktur to monospace, slanted
-#: bold Greek, and digits of other kinds than bold; a test finds a letter that is wanted
+#: of MathJax's font, what no formula here is set in: whole parts; bold signs; of the plain part bold italic to fraktur, bold
+#: fraktur to monospace, slanted bold Greek, digits of other kinds than bold, and rare relations; a test finds what is wanted
 SPARE = (range(0x1D468, 0x1D538), range(0x1D56C, 0x1D6A4), range(0x1D71C, 0x1D7CC), range(0x1D7D8, 0x1D800))
 UNUSED = ("monospace", "sansSerif", "sansSerifBold", "sansSerifItalic", "sansSerifBoldItalic", "fraktur", "frakturBold")
-UNUSED += ("texOldstyle", "texOldstyleBold", "texCalligraphicBold", "boldItalic")
+UNUSED += ("texOldstyle", "texOldstyleBold", "texCalligraphicBold", "boldItalic", "texVariant", "texMathit")
+SIGNS = {"bold": (range(0x2100, 0x3000),), "normal": (range(0x22A6, 0x22C0), range(0x22CC, 0x22EE), range(0x2A00, 0x2A7D))}
 SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchindex|searchtools|language_data)\.js[^"]*"></script>')
 MATHJAX = re.compile(
     r'\s*<script (?:defer="defer" )?src="[^"]*tex-svg\.js[^"]*"></script>|\s*<script>window\.MathJax = .*?</script>'
@@ -98,12 +99,17 @@ def bare(selector: str) -> str:
 
 def without_spare_letters(mathjax: str) -> str:
     """MathJax without the paths of letters that no formula here is set in; its answer to one of them is a blank."""
-    for name in UNUSED:
+    for name, spare in {**dict.fromkeys(UNUSED, (range(0x110000),)), **SIGNS}.items():
         start = mathjax.find(f"e.{name}=(0,n.AddPaths)")
         if start < 0:
             raise ValueError(f"MathJax's font has no part {name!r} any more: see book/_ext/light.py")
         end = mathjax.index("},", start)
-        mathjax = mathjax[:start] + re.sub(r'(\d+):"[^"]*"', r'\1:""', mathjax[start:end]) + mathjax[end:]
+        kept = re.sub(
+            r'(\d+):"[^"]*"',
+            lambda m, spare=spare: f'{m[1]}:""' if any(int(m[1]) in part for part in spare) else m[0],
+            mathjax[start:end],
+        )
+        mathjax = mathjax[:start] + kept + mathjax[end:]
     return LETTER.sub(lambda found: "" if any(int(found[1]) in part for part in SPARE) else found[0], mathjax)
 
 

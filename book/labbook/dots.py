@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 BLUE, ORANGE = "#1f78c4", "#d9620a"  #: of the page's figures
-NUMBER = re.compile(r"(?:10\^)?([-+]?[\d,]*\.?\d+)(?:\s?(?:%|×|s|times|percentage points|log10))?†?")
+NUMBER = re.compile(r"(?:10\^)?([-+]?[\d,]*\.?\d+)(?:\s?(?:%|×|s|times|percentage points|log10|errors?))?†?")
 ABREAST, LABEL = 5, 34  #: panels beside each other; characters on a line of a row's label
 
 

@@ -162,7 +162,7 @@ def _panels(found: Table | Grid) -> tuple[list[str], list[dots.Panel]]:
             panels.append(dots.Panel(name, tuple(map(dots.dot, column)), share))
         return [name for name, _ in found.rows], [p for p in panels if any(d.ours is not None for d in p.dots)]
     units = list(dict.fromkeys(e.unit for e in found.entries))
-    names = {"%": "%", "log10": "power of ten", "": "value"}
+    names = {"%": "%", "log10": "power of ten", "": "number"}
     shown = [dots.dot(cell(e)) for e in found.entries]
     panels = [
         dots.Panel(

@@ -59,7 +59,7 @@ def _rare_claim(sphere: str) -> None:
         unit="log10",
         digits=2,
         over="8 runs",
-        note="n particles in each of eight runs; the interval is two standard errors.",
+        note="500 particles in each of eight runs; the interval is two standard errors.",
         tier="laptop",
         networks=["sphere_relu"],
     )(rare)

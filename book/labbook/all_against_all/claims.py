@@ -131,7 +131,7 @@ PROVABLE = (0.05, 0.1, 0.15, 0.2)
 
 
 def _spread(n: int) -> tuple[Tensor, Tensor]:
-    """``n`` test images spread evenly over all 10,000, and their labels: the first ones are easier."""
+    """``n`` test images spread evenly over all 10,000, and their labels."""
     x, y = images("mnist", 10_000)
     every = torch.arange(n) * len(x) // n
     return x[every], y[every]

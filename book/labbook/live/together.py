@@ -210,5 +210,5 @@ class AllAgainstAll(Figure):
         ax.hlines(places + 0.39, ends[:, 0], ends[:, 1], color="black", linewidth=1.6, label="95 % interval")
         ax.set_yticks(places, [f"{row['label']}, {row['stands']} of {row['n']}" for row in rows], fontsize=8)
         ax.set(xlim=(0, 100), ylim=(max(len(rows), 1) - 0.4, -0.6), xlabel="images, %")
-        picture.legend(*ax.get_legend_handles_labels(), fontsize=7.5, ncols=4, loc="outside upper center", frameon=False)
+        ax.legend(fontsize=7.5, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0)
         return picture
