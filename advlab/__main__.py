@@ -5,6 +5,7 @@ import json
 import math
 import runpy
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from importlib import util
 from pathlib import Path
@@ -20,6 +21,31 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] and argv[0] in _OF_THE_BOOK:
         return _book(argv)
+    args = _parser().parse_args(argv)
+    run = {"data": _data, "train": _train, "detect": _detect, "verify": _verify, "check": _check, "zoo": _zoo}
+    return answered("advlab", run[args.command], args)
+
+
+def answered(program: str, command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """The exit status of a command; a mistake in what it was given is a line of text and 1."""
+    try:
+        return command(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (RuntimeError, ValueError, TypeError, OSError, ImportError) as e:
+        print(f"{program}: error: {' '.join(str(e).splitlines()) or type(e).__name__}", file=sys.stderr)
+        return 1
+
+
+def unused(args: argparse.Namespace, form: str, *options: str) -> None:
+    """End with a usage error, status 2, where an option is given that this form of the command does not use."""
+    for option in options:
+        if vars(args)[option] is not None and vars(args)[option] is not False:
+            args.error(f"--{option} is not used {form}: leave it out")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m advlab",
         description="The Adversarial Lab's library.",
@@ -34,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoint and its card (default: runs)")
     p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
     p.add_argument("--n", type=int, help="fewer training examples, for a trial")
-    p.add_argument("--threads", type=int, help="threads for torch (default: torch's choice)")
+    p.add_argument("--threads", type=count, help="threads for torch (default: torch's choice)")
     p.add_argument("--device", default="cpu", help="where it is trained, such as cuda (default: cpu)")
     p = commands.add_parser("detect", help="chapter 2's detector on a folder of images; run again to go on")
     p.add_argument("folder", help="images, one subfolder a class or with --labels; transparent ones are put on white")
@@ -42,39 +68,35 @@ def main(argv: list[str] | None = None) -> int:
         "--network", required=True, help="lite0 or mobilenet, of ImageNet; or module:function, a network from [0, 1] to logits"
     )
     p.add_argument("--weights", metavar="FILE", help="of mobilenet, which come with no package")
-    p.add_argument("--size", type=_count, default=224, help="side of the network's input (default: 224)")
-    p.add_argument("--n", type=_count, help="take so many images, in an order mixed with a fixed seed (default: all)")
+    p.add_argument("--size", type=count, default=224, help="side of the network's input (default: 224)")
+    p.add_argument("--n", type=count, help="take so many images, in an order mixed with a fixed seed (default: all)")
     p.add_argument("--store", metavar="FILE", default="runs/detect.sqlite", help="what was found (default: runs/detect.sqlite)")
     _add_labels(p)
     p = commands.add_parser("verify", help="chapter 3's exact verifier; 10 is returned for a counterexample, 20 for unknown")
-    p.add_argument("name", help="a network of the zoo, NET.onnx, or module:function; run again to go on")
-    p.add_argument("property", nargs="?", metavar="SPEC.vnnlib", help="of NET.onnx: the property instead of images")
-    p.add_argument("--eps", type=_budget, help="the budget in linf, such as 0.1 or 2/255")
-    p.add_argument("--images", type=_images, default=100, help="so many test images, or a folder of images (default: 100)")
-    _add_labels(p)
-    p.add_argument("--shape", type=_shape, help="of one input of module:function, such as 1x28x28")
-    p.add_argument("--json", action="store_true", help="a line of JSON for each verdict instead of a text")
-    p.add_argument("--from", dest="folder", metavar="DIR", help="a folder of your own trainings (default: what ships)")
-    p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
-    p.add_argument("--proofs", metavar="DIR", help="where proofs are kept, for check (default: none are made)")
-    p.add_argument("--time-limit", type=float, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
-    p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
-    p.add_argument("--workers", type=_count, default=1, help="processes on this machine (default: 1, this one)")
-    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
+    _add_questions(p)
     p = commands.add_parser("check", help="check proofs of verdicts; 0 is returned where all are valid, else 1")
     p.add_argument("files", nargs="+", metavar="FILE.proof")
     p.add_argument("--weights", metavar="FILE.safetensors", help="the network's (default: found among those that ship)")
     commands.add_parser("zoo", help="list the networks and their measured accuracy")
-    args = parser.parse_args(argv)
-    try:
-        run = {"data": _data, "train": _train, "detect": _detect, "verify": _verify, "check": _check, "zoo": _zoo}
-        return run[args.command](args)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (RuntimeError, ValueError, OSError, ImportError) as e:
-        print(f"advlab: {e}", file=sys.stderr)
-        return 1
+    return parser
+
+
+def _add_questions(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(error=p.error)
+    p.add_argument("name", help="a network of the zoo, NET.onnx, or module:function; run again to go on")
+    p.add_argument("property", nargs="?", metavar="SPEC.vnnlib", help="of NET.onnx: the property instead of images")
+    p.add_argument("--eps", type=_budget, help="the budget in linf, such as 0.1 or 2/255")
+    p.add_argument("--images", type=_images, help="so many test images, or a folder of images (default: 100)")
+    _add_labels(p)
+    p.add_argument("--shape", type=_shape, help="of one input of module:function, such as 1x28x28")
+    p.add_argument("--json", action="store_true", help="a line of JSON for each verdict instead of a text")
+    p.add_argument("--from", metavar="DIR", help="a folder of your own trainings (default: what ships)")
+    p.add_argument("--store", metavar="FILE", help="where verdicts are kept (default: runs/NAME-EPS.sqlite)")
+    p.add_argument("--proofs", metavar="DIR", help="where proofs are kept, for check (default: none are made)")
+    p.add_argument("--time-limit", type=positive, default=120.0, help="CPU seconds an image (default: 120, the paper's)")
+    p.add_argument("--solver", choices=("highs", "gurobi"), default="highs", help="for the last stage (default: highs)")
+    p.add_argument("--workers", type=count, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
 
 
 def _book(argv: list[str]) -> int:
@@ -107,15 +129,27 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number from 1 up, of an option."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
     return int(text)
 
 
+def positive(text: str) -> float:
+    """A number above 0, of an option."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
 def _images(text: str) -> int | Path:
     try:
-        return _count(text)
+        return count(text)
     except argparse.ArgumentTypeError as e:
         if Path(text).is_dir():
             return Path(text)
@@ -173,6 +207,8 @@ def _verify(args: argparse.Namespace) -> int:
     if args.property is not None:
         if args.eps is not None or not args.name.endswith(".onnx"):
             raise ValueError(f"{args.property} holds the inputs and is of a network in a file: verify NET.onnx SPEC.vnnlib")
+        inputs = ("images", "classes", "labels", "shape", "from", "store", "proofs", "workers", "scheduler")
+        unused(args, f"with the property {args.property}", *inputs)
         verdict = verify_files(args.name, args.property, **options)
         if args.json:
             _json_lines([({"network": args.name, "property": args.property}, verdict)])
@@ -181,11 +217,13 @@ def _verify(args: argparse.Namespace) -> int:
         return _STATUS[verdict.status]
     if args.eps is None:
         raise ValueError("the budget is missing: --eps 0.1 or 2/255")
+    if args.scheduler is not None:
+        unused(args, "with a scheduler", "workers")
     net, x, y, names = _questions(args)
     store = Path(args.store or f"runs/{Path(args.name.replace(':', '-')).stem}-{args.eps:g}.sqlite")
     if (old := store.with_suffix(".jsonl")).exists() and not store.exists():  # of versions before there was a store
         Store(store).records.take(old)
-    with work.workers(args.workers, args.scheduler) as lanes:
+    with work.workers(args.workers or 1, args.scheduler) as lanes:
         found = verify_dataset(net, x, y, args.eps, executor=lanes, store=store, proofs=args.proofs, **options)
     status = next((code for status, code in _STATUS.items() if found.count(status)), 0)
     if args.json:
@@ -240,29 +278,35 @@ def _questions(args: argparse.Namespace) -> tuple[Any, Any, Any, list[Any]]:
     """The network, images and labels that verify is asked about, and the names of the images."""
     import torch
 
-    from . import folders, zoo
+    from . import checks, folders, zoo
     from .squeezing import folder
     from .verification import read_onnx
 
+    number = None if isinstance(args.images, Path) else args.images or 100
+    if number is not None:
+        unused(args, "without a folder of images", "classes", "labels")
     if ":" in args.name:
-        if args.shape is None or isinstance(args.images, int):
+        unused(args, "where a function makes the network", "from")
+        if args.shape is None or number is not None:
             raise ValueError(f"{args.name} comes without shape and images: give --shape, such as 1x28x28, and --images FOLDER")
         net, shape = folder.network(args.name), args.shape
     elif not args.name.endswith(".onnx"):
-        net, (x, y) = zoo.load(args.name, args.folder), zoo.recipe(args.name).test()
+        unused(args, "for a network of the zoo, which has its own", "shape")
+        net, (x, y) = zoo.load(args.name, vars(args)["from"]), zoo.recipe(args.name).test()
         shape = tuple(x.shape[1:])
-        if isinstance(args.images, int):
-            return net, x[: args.images], y[: args.images], list(range(len(x[: args.images])))
+        if number is not None:
+            return net, x[:number], y[:number], list(range(len(x[:number])))
     else:
+        unused(args, "for a network in a file", "shape", "from")
         net, shape = read_onnx(args.name)
-        if isinstance(args.images, int):
+        if number is not None:
             raise ValueError(f"{args.name} comes without images: give --images FOLDER, or a property, SPEC.vnnlib")
     if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
         raise ValueError(f"{args.name} takes inputs of the shape {shape}; images of a folder are (1 or 3, size, size)")
     with torch.no_grad():
-        count = net(torch.zeros(1, *shape, dtype=next((p.dtype for p in net.parameters()), torch.float32))).shape[1]
+        answer = net(torch.zeros(1, *shape, dtype=next((p.dtype for p in net.parameters()), torch.float32)))
     paths, _ = folders.images(args.images)
-    labels = folders.labels(args.images, paths, count, args.classes, args.labels)
+    labels = folders.labels(args.images, paths, checks.logits(answer, 1).shape[1], args.classes, args.labels)
     if labels is None:
         raise ValueError(f"{args.images} has no subfolders that say what its images are: give --labels FILE")
     x, places, errors = folders.read_all(paths, shape[1], shape[0])

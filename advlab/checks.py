@@ -19,6 +19,7 @@ PRECISIONS = (torch.float32, torch.float64)
 #: A setting's range: (test, in words).
 Range = tuple[Callable[[Any], bool], str]
 COUNT: Range = (lambda v: v >= 1 and isinstance(v, Integral), "a whole number and at least 1")
+WHOLE: Range = (lambda v: v >= 0 and isinstance(v, Integral), "a whole number from 0 up")
 POSITIVE: Range = (lambda v: 0 < v < math.inf, "above 0 and finite")
 NOT_NEGATIVE: Range = (lambda v: 0 <= v < math.inf, "at least 0 and finite")
 SHARE: Range = (lambda v: 0 < v < 1, "between 0 and 1")
@@ -39,25 +40,30 @@ def classifier_inputs(
     """
     tensors(**{"x": x, labels: y})
     inputs(x)
-    if y.dtype != torch.int64:
-        raise TypeError(f"{labels} is {y.dtype}; it must be class indices as int64: {labels}.long()")
-    if y.shape != (len(x),):
-        raise ValueError(f"{labels} has the shape {tuple(y.shape)}; {len(x)} inputs need ({len(x)},)")
+    indices(y, len(x), labels)
     with watched(model) as parts, torch.set_grad_enabled(gradient):
         if not len(x):
             return parts
         at = x[:1].detach().clone().requires_grad_(gradient)
-        try:
-            answer = model(at)
-        except RuntimeError as e:
-            shape = ", ".join(map(str, x.shape[1:]))
-            raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
-    k = logits(answer, 1).shape[1]
-    if y.min() < 0 or y.max() >= k:
-        raise ValueError(f"{labels} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {k - 1}")
+        answer = tried(model, at)
+    below(y, logits(answer, 1).shape[1], labels)
     if gradient:
         passes_gradient(answer, at)
     return parts
+
+
+def indices(y: Tensor, n: int, name: str = "y") -> None:
+    """Raises TypeError where ``y`` is not of int64, ValueError where it is not (n,)."""
+    if y.dtype != torch.int64:
+        raise TypeError(f"{name} is {y.dtype}; it must be class indices as int64: {name}.long()")
+    if y.shape != (n,):
+        raise ValueError(f"{name} has the shape {tuple(y.shape)}; {n} inputs need ({n},)")
+
+
+def below(y: Tensor, k: int, name: str = "y") -> None:
+    """Raises ValueError where one of the labels ``y`` (n,) is none of the ``k`` classes."""
+    if y.numel() and (y.min() < 0 or y.max() >= k):
+        raise ValueError(f"{name} ranges from {y.min()} to {y.max()}, but the model has the classes 0 to {k - 1}")
 
 
 def inputs(x: Tensor) -> None:
@@ -68,8 +74,31 @@ def inputs(x: Tensor) -> None:
         raise TypeError(f"x is {x.dtype}, too coarse for attacks and what is measured of them: x.float(), and model.float()")
     if x.ndim < 2:
         raise ValueError(f"x has the shape {tuple(x.shape)}; it must be a batch, (n, c, h, w) or (n, d): x.unsqueeze(0)")
+    pixels(x, "x", "x must lie in [0, 1] (normalise inside the model)")
+
+
+def pixels(x: Tensor, name: str, words: str) -> None:
+    """Raises ValueError, the first such value of ``name`` and ``words``, where ``x`` (n, ...) is not in [0, 1], or is NaN."""
     if x.numel() and not (x.min() >= 0 and x.max() <= 1):  # also false for NaN
-        raise ValueError(f"{first(~((x >= 0) & (x <= 1)), x, 'x')}; x must lie in [0, 1] (normalise inside the model)")
+        raise ValueError(f"{first(~((x >= 0) & (x <= 1)), x, name)}; {words}")
+
+
+def tried(model: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """What ``model`` answers to the first input, ``x`` (1, ...). Raises ValueError where it takes none, or changes it."""
+    try:
+        return answered(model, x)
+    except RuntimeError as e:
+        shape = ", ".join(map(str, x.shape[1:]))
+        raise ValueError(f"the model cannot take inputs of the shape (n, {shape}), as {x.dtype}: {e}") from e
+
+
+def answered(function: Callable[[Tensor], Any], x: Tensor, name: str = "the model") -> Any:
+    """``function`` of a copy of ``x``. Raises ValueError where it changes that, as it would change the images of the caller."""
+    given = x.clone()
+    answer = function(given)
+    if not torch.equal(given, x) and not (given.shape == x.shape and torch.allclose(given, x, 0, 0, equal_nan=True)):
+        raise ValueError(f"{name} changes its input in place: let it work on a copy, as in x = x - 0.5 for x -= 0.5")
+    return answer
 
 
 def passes_gradient(value: Tensor, at: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def security_curve(
-    model: nn.Module, x: Tensor, y: Tensor, attack: Callable[..., Tensor], budgets: Sequence[float], **options: Any
+    model: nn.Module, x: Tensor, y: Tensor, attack: Callable[..., Tensor], budgets: Iterable[float], **options: Any
 ) -> list[RobustAccuracy]:
     """:func:`advlab.evaluate.robust_accuracy` under ``attack(model, x, y, eps=...)`` at each of rising budgets.
 
@@ -29,15 +29,15 @@ def security_curve(
     ----------
     model, x, y : as :func:`advlab.evaluate.robust_accuracy`
     attack : such as :func:`advlab.attacks.pgd`, which takes ``eps`` by name
-    budgets : numbers from 0 up, each greater than the one before
+    budgets : numbers from 0 up, each greater than the one before; an array of them will do
     options : of :func:`advlab.evaluate.robust_accuracy`, such as ``norm`` and ``batch_size``
     Returns
     -------
     list of RobustAccuracy, one a budget, each with interval and honesty flags
     Raises
     ------
-    ValueError
-        budgets that do not rise, and as :func:`advlab.evaluate.robust_accuracy`
+    TypeError, ValueError
+        budgets that are no numbers, or do not rise, and as :func:`advlab.evaluate.robust_accuracy`
     Guarantee
     ---------
     None on the network: each accuracy is an upper bound of that under the strongest attack.
@@ -55,8 +55,12 @@ def security_curve(
     """
     from .evaluate import robust_accuracy  # which has this function among its own
 
+    try:
+        budgets = [float(eps) for eps in budgets]
+    except (TypeError, ValueError) as e:
+        raise TypeError(f"budgets are {budgets!r}; give several numbers, such as [0.0, 0.1, 0.2]") from e
     if not budgets or any(not a < b for a, b in itertools.pairwise(budgets)):
-        raise ValueError(f"budgets are {list(budgets)}; give one or more, each greater than the one before")
+        raise ValueError(f"budgets are {budgets}; give one or more, each greater than the one before")
     curve: list[RobustAccuracy] = []
     for eps in budgets:
         found = robust_accuracy(model, x, y, functools.partial(attack, eps=eps), eps=eps, **options)

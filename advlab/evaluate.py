@@ -162,8 +162,7 @@ def _check_attack(x_adv: Tensor, x: Tensor, eps: float | None, norm: str) -> Non
     checks.tensors(x_adv=x_adv)
     if x_adv.shape != x.shape:
         raise ValueError(f"the attack returned the shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
-    if x.numel() and not (x_adv.min() >= 0 and x_adv.max() <= 1):
-        raise ValueError(f"the attack left [0, 1]: {checks.first(~((x_adv >= 0) & (x_adv <= 1)), x_adv, 'x_adv')}")
+    checks.pixels(x_adv, "x_adv", "the attack left [0, 1]")
     if x.numel() and eps is not None and (far := float(distances(x_adv, x, norm).max())) > eps + 1e-5:
         raise ValueError(f"the attack left its budget: it moved an image by {far:.4g} in {norm}, eps is {eps:g}")
 

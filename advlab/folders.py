@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 import re
 import warnings
@@ -56,7 +57,7 @@ def labels(
     Raises
     ------
     ValueError
-        where a class is not certain
+        where a class is not certain, and for a file that is not in UTF-8
     """
     folder = Path(folder)
     if table is not None:
@@ -71,7 +72,7 @@ def labels(
             )
     if classes is not None:
         listed = not isinstance(classes, str | Path)
-        names = list(classes) if listed else Path(classes).read_text(encoding="utf-8-sig").rstrip().splitlines()
+        names = list(classes) if listed else _text(Path(classes)).rstrip().splitlines()
         if len(names) != count:
             raise ValueError(f"{'the list' if listed else classes} names {len(names)} classes; the network has {count}")
     else:
@@ -91,15 +92,28 @@ def labels(
 
 def _rows(table: Path, folder: Path, paths: Sequence[Path]) -> list[str]:
     """The label of each image in the table, which calls it by its path in the folder, its name, or its name without suffix."""
-    with table.open(encoding="utf-8-sig", newline="") as f:
-        rows = [[cell.strip() for cell in row[:2]] for row in csv.reader(f) if len(row) > 1]
+    try:
+        rows = [[cell.strip() for cell in row[:2]] for row in csv.reader(io.StringIO(_text(table))) if len(row) > 1]
+    except csv.Error as e:
+        raise ValueError(f"{table} cannot be read as lines image,label ({e})") from e
     known = dict(rows)
     if twice := [name for name, label in rows if known[name] != label]:
         raise ValueError(f"{table} gives {twice[0]} two labels")
     named = [(path.relative_to(folder).as_posix(), path.name, path.stem) for path in paths]
     if missing := [names[0] for names in named if not known.keys() & set(names)]:
         raise ValueError(f"{table} has no line for {len(missing)} images, such as  {missing[0]},0")
-    return [next(known[name] for name in names if name in known) for names in named]
+    called = [next(name for name in names if name in known) for names in named]
+    if several := [name for name, count in Counter(called).items() if count > 1]:
+        first, second, *_ = (names[0] for names, name in zip(named, called, strict=True) if name == several[0])
+        raise ValueError(f"{table} has one line {several[0]} for {first} and {second}: call each by its path in {folder}")
+    return [known[name] for name in called]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path} is not in UTF-8 ({e.reason} at byte {e.start}): save it as UTF-8") from e
 
 
 def _subfolders(folder: Path, count: int) -> list[str]:

@@ -28,7 +28,8 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        for half precision, a part in training mode, and answers that are no finite logits, with the first that is not
+        for half precision, a part in training mode, answers that are no finite logits, with the first that is not, and a model
+        that changes its input in place
 
     Examples
     --------
@@ -41,7 +42,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
     with checks.watched(model):
         for begin in range(0, len(x), batch_size):
             part = x[begin : begin + batch_size]
-            answer = model(part)
+            answer = checks.answered(model, part)
             if isinstance(answer, Tensor) and answer.ndim == 1:
                 answer = torch.stack([0 * answer, answer], 1)
             classes.append(checks.finite(checks.logits(answer, len(part)), "the model's logits", begin).argmax(1))
@@ -51,8 +52,12 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 500) -> Tensor:
 def first_correct(model: nn.Module, x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """An attack's seeds: the first ``n`` images of ``x`` (m, ...) that ``model`` classifies as ``y`` (m,), with their labels.
 
-    Looks at no more images than it needs, and raises ValueError if there are not ``n``.
+    Looks at no more images than it needs. Raises ValueError if there are not ``n``, TypeError or ValueError for an ``n`` or
+    labels that do not fit, and what :func:`predict` raises.
     """
+    checks.setting("n", n, checks.WHOLE)
+    checks.tensors(x=x, y=y)
+    checks.indices(y, len(x))
     rows: list[Tensor] = []
     for start in range(0, len(x), 500):
         if sum(map(len, rows)) >= n:
@@ -109,7 +114,7 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
     Parameters
     ----------
-    successes, n : 0 <= successes <= n
+    successes, n : whole numbers, 0 <= successes <= n
     confidence : in (0, 1)
 
     Returns
@@ -134,8 +139,9 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     >>> [round(bound, 4) for bound in clopper_pearson(0, 100)]
     [0.0, 0.0362]
     """
-    if not 0 <= successes <= n or not 0 < confidence < 1:
-        raise ValueError(f"{successes} of {n} at confidence {confidence}: need 0 <= successes <= n and 0 < confidence < 1")
+    if not 0 <= successes <= n or successes % 1 or n % 1 or not 0 < confidence < 1:  # inf % 1 is nan
+        need = "need 0 <= successes <= n, whole numbers, and 0 < confidence < 1"
+        raise ValueError(f"{successes} of {n} at confidence {confidence}: {need}")
     tail = (1 - confidence) / 2
     low = float(betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
@@ -148,8 +154,9 @@ def median_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, fl
     Guarantee: the interval covers the true median with probability at least ``confidence`` for independent values of
     any distribution, if n is at least 6 (at 95 %); it is (-inf, inf) where n is too small for that. Values may be infinite, as
     the distance of an attack that failed; of an even number the median is the mean of the middle two.
-    Raises ValueError for no values, or nan among them.
+    Raises ValueError for no values, or nan among them, and a confidence outside (0, 1).
     """
+    checks.setting("confidence", confidence, checks.SHARE)
     ranked = _values(values).sort().values
     n = len(ranked)
     k = int(binom.ppf((1 - confidence) / 2, n, 0.5))  # P(fewer than k below the median) <= tail
@@ -172,8 +179,11 @@ def mean_interval(values: Tensor, confidence: float = 0.95, draws: int = 2000) -
     """The mean of ``values`` (n,) and an interval by the bootstrap (percentiles of ``draws`` resamples), as (mean, low, high).
 
     No guarantee: it covers the true mean about as often as it says only for many values, and less often if a few of them make
-    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values, or any that is not finite.
+    up most of the mean. It is (-inf, inf) for a single value. Raises ValueError for no values, or any that is not finite, a
+    confidence outside (0, 1), and fewer than one draw.
     """
+    checks.setting("confidence", confidence, checks.SHARE)
+    checks.setting("draws", draws, checks.COUNT)
     exact = checks.finite(_values(values), "values").numpy()
     if len(exact) == 1:
         return float(exact[0]), float("-inf"), float("inf")

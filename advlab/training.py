@@ -6,6 +6,8 @@ off and resumed ends with the same weights as one that was not, on the same mach
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable
@@ -14,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from .attacks.steps import drawing
 from .store import write
 
 Loss = Callable[..., Tensor]
@@ -59,12 +62,18 @@ def in_bfloat16(function: Callable[..., Tensor], model: nn.Module, *inputs: Any,
     return function(forward, *inputs, **options)
 
 
-def flip_and_shift(model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2) -> Tensor:
-    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way."""
+def flip_and_shift(
+    model: nn.Module, x: Tensor, y: Tensor, done: float, pixels: int = 2, *, generator: Generator | None = None
+) -> Tensor:
+    """A :func:`fit` transform: each image of (n, c, h, w) is mirrored or not, and moved by up to ``pixels`` each way.
+
+    By default it draws with torch's global generator, which :func:`fit` seeds.
+    """
     n, _, h, w = x.shape
-    x = torch.where((torch.rand(n, 1, 1, 1) < 0.5).to(x.device), x.flip(3), x)
+    source = drawing(generator)
+    x = torch.where((torch.rand(n, 1, 1, 1, **source) < 0.5).to(x.device), x.flip(3), x)
     padded = nn.functional.pad(x, [pixels] * 4, mode="reflect")
-    top, left = torch.randint(2 * pixels + 1, (2, n, 1))
+    top, left = torch.randint(2 * pixels + 1, (2, n, 1), **source).cpu()
     rows, columns = top + torch.arange(h), left + torch.arange(w)  # (n, h), (n, w)
     places = (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
     each, rows, columns = (v.to(x.device) for v in places)
@@ -112,7 +121,8 @@ def fit(
     Raises
     ------
     ValueError
-        for lengths that differ, epochs or batch sizes below 1, and for a checkpoint of another run
+        for lengths that differ, epochs or batch sizes below 1; for a checkpoint that is damaged, or of another run: another
+        network, other data (all labels and some examples are looked at), or other settings (functions go by their names)
 
     Guarantee
     ---------
@@ -134,7 +144,7 @@ def fit(
     def batches() -> Batches:
         return ((x[batch], y[batch]) for batch in torch.randperm(len(x)).split(batch_size))
 
-    run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    run = {"n": len(x), "epochs": epochs, "batch_size": batch_size, "seed": seed, "data": _digest(x, y)}
     per_epoch = -(-len(x) // batch_size)
     return _loop(model, batches, run, _Plan(epochs, per_epoch, optimizer, schedule, loss, transform, checkpoint, progress))
 
@@ -169,7 +179,7 @@ def fit_online(
     Raises
     ------
     ValueError
-        for samples, epochs or batch sizes below 1, and for a checkpoint of another run
+        for samples, epochs or batch sizes below 1; for a checkpoint that is damaged, or of another run, as :func:`fit` says
 
     Examples
     --------
@@ -186,7 +196,7 @@ def fit_online(
     def batches() -> Batches:
         return (draw(batch_size) for _ in range(per_epoch))
 
-    run = {"samples": samples, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    run = {"samples": samples, "epochs": epochs, "batch_size": batch_size, "seed": seed, "data": _named(draw)}
     return _loop(model, batches, run, _Plan(epochs, per_epoch, optimizer, schedule, loss, None, checkpoint, progress))
 
 
@@ -205,7 +215,8 @@ class _Plan:
 def _loop(model: nn.Module, batches: Callable[[], Batches], run: dict, plan: _Plan) -> list[float]:
     optimiser = plan.optimizer(model.parameters())
     rates = [group["lr"] for group in optimiser.param_groups]
-    run = {**run, "optimizer": type(optimiser).__name__}
+    run |= {"optimizer": type(optimiser).__name__, "settings": _settings(optimiser)}
+    run |= {name: _named(getattr(plan, name)) for name in ("schedule", "loss", "transform")}
     path = Path(plan.checkpoint) if plan.checkpoint is not None else None
     losses = _resume(path, model, optimiser, run) if path is not None and path.exists() else []
     steps, done = plan.epochs * plan.per_epoch, len(losses) * plan.per_epoch
@@ -247,20 +258,78 @@ def _save(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> None
 
 
 def _resume(path: Path, model: nn.Module, optimiser: Optimizer, run: dict) -> list[float]:
-    weights: dict[str, Tensor] = {}
-    states: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as f:
-        saved = json.loads((f.metadata() or {}).get("run", "{}"))
-        for name in f.keys():  # noqa: SIM118
-            kind, _, rest = name.partition(".")
-            if kind == "model":
-                weights[rest] = f.get_tensor(name)
-            else:
-                index, _, key = rest.partition(".")
-                states.setdefault(int(index), {})[key] = f.get_tensor(name)
+    saved, weights, states = unfinished(path, "run")
     losses = saved.pop("losses", [])
+    if "data" not in saved:  # of version 0.2
+        run = {key: run[key] for key in run if key not in _NEW}
+    saved, run = saved | _shapes(weights), run | _shapes(model.state_dict())
     if saved != run:
-        raise ValueError(f"{path} is the checkpoint of another run ({saved}, not {run}): move it away, or name another")
+        key = next(key for key in [*run, *saved] if saved.get(key) != run.get(key))
+        told = f"its {key} is {saved.get(key)}, not {run.get(key)}"
+        raise ValueError(f"{path} is the checkpoint of another run ({told}): move it away, or name another")
     model.load_state_dict(weights)
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
     return losses
+
+
+#: What checkpoints of version 0.2 do not say of a run.
+_NEW = ("data", "settings", "schedule", "loss", "transform")
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, str]:
+    return {f"model.{name}": f"{tuple(t.shape)} {t.dtype}" for name, t in weights.items()}
+
+
+def unfinished(path: Path, entry: str) -> tuple[Any, dict[str, Tensor], dict[int, dict[str, Tensor]]]:
+    """What a file holds of a training: its ``entry`` in JSON, the network's weights, and the optimiser's state.
+
+    Raises ValueError where it is no such file, or is damaged.
+    """
+    weights: dict[str, Tensor] = {}
+    states: dict[int, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as f:
+            about = json.loads((f.metadata() or {})[entry])
+            for name in f.keys():  # noqa: SIM118
+                kind, _, rest = name.partition(".")
+                if kind == "model":
+                    weights[rest] = f.get_tensor(name)
+                else:
+                    index, _, key = rest.partition(".")
+                    states.setdefault(int(index), {})[key] = f.get_tensor(name)
+    except (SafetensorError, KeyError, ValueError) as e:
+        raise ValueError(f"{path} is damaged, or no checkpoint of such a training ({e!r}): move it away") from e
+    return about, weights, states
+
+
+def _digest(x: Tensor, y: Tensor) -> str:
+    """Of all labels and of 64 examples."""
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)} {y.dtype}".encode())
+    for part in (x[:: -(-len(x) // 64)], y):
+        digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(optimiser: Optimizer) -> list[dict[str, str]]:
+    """Of each group of parameters, what is set: what is None or False may be a setting of another version of torch."""
+    return [
+        {key: _named(value) for key, value in group.items() if key != "params" and value is not None and value is not False}
+        for group in optimiser.param_groups
+    ]
+
+
+def _named(value: Any) -> str:
+    """A function or a setting in words that are the same in another process: by its name, a partial with its arguments.
+
+    >>> _named(functools.partial(smoothed_cross_entropy, smoothing=0.2))
+    'advlab.training.smoothed_cross_entropy(smoothing=0.2)'
+    """
+    if isinstance(value, functools.partial):
+        given = [*map(_named, value.args), *(f"{key}={_named(value.keywords[key])}" for key in sorted(value.keywords))]
+        return f"{_named(value.func)}({', '.join(given)})"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_named, value))})"
+    if value is None or isinstance(value, int | float | str):
+        return repr(value)
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
     ValueError
         for an unknown name
     CheckpointError
-        where there is no card
+        where there is no card, or what is there is none
 
     Examples
     --------
@@ -82,7 +83,13 @@ def card(name: str, directory: str | Path | None = None) -> dict[str, Any]:
     path = (Path(directory) if directory is not None else shipped()) / f"{name}.json"
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint of {name} in {path.parent}: make it with  python -m advlab train {name}")
-    return json.loads(path.read_text())
+    try:
+        about = json.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{path} cannot be read as a model card ({e}): install advlab again, or train it") from e
+    if not isinstance(about, dict) or not isinstance(about.get("sha256"), str):
+        raise CheckpointError(f"{path} is no model card, with the SHA-256 of its weights: install advlab again, or train it")
+    return about
 
 
 def load(name: str, directory: str | Path | None = None) -> nn.Module:
@@ -101,7 +108,7 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
     ValueError
         for an unknown name
     CheckpointError
-        for a missing or altered file
+        for a missing or altered file, and one that is not of the recipe's network
 
     Guarantee
     ---------
@@ -123,7 +130,11 @@ def load(name: str, directory: str | Path | None = None) -> nn.Module:
     if hashlib.sha256(raw).hexdigest() != expected:
         raise CheckpointError(f"{path} is not the checkpoint of its card (SHA-256 differs): install advlab again, or train it")
     model = recipe(name).build()
-    model.load_state_dict(load_tensors(raw))
+    try:
+        model.load_state_dict(load_tensors(raw))
+    except (SafetensorError, RuntimeError) as e:
+        told = " ".join(str(e).split())
+        raise CheckpointError(f"{path} does not hold the weights of {name} ({told}): train it, or remove file and card") from e
     return model.eval()
 
 
@@ -154,7 +165,7 @@ def train(
     Raises
     ------
     ValueError
-        for an unknown name, and for epochs or n below 1
+        for an unknown name or device, and for epochs or n below 1
 
     Examples
     --------
@@ -166,6 +177,7 @@ def train(
     r = recipe(name)
     if min(epochs if epochs is not None else 1, n if n is not None else 1) < 1:
         raise ValueError(f"epochs is {epochs} and n {n}; a trial needs at least 1 of each")
+    place(device)
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{name}.unfinished.safetensors"
@@ -189,6 +201,18 @@ def train(
     path = keep(name, model, folder, about)
     unfinished.unlink(missing_ok=True)
     return path
+
+
+def place(device: str) -> torch.device:
+    """The device of that name. Raises ValueError where there is none, such as "cuda" on a machine without a GPU.
+
+    >>> place("cpu")
+    device(type='cpu')
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"there is no device {device!r} here ({str(e).splitlines()[0]}): take another, such as 'cpu'") from e
 
 
 def keep(name: str, model: nn.Module, to: Path, about: dict[str, Any]) -> Path:

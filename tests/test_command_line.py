@@ -133,6 +133,12 @@ def test_the_status_of_images(here, monkeypatch, statuses, code):
         (["--eps", "nan"], "'nan' is no budget"),
         (["--eps", "inf"], "'inf' is no budget"),
         (["--shape", "1x0x4"], "'1x0x4' is no shape"),
+        (["--time-limit", "-1"], "'-1' is no number above 0"),
+        (["--time-limit", "nan"], "'nan' is no number above 0"),
+        (["--shape", "1x2x2"], "--shape is not used for a network of the zoo"),
+        (["--labels", "nofile"], "--labels is not used without a folder"),
+        (["--classes", "nofile", "--images", "2"], "--classes is not used without a folder"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "--workers is not used with a scheduler"),
     ],
 )
 def test_counts_and_budgets_are_checked_before_any_work(here, capsys, option, says):
@@ -158,6 +164,94 @@ def test_counts_and_budgets_are_checked_before_any_work(here, capsys, option, sa
 def test_what_does_not_go_together_is_said(here, capsys, line, says):
     specification(here, 0.6, 0.9)
     assert main(["verify", *line]) == 1
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        *[
+            (["net.onnx", "spec.vnnlib", option, value], f"{option} is not used with the property spec.vnnlib")
+            for option, value in {
+                "--images": "7",
+                "--classes": "names.txt",
+                "--labels": "nofile",
+                "--shape": "1x4x4",
+                "--from": "photos",
+                "--store": "F",
+                "--proofs": "D",
+                "--workers": "5",
+                "--scheduler": "tcp://127.0.0.1:1",
+            }.items()
+        ],
+        (["net.onnx", "--images", "photos", "--eps", "0.1", "--shape", "1x4x4"], "--shape is not used for a network in a file"),
+        (["net.onnx", "--images", "photos", "--eps", "0.1", "--from", "."], "--from is not used for a network in a file"),
+        (
+            ["m:f", "--images", "photos", "--eps", "0.1", "--shape", "1x4x4", "--from", "."],
+            "--from is not used where a function",
+        ),
+    ],
+)
+def test_an_option_that_a_form_of_the_call_does_not_use_is_refused(here, capsys, line, says):
+    specification(here, 0.6, 0.9)
+    with pytest.raises(SystemExit) as stopped:
+        main(["verify", *line])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+def test_a_readers_mistake_is_one_line(here, capsys, monkeypatch):
+    (here / "mistakes_of_test.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Pair(nn.Module):\n    def forward(self, x):\n"
+        "        return x.flatten(1), 0\n\n\n"
+        "def layer():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Sigmoid(), nn.Linear(3, 2))\n\n\n"
+        "def key():\n    raise KeyError('weights')\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    (here / "damaged").mkdir()
+    (here / "damaged" / "mnist_small.json").write_text("{}")
+    verify = ["verify", "--images", "photos", "--eps", "0.1"]
+    for line, says in (
+        ([*verify, "mistakes_of_test:layer", "--shape", "1x4x4"], "Sigmoid"),
+        ([*verify, "mistakes_of_test:Pair", "--shape", "1x4x4"], "the model returns tuple"),
+        (
+            [*verify, "mistakes_of_test:key", "--shape", "1x4x4"],
+            "'mistakes_of_test:key' gives no network (KeyError('weights'))",
+        ),
+        ([*verify, "net.onnx", "--proofs", "D"], "no proof"),
+        (["detect", "photos", "--size", "4", "--network", "mistakes_of_test:Pair"], "the model returns tuple"),
+        ([*verify, "mnist_small", "--from", "damaged"], "mnist_small.json is no model card"),
+        (["train", "mnist_small", "--device", "nosuch"], "there is no device 'nosuch' here"),
+    ):
+        assert main(line) == 1
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("advlab: error: ")
+        assert says in told
+
+
+@pytest.mark.book
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["examples", "mnist", "--images", "5"], "--images is not used for mnist"),
+        (["examples", "mnist", "--images", "-3"], "'-3' is no number from 1 up"),
+        (["examples", "cifar10", "--network", "lite0"], "--network is not used for cifar10"),
+        (["examples", "mnist", "--batch", "4"], "--batch is not used for mnist"),
+        (["examples", "mnist", "--store"], "--store is not used for mnist"),
+        (["gpu", "--epochs", "0"], "'0' is no number from 1 up"),
+        (["gpu", "--minutes", "nan"], "'nan' is no number above 0"),
+        (["reproduce", "--n", "0"], "'0' is no number from 1 up"),
+        (["reproduce", "--workers", "-3"], "'-3' is no number from 1 up"),
+        (["reproduce", "--n", "5", "--stale"], "--stale is not used with --n"),
+        (["transfer", "--images", "-5"], "'-5' is no number from 1 up"),
+        (["game", "team.py", "--seconds", "-1"], "'-1' is no number above 0"),
+    ],
+)
+def test_commands_of_the_book_refuse_likewise(here, capsys, line, says):
+    with pytest.raises(SystemExit) as stopped:
+        main(line)
+    assert stopped.value.code == 2
     assert says in capsys.readouterr().err
 
 

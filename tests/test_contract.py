@@ -16,7 +16,7 @@ import torch
 from test_attacks import FAST, TABLE, UNTARGETED
 from torch import nn
 
-from advlab import attacks, evaluate
+from advlab import attacks, evaluate, squeezing
 from advlab.attacks import contract
 
 ATTACKS = sorted({name.split()[0] for name in TABLE})
@@ -401,6 +401,43 @@ def test_an_attack_in_place_is_measured_on_copies_and_flagged(tiny):
     assert torch.equal(x, before[0])
     labels = evaluate.robust_accuracy(net, x, y, lambda m, x, y: (x.clone(), y.zero_())[0])
     assert [flag.id for flag in labels.flags] == ["changes-input"]
+
+
+ASK = {
+    **{name: functools.partial(run, name) for name in ATTACKS},
+    "predict": lambda model, x, y: evaluate.predict(model, x),
+    "first_correct": lambda model, x, y: evaluate.first_correct(model, x, y, 1),
+    "robust_accuracy": lambda model, x, y: evaluate.robust_accuracy(model, x, y, lambda m, x, y: x),
+    "detector": lambda model, x, y: squeezing.SqueezingDetector(model, ["1-bit"]).score_samples(x),
+    "joint_score": lambda model, x, y: squeezing.joint_score(model, x.requires_grad_(), ["1-bit"]),
+}
+
+
+@pytest.mark.parametrize("name", ASK)
+def test_a_model_that_changes_its_input_is_refused_and_has_changed_nothing(name, tiny):
+    net, x, y = tiny
+    before = x.clone()
+    with pytest.raises(ValueError, match="the model changes its input in place"):
+        ASK[name](Around(net, before=lambda v: v.sub_(0.5)).eval(), x, y)
+    assert torch.equal(x, before)
+    evaluate.predict(Around(net, before=lambda v: v.nan_to_num()).eval(), x.detach() * math.nan)  # which is not equal to itself
+
+
+def test_a_squeezer_that_changes_its_input_is_refused_and_has_changed_nothing(tiny):
+    net, x, _ = tiny
+    before = x.clone()
+    with pytest.raises(ValueError, match="the squeezer 'dark' changes its input in place"):
+        squeezing.SqueezingDetector(net, {"dark": lambda v: v.mul_(0)}).score_samples(x)
+    assert torch.equal(x, before)
+
+
+def test_an_attack_that_leaves_the_images_is_refused(tiny):
+    @contract.attack
+    def bright(model, x, y, *, eps):
+        return x + eps
+
+    with pytest.raises(ValueError, match=r"the attack's result\[.*it must lie in \[0, 1\]"):
+        bright(*tiny, eps=0.9)
 
 
 @pytest.mark.parametrize("name", ["jsma", "cw_l0"])

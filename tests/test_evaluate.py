@@ -24,13 +24,19 @@ def test_clopper_pearson_is_scipys_exact_interval(n, data, confidence):
 
 def test_intervals_of_nothing_and_bad_counts():
     assert evaluate.clopper_pearson(0, 0) == (0.0, 1.0)
-    for bad in [(-1, 5), (6, 5), (1, 5, 1.0)]:
+    for bad in [(-1, 5), (6, 5), (1, 5, 1.0), (1, 5, 0.0), (3, np.inf), (2.5, 5)]:
         with pytest.raises(ValueError, match="need 0 <="):
             evaluate.clopper_pearson(*bad)
     with pytest.raises(ValueError, match=r"must be \(n,\)"):
         evaluate.median_interval(torch.empty(0))
     with pytest.raises(ValueError, match=r"must be \(n,\)"):
         evaluate.mean_interval(torch.empty(2, 2))
+    for interval in (evaluate.median_interval, evaluate.mean_interval):
+        for confidence in (-1.0, 0, 1, 1.5, 95, np.nan):
+            with pytest.raises(ValueError, match=r"confidence is .*between 0 and 1"):
+                interval(torch.rand(30), confidence)
+    with pytest.raises(ValueError, match="draws is 0"):
+        evaluate.mean_interval(torch.rand(30), draws=0)
 
 
 def test_mean_interval_covers_about_as_often_as_it_says_and_says_nothing_of_one_value():
@@ -41,6 +47,7 @@ def test_mean_interval_covers_about_as_often_as_it_says_and_says_nothing_of_one_
     assert 0.4 < np.mean([low <= 1 <= high for _, low, high in narrow]) < 0.6
     assert ends[0][0] == pytest.approx(draws[0].mean())
     assert evaluate.mean_interval(torch.tensor([2.0])) == (2.0, -np.inf, np.inf)
+    assert evaluate.mean_interval(torch.tensor([1.0, 3.0])) == (2.0, 1.0, 3.0)
 
 
 @pytest.mark.parametrize("n", [6, 25, 100])
@@ -237,6 +244,12 @@ def test_seeds_are_the_first_correct_images_in_order_and_no_more_are_looked_at()
     seeds, labels = evaluate.first_correct(FirstPixel().eval(), x, y, 0)
     assert (seeds.shape, labels.shape) == ((0, 2, 3), (0,))
     assert evaluate.first_correct(FirstPixel().eval(), x[:0], y[:0], 0)[0].shape == (0, 2, 3)
+    for bad in (-1, 2.5, "2"):
+        with pytest.raises(ValueError, match=r"n is .*whole number from 0 up"):
+            evaluate.first_correct(FirstPixel().eval(), x, y, bad)
+    for labels in (y[:2], y[:, None], torch.cat([y, y])):
+        with pytest.raises(ValueError, match="y has the shape"):
+            evaluate.first_correct(FirstPixel().eval(), x, labels, 1)
     for images, n in ((x, len(rows) + 1), (x[:0], 1)):
         with pytest.raises(ValueError, match=f"{n} were asked for"):
             evaluate.first_correct(FirstPixel().eval(), images, y[: len(images)], n)

@@ -250,6 +250,29 @@ def test_labels_from_a_table(tmp_path):
             by_table(rows, *args)
 
 
+def test_one_line_for_two_images_is_refused(tmp_path):
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        saved(tmp_path / name, noise(4, 4))
+    paths, table = sorted(folders.images(tmp_path)[0]), tmp_path / "labels.csv"
+    for line in ("1.png,0", "1,0"):
+        table.write_text(f"{line}\n2.png,1\n")
+        with pytest.raises(ValueError, match=r"has one line 1(\.png)? for a/1.png and b/1.png: call each by its path"):
+            folders.labels(tmp_path, paths, 2, table=table)
+    table.write_text("a/1.png,0\nb/1.png,1\n2,1\n")
+    assert folders.labels(tmp_path, paths, 2, table=table) == [0, 1, 1]
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    saved(tmp_path / "1.png", noise(4, 4))
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("t\u00eate,0\n".encode("latin-1"))
+    for options in ({"table": latin}, {"classes": latin, "table": tmp_path / "1.csv"}):
+        (tmp_path / "1.csv").write_text("1.png,0\n")
+        with pytest.raises(ValueError, match=r"latin.txt is not in UTF-8 .* at byte 1\): save it as UTF-8"):
+            folders.labels(tmp_path, [tmp_path / "1.png"], 1, **options)
+
+
 def test_an_image_beside_the_classes_is_not_given_one(tree):
     saved(tree / "cover.png", noise(4, 4))
     with pytest.raises(ValueError, match=r"cover.png stands beside the subfolders"):

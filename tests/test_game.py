@@ -49,6 +49,16 @@ def test_a_witness_must_be_in_the_ball_an_image_and_misread():
     assert game.judge(net, x, 0, 0.1, "robust", ("unknown", None))[0] == 0
 
 
+def test_what_is_no_answer_is_a_wrong_one_and_an_error_is_named():
+    for said in (None, "robust", ("robust",), ("robust", None, 1), (None, None)):
+        (only,) = game.play(lambda *_, said=said: said, n=1)
+        assert only.points == game.WRONG
+        assert only.why.startswith("not an answer")
+        assert isinstance(only.said, str)
+    with pytest.raises(RuntimeError, match=r"solve fails on image \d+ \(KeyError: 'a'\)"):
+        next(game.play(lambda *_: {}["a"], n=1))
+
+
 def test_answers_after_the_clock_count_nothing():
     assert {r.why for r in game.play(lambda *_: ("robust", None), n=3, seconds=0)} == {"time is over"}
 
@@ -65,3 +75,6 @@ def test_the_teachers_file_plays(tmp_path, capsys):
     empty.write_text("")
     assert main(["game", str(empty)]) == 1
     assert ROWS["rs"].eps == 0.1
+    empty.write_text("def solve(net, x, y, eps)\n")
+    assert main(["game", str(empty)]) == 1
+    assert "empty.py cannot be run (SyntaxError" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_several_train_at_a_time_and_what_fails_is_said_at_the_end(tmp_path, mon
         said = str(e)
     assert "nosuch" in said
     assert {path.stem for path in tmp_path.glob("*.json")} == {"mnist_small", "mnist_cnn7"}
-    with pytest.raises(ValueError, match="jobs 0"):
+    with pytest.raises(ValueError, match="jobs is 0"):
         next(gpu.run(1, tmp_path, device="cpu", jobs=0))
 
 
@@ -84,6 +84,27 @@ def test_it_stops_in_time_and_keeps_the_last_epoch(tmp_path):
     assert "goes on from its last epoch" in lines[0]
     assert "not begun" in lines[1]
     assert (tmp_path / "mnist_small.unfinished.safetensors").exists()
+
+
+def test_a_setting_below_1_or_a_name_twice_trains_nothing(tmp_path):
+    for options, says in (
+        ({"epochs": 0}, "epochs is 0"),
+        ({"n": 0}, "n is 0"),
+        ({"n": -3}, "n is -3"),
+        ({"names": ["mnist_small", "mnist_cnn7", "mnist_small"]}, "mnist_small is there twice"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            next(gpu.run(1, tmp_path, device="cpu", **options))
+    with pytest.raises(ValueError, match="samples is 0"):
+        gpu.spheres(gpu.SPHERES, tmp_path, device="cpu", samples=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_state_of_another_training_is_named(tmp_path):
+    path = tmp_path / f"{gpu.SPHERES[0]}.unfinished.safetensors"
+    path.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"million_0\.unfinished\.safetensors is damaged, or no checkpoint"):
+        gpu.spheres(gpu.SPHERES[:1], tmp_path, device="cpu", samples=50)
 
 
 def test_what_cannot_be_is_said(tmp_path, capsys):

@@ -97,6 +97,7 @@ def test_every_position_is_as_likely():
         (((3, 8, 8), 0.5, {"kind": "pixel"}), "'element'"),
         (((3, 8, 8), 0.5, {"kind": "periodic"}), "from 1 to 8"),
         (((3, 8, 8), 0.5, {"kind": "periodic", "period": 9}), "from 1 to 8"),
+        (((3, 8, 8), 0.5, {"kind": "periodic", "period": 2.5}), "a whole number from 1 to 8"),
         (((3, 8, 8), 0.5, {"kind": "block"}), "from 1 to 8"),
         (((3, 8, 8), 0.5, {"period": 2}), "leave it out"),
         (((3, 8, 8), 0.5, {"kind": "channel", "block": 2}), "leave it out"),
@@ -234,6 +235,28 @@ def test_shares_for_each_stage_bottlenecks_and_the_narrow_control():
         masking.narrow_resnet(drop=1.0)
 
 
+def test_every_network_takes_the_names_of_stages():
+    def widths(stages):
+        net = masking.narrow_resnet(18, 4, 0.5, stages)
+        return [net.stem[0].out_channels, *(net.get_submodule(f"stage{k}")[0].residual[0].out_channels for k in range(1, 5))]
+
+    assert widths("shallow") == widths([2, 0, 1]) == [2, 2, 4, 16, 32]
+    assert widths("deep") == [4, 4, 8, 8, 16]
+    for make in (masking.narrow_resnet, masking.masked_resnet, masking.dropout_resnet):
+        for stages, message in (("shalow", "'shallow', 'deep' or numbers"), (3, "or numbers"), ((9,), "there is no stage 9")):
+            with pytest.raises(ValueError, match=message):
+                make(8, 4, stages=stages)
+
+
+def test_masks_of_the_small_network_come_from_the_generator():
+    first, again = (masking.masked_stability_cnn(0.5, generator=seeded(1)) for _ in range(2))
+    assert all(torch.equal(a.kept, b.kept) for a, b in zip(masks(first).values(), masks(again).values(), strict=True))
+    torch.manual_seed(0)
+    plain = models.stability_cnn()
+    torch.manual_seed(0)
+    assert torch.equal(masking.masked_stability_cnn(0.5)[0][0].weight, plain[0].weight)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -243,6 +266,9 @@ def test_shares_for_each_stage_bottlenecks_and_the_narrow_control():
         (lambda: masking.masked_resnet(8, 4, 1.5), "from 0 to 1"),
         (lambda: masking.insert_masks(models.resnet(8, 4), 0.5, layers=["stem.7"], shape=(3, 32, 32)), "no layer 'stem.7'"),
         (lambda: masking.insert_masks(models.resnet(8, 4), 0.5, layers=["linear"], shape=(3, 32, 32)), r"puts out \(1, 10\)"),
+        (lambda: masking.insert_masks(models.stability_cnn(), {"0": 0.5}, layers=["0", "2"], shape=(1, 28, 28)), "layer '2'"),
+        (lambda: masking.insert_masks(models.stability_cnn(), 0.5, layers=["0"], shape=(1, 20, 28)), "takes no inputs of the"),
+        (lambda: masking.masked_stability_cnn(1.0), "below 1"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(call, message):

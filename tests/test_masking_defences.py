@@ -93,7 +93,7 @@ def test_drop_block_drops_whole_squares_and_keeps_the_mean():
     covered = nn.functional.max_pool2d(nn.functional.pad(windows, [2] * 4), 3, 1).bool()
     assert torch.equal(covered, gone), "every value that is gone is in such a square"
     assert torch.equal(masking.DropBlock(0.0)(x), x)
-    for bad in ((1.0, 3), (-0.1, 3), (0.1, 0)):
+    for bad in ((1.0, 3), (-0.1, 3), (0.1, 0), (0.1, 2.5)):
         with pytest.raises(ValueError, match="must be"):
             masking.DropBlock(*bad)
 
@@ -108,8 +108,10 @@ def test_stochastic_pruning_keeps_the_mean_and_the_large():
     p = (x / x.sum()).flatten().double()
     assert (kept - (1 - (1 - p) ** 36)).abs().max() < 0.03
     assert torch.equal(layer(torch.zeros(2, 3, 4, 4)), torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="above 0"):
-        masking.StochasticPruning(0)
+    assert torch.equal(masking.StochasticPruning(1e9)(x), x), "so many draws take all"
+    for bad in (0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="above 0"):
+            masking.StochasticPruning(bad)
 
 
 def test_networks_with_dropout_have_it_where_masks_are_and_are_plain_in_eval_mode(images):
@@ -162,8 +164,13 @@ def test_jpeg_has_the_gradient_of_the_identity_and_refuses_other_images(images):
     assert torch.equal(torch.autograd.grad((out * weight).sum(), x)[0], weight)
     with pytest.raises(ValueError, match="colour images"):
         masking.jpeg(torch.zeros(1, 1, 8, 8))
-    with pytest.raises(ValueError, match="1 to 95"):
-        masking.jpeg(torch.zeros(1, 3, 8, 8), 100)
+    for quality in (100, 50.5, np.nan):
+        for make in (masking.Jpeg, functools.partial(masking.jpeg, x)):
+            with pytest.raises(ValueError, match="whole number from 1 to 95"):
+                make(quality)
+    for bad, error in ((255 * x, ValueError), (x * np.nan, ValueError), ((255 * x).byte(), TypeError)):
+        with pytest.raises(error, match=r"\[0, 1\]"):
+            masking.jpeg(bad)
 
 
 def test_a_network_that_is_told_positions_is_not_symmetric_and_a_plain_one_is(images):

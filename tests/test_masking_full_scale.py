@@ -80,6 +80,19 @@ def test_a_slice_runs_end_to_end_and_goes_on_where_it_was_broken_off(small, tmp_
         full_scale.transfer(tmp_path, **(options | {"images": 41}))
 
 
+def test_what_is_refused_leaves_no_trace_in_the_folder(small, tmp_path):
+    for options, says in (
+        ({"images": -5}, "images is -5"),
+        ({"images": 20_000_000}, "."),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"n": 0}, "n is 0"),
+        ({"device": "foo"}, "there is no device 'foo' here"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            full_scale.transfer(tmp_path, **{"images": 9, "epochs": 1, "device": "cpu", **options})
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_prints_cells_and_names_what_is_wrong(small, tmp_path, capsys):
     command = ["transfer", "--to", str(tmp_path), "--images", "9", "--epochs", "1", "--device", "cpu", "--source", "resnet18"]
     assert main([*command, "--target", "target"]) == 0

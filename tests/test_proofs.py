@@ -234,6 +234,8 @@ MUTATIONS = {
     "a padding": (lambda d: put(d, "claim", "network", "layers", 0, "padding", value=[-1, 2]), True, "does not fit"),
     "a ReLU's mask": (lambda d: put(d, "claim", "network", "layers", 1, "mask", value="6.mask"), True, "does not fit"),
     "a layer's name": (lambda d: put(d, "claim", "network", "layers", 0, "weight", value="9.weight"), True, "9.weight"),
+    "no stride": (lambda d: put(d, "claim", "network", "layers", 0, "stride", value=[0, 0]), True, "does not fit"),
+    "a stride of text": (lambda d: put(d, "claim", "network", "layers", 0, "stride", value=["1", 1]), True, "does not fit"),
     "an unknown layer": (lambda d: put(d, "claim", "network", "layers", 1, "op", value="sigmoid"), True, "sigmoid"),
     "a last ReLU": (lambda d: d["claim"]["network"]["layers"].append({"op": "relu", "mask": None}), True, "does not end with"),
     "a dropped leaf": (lambda d: first_tree(d)["tree"].pop(), False, "forgets 1 of its cases"),
@@ -295,6 +297,27 @@ def test_other_weights_are_refused(digit, tmp_path):
     whole = (tmp_path / "weights.safetensors").read_bytes()
     (tmp_path / "part").write_bytes(whole[:-4])
     assert "outside of the file" in checker.check(digit, tmp_path / "part").reason
+
+
+@pytest.mark.parametrize(
+    "header",
+    [[], ["0.weight"], {"0.weight": None}, {"0.weight": {}}, {"0.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}],
+)
+def test_weights_that_are_none_are_named(digit, tmp_path, capsys, header):
+    path, proof = tmp_path / "weights.safetensors", tmp_path / "one.proof"
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    proof.write_bytes(digit)
+    if header:
+        with pytest.raises(ValueError, match=r"weights.safetensors holds no weights in safetensors"):
+            checker.Weights(path)
+        assert "holds no weights in safetensors" in checker.check(digit, path).reason
+        assert __main__.main(["check", str(proof), "--weights", str(path)]) == 1
+        assert "advlab: " in capsys.readouterr().err
+    else:
+        assert "not those of the claim" in checker.check(digit, path).reason
+    path.write_bytes(b"")
+    assert "holds no weights in safetensors" in checker.check(digit, path).reason
 
 
 def test_a_counterexample_must_be_one(tmp_path):
@@ -438,6 +461,57 @@ def test_other_networks_are_refused_by_name():
         assert verification.verify(net.eval(), x, 0, 0.0).status != "unknown"
         with pytest.raises(TypeError, match=name):
             verification.verify(net.eval(), x, 0, 0.0, proof=True)
+
+
+RELU, FLAT = nn.ReLU(), nn.Flatten()
+#: Layers in an order, or of a shape, that the checker does not take: (layers, shape of an input, what is named).
+NOT_THERE = {
+    "a ReLU first": ([RELU, nn.Linear(3, 3)], (3,), "layer 0, a ReLU"),
+    "two ReLUs": ([nn.Linear(3, 4), RELU, nn.Sequential(RELU), nn.Linear(4, 3)], (3,), "layer 2.0, a ReLU"),
+    "a ReLU after flattening one": ([nn.Conv2d(1, 2, 1), RELU, FLAT, RELU, nn.Linear(8, 3)], (1, 2, 2), "layer 3, a ReLU"),
+    "a mask after a ReLU": ([nn.Linear(3, 4), RELU, models.Mask(torch.ones(4)), nn.Linear(4, 3)], (3,), "layer 2, a Mask"),
+    "a mask first": ([models.Mask(torch.ones(3)), nn.Linear(3, 3)], (3,), "layer 0, a Mask"),
+    "a ReLU after a masked one": (
+        [nn.Linear(3, 4), models.MaskedReLU(torch.tensor([1, 0, -1, 0])), RELU, nn.Linear(4, 3)],
+        (3,),
+        "layer 2, a ReLU",
+    ),
+    "a linear layer of rows": ([nn.Linear(2, 2), FLAT, RELU, nn.Linear(4, 3)], (2, 2), "layer 0, a Linear"),
+    "weights that are computed": (
+        [nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), RELU, nn.Linear(4, 3)],
+        (3,),
+        "layer 0, a .*computes its 0.weight",
+    ),
+    "one mask for all units": ([nn.Linear(3, 4), models.MaskedReLU(torch.zeros(1)), nn.Linear(4, 3)], (3,), "1 values.* 4"),
+    "weights beyond the checker's": ([nn.Linear(3, 3).double().requires_grad_(False)], (3,), "layer 0, a Linear.*beyond"),
+}
+
+
+@pytest.mark.parametrize(("layers", "shape", "said"), NOT_THERE.values(), ids=list(NOT_THERE))
+def test_what_the_checker_would_refuse_is_refused_before_there_is_a_proof(tmp_path, layers, shape, said):
+    net, x = nn.Sequential(*copy.deepcopy(layers)).eval(), torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if "beyond" in said:
+        net[0].weight[0, 0] = 1e70
+    y = int(net(x[None].to(next(net.parameters()).dtype)).argmax())
+    with pytest.raises(TypeError, match=said):
+        verification.verify(net, x, y, 0.0, proof=True)
+    with pytest.raises(TypeError, match=said):
+        verification.verify_dataset(net, x[None], [y], 0.0, proofs=tmp_path / "proofs", progress=False)
+    assert not (tmp_path / "proofs").exists()
+
+
+def test_a_layer_whose_matrix_the_checker_does_not_hold_is_refused(monkeypatch):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+    for entries, fits in (
+        (2 * 2 * 2 * 1 * 6 * 6, True),
+        (2 * 2 * 2 * 1 * 6 * 6 - 1, False),
+    ):  # a checker's matrix, with its pads
+        monkeypatch.setattr(verification.proofs, "LARGEST", entries)
+        if fits:
+            assert len(verification.proofs.describe(net, (1, 4, 4))["layers"]) == 4
+        else:
+            with pytest.raises(TypeError, match="layer 0, a Conv2d: its matrix"):
+                verification.proofs.describe(net, (1, 4, 4))
 
 
 def test_a_verdict_of_the_solver_alone_is_graded_so(monkeypatch):

@@ -18,6 +18,7 @@ from labbook import field, results
 from labbook.all_against_all import comparison
 from labbook.all_against_all.defences import ROWS
 from labbook.all_against_all.ladder import PROVED, REFUTED
+from labbook.feature_squeezing import examples
 from labbook.random_mask.defence_claims import LADDER
 from labbook.random_mask.meaning_claims import BUDGETS
 from labbook.relu_stability.trainings import ROWS as TRAININGS
@@ -434,10 +435,10 @@ LINES = [
     ),
     Line(
         "notebooks/05_all_against_all",
-        "pooled over ten attacks on digits and eleven on photographs, comes out again to within a few points",
+        "comes out again to within a few points on digits, and within ten on photographs",
         lambda: all(
-            abs(value(F + f"detected_{d}_joint") - results.get(F + f"detected_{d}_joint").paper) < 0.05
-            for d in ("mnist", "cifar10")
+            abs(value(F + f"detected_{d}_joint") - results.get(F + f"detected_{d}_joint").paper) < limit
+            for d, limit in (("mnist", 0.05), ("cifar10", 0.1))
         ),
     ),
     Line(
@@ -525,19 +526,37 @@ LINES = [
     ),
     Line(
         "notebooks/02_feature_squeezing",
-        "the detector's overall rates come to within a few points of the paper's",
+        "the detector's overall rates on digits come to within a few points of the paper's",
         lambda: all(
             abs(value(F + id) - results.get(F + id).paper) < 0.05
-            for d in ("mnist", "cifar10")
-            for id in (f"detected_{d}_joint", f"false_positives_{d}", f"auc_{d}")
+            for id in ("detected_mnist_joint", "false_positives_mnist", "auc_mnist")
         ),
     ),
     Line(
         "notebooks/02_feature_squeezing",
-        "On photographs single attacks differ from the paper by tens of points, in both directions",
+        "On photographs fewer attacked images are found at the same rate of false alarms, though the area under the ROC curve",
         lambda: (
-            max(series(F + "detected_cifar10_joint", "ours") - series(F + "detected_cifar10_joint", "paper")) > 0.2
-            and min(series(F + "detected_cifar10_joint", "ours") - series(F + "detected_cifar10_joint", "paper")) < -0.2
+            results.get(F + "detected_cifar10_joint").interval[1] < results.get(F + "detected_cifar10_joint").paper
+            and abs(value(F + "false_positives_cifar10") - results.get(F + "false_positives_cifar10").paper) < 0.01
+            and abs(value(F + "auc_cifar10") - results.get(F + "auc_cifar10").paper) < 0.01
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "On photographs JSMA and DeepFool are found far less often than in the paper",
+        lambda: all(
+            (ours < paper - 0.2) == (name in ("JSMA next", "JSMA LL", "DeepFool"))
+            for name, ours, paper in zip(
+                examples.ATTACKS["cifar10"], *(series(F + "detected_cifar10_joint", k) for k in ("ours", "paper")), strict=True
+            )
+        ),
+    ),
+    Line(
+        "notebooks/02_feature_squeezing",
+        "and the threshold is higher",
+        lambda: (
+            series(F + "detected_cifar10_joint", "threshold")[0]
+            > 1.2 * series(F + "detected_cifar10_joint", "paper_threshold")[0]
         ),
     ),
     Line(
@@ -619,8 +638,8 @@ LINES = [
     ),
     Line(
         "notebooks/02_feature_squeezing",
-        "at $8/255$ next to all of a hundred evade",
-        lambda: value(F + "bounded_cifar10") > 0.95 and results.get(F + "bounded_cifar10").n == 100,
+        "at $8/255$ all of a hundred evade",
+        lambda: value(F + "bounded_cifar10") == 1 and results.get(F + "bounded_cifar10").n == 100,
     ),
     Line(
         "notebooks/02_feature_squeezing",

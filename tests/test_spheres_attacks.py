@@ -157,9 +157,73 @@ def test_bad_input(trained):
         spheres.manifold_pgd(trained, x * 0, y)
     with pytest.raises(ValueError, match="one logit"):
         spheres.manifold_pgd(nn.Linear(50, 2).eval(), x, y)
-    with pytest.raises(ValueError, match="positive step"):
-        spheres.manifold_pgd(trained, x, y, step_size=0)
+    with pytest.raises(TypeError, match="float32 or float64"):
+        spheres.manifold_pgd(trained, x.half(), y)
+    for step_size in (0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"step_size is .*above 0 and finite"):
+            spheres.manifold_pgd(trained, x, y, step_size=step_size)
+    for option in ({"steps": 2.5}, {"steps": -1}, {"refinements": -1}):
+        with pytest.raises(ValueError, match="whole number from 0 up"):
+            spheres.nearest_error(trained, x, y, **option)
     with pytest.raises(ValueError, match="starts has the shape"):
         spheres.nearest_error(trained, x, y, starts=x[:, :3])
+    for start in (0.0, math.nan):
+        with pytest.raises(ValueError, match="starts has a point that is zero or not finite"):
+            spheres.nearest_error(trained, x, y, starts=torch.full((2, 50), start))
     with pytest.raises(ValueError, match=r"call model.eval\(\)"):
         spheres.manifold_pgd(models.sphere_relu(50, 10), x, y)
+
+
+def height(x):
+    """Positive above height 1/2, a cap."""
+    return x[:, 1] - 0.5
+
+
+def test_labels_of_any_type_and_starts_in_double_precision():
+    x, y = torch.tensor([[1.0, 0.0], [0.6, 1.2]]), torch.tensor([0, 1])
+    expected, _ = spheres.nearest_error(height, x, y)
+    assert expected.isfinite().all()
+    for dtype in (torch.uint8, torch.bool, torch.float32):
+        assert torch.equal(spheres.nearest_error(height, x, y.to(dtype))[0], expected)
+    start = torch.tensor([[0.1, 0.9]], dtype=torch.float64)
+    helped, _ = spheres.nearest_error(height, x[:1], y[:1], steps=0, starts=start)
+    torch.testing.assert_close(helped, expected[:1])
+
+
+def test_inference_mode_is_no_hindrance():
+    x, y = torch.tensor([[1.0, 0.0], [0.6, 1.2]]), torch.tensor([0, 1])
+    expected = spheres.manifold_pgd(height, x, y), *spheres.nearest_error(height, x, y)
+    with torch.inference_mode():
+        given = x.clone(), y.clone()
+        found = spheres.manifold_pgd(height, *given), *spheres.nearest_error(height, *given)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda x: height(x) * math.nan, "logits are not finite"),
+        (lambda x: height(x) / (x[:, 1] < 0.2), "logits are not finite"),
+        (lambda x: (x[:, 1] > 0.5).float() - 0.5, "no gradient to its input"),
+        (lambda x: height(x.mul_(2)), "changes its input in place"),
+        (lambda x: (height(x),), "maps .* to tuple"),
+        (lambda x: x @ torch.ones(3), "cannot take inputs of the shape"),
+    ],
+)
+def test_models_that_cannot_be_attacked_are_refused(model, message):
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    for attack in (spheres.manifold_pgd, spheres.nearest_error):
+        with pytest.raises(ValueError, match=message):
+            attack(model, x, y)
+    assert x.tolist() == [[1.0, 0.0]]
+
+
+def test_a_part_in_training_mode_is_refused_as_it_was():
+    inner = models.sphere_relu(50, 10)
+    outer = nn.Sequential(inner).eval()
+    inner[1].train()
+    before, (x, y) = inner[1].running_mean.clone(), points(3, 50, False)
+    for model in (outer, lambda x: outer(x)):
+        with pytest.raises(ValueError, match=r"training mode.*call model.eval\(\)"):
+            spheres.manifold_pgd(model, x, y)
+    assert torch.equal(inner[1].running_mean, before)

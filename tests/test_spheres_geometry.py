@@ -169,8 +169,9 @@ def test_measures_that_are_none_are_refused(call):
     for bad in (0.01, 1.0, math.nan):
         with pytest.raises(ValueError, match=r"take math\.log"):
             call(bad, 500)
-    with pytest.raises(ValueError, match="at least 2 dimensions"):
-        call(-1.0, 1)
+    for bad in (1, math.nan, math.inf, 1e300):
+        with pytest.raises(ValueError, match="at least 2 dimensions"):
+            call(-1.0, bad)
 
 
 @pytest.mark.parametrize("call", [spheres.log_cap_measure, spheres.mean_distance_to_cap])
@@ -178,8 +179,9 @@ def test_angles_that_are_none_are_refused(call):
     for bad in (-0.1, 3.2, math.nan):
         with pytest.raises(ValueError, match="from 0 to pi"):
             call(bad, 500)
-    with pytest.raises(ValueError, match="at least 2 dimensions"):
-        call(1.0, 1)
+    for bad in (1, math.nan, math.inf, 1e300):  # with the last, and without a check, the continued fraction never ends
+        with pytest.raises(ValueError, match="at least 2 dimensions"):
+            call(1.0, bad)
 
 
 def test_other_metrics_are_refused():

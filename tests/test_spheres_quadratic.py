@@ -482,6 +482,8 @@ def test_ignoring_nothing_or_everything():
     for bad in (0, 501):
         with pytest.raises(ValueError, match="from 1 to 500"):
             spheres.ignored_log_error(bad, 500)
+    with pytest.raises(ValueError, match="at most 1e"):
+        spheres.ignored_log_error(5, math.inf)
     with pytest.raises(ValueError, match="exact or clt"):
         spheres.ignored_log_error(3, 500, method="saddlepoint")
     with pytest.raises(ValueError, match="above 1"):

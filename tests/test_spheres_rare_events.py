@@ -3,11 +3,14 @@
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 from scipy.special import betainc, betaln
+from scipy.stats import norm, t
 
 from advlab import spheres
+from advlab.spheres import rare_events
 
 LOG10 = math.log(10)
 
@@ -59,6 +62,18 @@ def test_the_standard_error_is_what_it_says():
     z = torch.tensor([(f.log10 - truth) / f.standard_error for f in found])
     assert abs(float(z.mean())) < 1.0
     assert 0.4 < float(z.square().mean().sqrt()) < 1.7
+
+
+def test_the_standard_error_is_the_jackknifes_where_runs_differ(monkeypatch):
+    """Leave each of four runs out, take the log of the mean of the others; few runs: widened by Student's law."""
+    logs = np.array([-30.0, -34.0, -31.0, -40.0])
+    runs = iter([rare_events.Splitting(log, [], [], 1, torch.zeros(0, 5)) for log in logs.tolist()])
+    monkeypatch.setattr(rare_events, "splitting", lambda *given, **options: next(runs))
+    found = spheres.rare_event_log10(lambda x: x[:, 0], 5, particles=10_000)
+    others = np.array([np.log(np.exp(np.delete(logs, i)).mean()) for i in range(4)])
+    jackknife = math.sqrt(3 / 4 * ((others - others.mean()) ** 2).sum())
+    assert found.log10 == pytest.approx(np.log10(np.exp(logs).mean()))
+    assert found.standard_error == pytest.approx(jackknife * t.ppf(0.975, 3) / norm.ppf(0.975) / LOG10)
 
 
 def comparable(target):
@@ -128,14 +143,19 @@ def test_a_run_shows_its_ladder_and_repeats():
     ("options", "message"),
     [
         ({"particles": 5}, "at least 10"),
-        ({"moves": 0}, "1 move"),
+        ({"particles": 10.5}, "at least 10"),
+        ({"moves": 0}, "moves is 0"),
         ({"quantile": 1.0}, "between 0 and 1"),
+        ({"quantile": 0.99, "particles": 10}, "all of only 10 particles"),
+        ({"floor": math.nan}, "floor is nan"),
+        ({"floor": -math.inf}, "floor is -inf"),
+        ({"floor": 30.0}, "floor is 30.0; it must be below 0"),
         ({"runs": 1}, "at least 2"),
         ({"score": lambda x: x}, r"must give \(n,\)"),
         ({"score": lambda x: x[:, 0] * math.nan}, "none NaN"),
     ],
 )
 def test_bad_input(options, message):
-    options = {"score": lambda x: x[:, 0], "d": 5, **options}
+    options = {"score": lambda x: x[:, 0] - 2, "d": 5, **options}  # impossible: a search that only its floor ends
     with pytest.raises(ValueError, match=message):
         spheres.rare_event_log10(**options)

@@ -9,6 +9,7 @@ from torch import nn
 
 from advlab import models, stability, verification, zoo
 from advlab.stability import losses
+from advlab.stability.bounds import interval_margins
 
 
 def small(seed=0):
@@ -149,6 +150,71 @@ def test_bad_networks_and_budgets_are_named():
         stability.interval_bounds(small(), torch.zeros(1, 1, 6, 6), 0.1, method="exact")
 
 
+METHODS = pytest.mark.parametrize("method", ["naive", "improved", "crown"])
+
+
+@METHODS
+def test_images_that_are_none_are_refused(method):
+    """Outside of [0, 1] the clipped ball would be a point, and every unit stable."""
+    net, x = small().eval(), torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    hole = x.clone()
+    hole[1, 0, 2, 3] = np.nan
+    for bad, error in ((255 * x, ValueError), (hole, ValueError), ((255 * x).byte(), TypeError), (x[0, 0, 0], ValueError)):
+        for ask in (stability.interval_bounds, stability.count_units):
+            with pytest.raises(error, match=r"x must lie in|\[0, 1\]|it must be a batch"):
+                ask(net, bad, 0.1, method)
+    for eps, error in ((np.nan, ValueError), ("0.1", TypeError)):
+        with pytest.raises(error, match="eps is"):
+            stability.interval_bounds(net, x, eps, method)
+
+
+@METHODS
+def test_inputs_with_a_graph_and_no_inputs_have_bounds(method):
+    net, x = small().eval(), torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    plain, graph = (stability.interval_bounds(net, t, 0.1, method) for t in (x, x.clone().requires_grad_()))
+    assert all(torch.equal(a, b) for pair, other in zip(plain, graph, strict=True) for a, b in zip(pair, other, strict=True))
+    assert stability.count_units(net, x, 0.1, method) == stability.count_units(net, x.clone().requires_grad_(), 0.1, method)
+    empty = stability.interval_bounds(net, x[:0], 0.1, method)
+    assert [low.flatten(1).shape for low, _ in empty] == [(0, 27), (0, 7), (0, 4)]
+
+
+def test_a_channel_that_is_turned_round_has_its_bounds_in_order():
+    net = nn.Sequential(models.Normalize([0.5, 0.5], [-0.25, 0.25]), nn.Flatten(), nn.Linear(8, 3)).double()
+    x = torch.rand(2, 2, 2, 2, dtype=torch.float64)
+    low, high = stability.interval_bounds(net, x, 0.1)[-1]
+    corners = (x + 0.1 * (2.0 * torch.randint(2, (300, *x.shape)).double() - 1)).clamp(0, 1)
+    for logits in map(net, corners):
+        assert (logits >= low - 1e-12).all()
+        assert (logits <= high + 1e-12).all()
+    y = torch.tensor([0, 2])
+    margins = interval_margins(net, x, y, 0.1)
+    for logits in map(net, corners):
+        assert (logits.gather(1, y[:, None]) - logits >= margins - 1e-12).all()
+
+
+def test_dropout_has_no_bounds_while_it_drops():
+    net, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 3)), torch.rand(2, 4)
+    for ask in (stability.interval_bounds, lambda net, x, eps: interval_margins(net, x, torch.tensor([0, 1]), eps)):
+        with pytest.raises(ValueError, match=r"dropout in training mode.*net\.eval\(\)"):
+            ask(net.train(), x, 0.1)
+        ask(net.eval(), x, 0.1)
+    assert stability.sparsity_loss(net.train()) == net[0].weight.abs().sum(), "weights have a norm all the same"
+
+
+@pytest.mark.parametrize("y", [[-1, 0], [0, 4], [0, 1, 2], [0.0, 1.0]])
+def test_margins_of_labels_that_are_none_are_refused(y):
+    with pytest.raises((ValueError, TypeError), match=r"y (?:ranges from|has the shape|is torch)"):
+        interval_margins(small(), torch.rand(2, 1, 6, 6, dtype=torch.float64), torch.tensor(y), 0.1)
+
+
+def test_losses_of_nothing_are_refused():
+    for bounds in ([], stability.interval_bounds(small(), torch.rand(0, 1, 6, 6).double(), 0.1)):
+        with pytest.raises(ValueError, match="no bounds"):
+            stability.rs_loss(bounds)
+    with pytest.raises(ValueError, match="no linear layer"):
+        stability.sparsity_loss(nn.Sequential(nn.ReLU()))
+
+
 def test_training_pairs_and_loss():
     net = small().float().eval()
     x, y = torch.rand(5, 1, 6, 6), torch.randint(4, (5,))
@@ -198,8 +264,9 @@ def test_small_weights_go_and_the_rest_stays():
         assert torch.equal(new.bias, old.bias)
     assert (net[2][1].weight.abs() < 0.05).any(), "the network itself keeps them"
     assert (net[2][1].weight == 0).sum() == 0
-    with pytest.raises(ValueError, match="threshold"):
-        stability.prune_small_weights(net, -1.0)
+    for threshold in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="threshold"):
+            stability.prune_small_weights(net, threshold)
 
 
 def test_relus_that_hardly_switch_become_linear_or_zero():
@@ -223,6 +290,23 @@ def test_relus_that_hardly_switch_become_linear_or_zero():
             stability.prune_relus(net, x, bad)
     with pytest.raises(ValueError, match="no inputs"):
         stability.prune_relus(net, x[:0])
+    for bad in (255 * x, x * np.nan):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            stability.prune_relus(net, bad)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        stability.prune_relus(net, x, batch_size=0)
+
+
+def test_pruning_leaves_a_network_in_training_mode_as_it_was():
+    """And counts as the network computes afterwards, in eval mode."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Linear(40, 2)), torch.rand(100, 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    pruned = stability.prune_relus(net, x, 0.3)
+    assert net.training
+    assert pruned.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(pruned[2].mask, stability.prune_relus(net.eval(), x, 0.3)[2].mask)
 
 
 def test_pruned_networks_have_bounds_a_normal_form_and_verdicts():
@@ -244,7 +328,7 @@ def test_pruned_networks_have_bounds_a_normal_form_and_verdicts():
     assert verification.verify(pruned, x[0], y, 1.0).status == "counterexample"
 
 
-@pytest.mark.parametrize("method", ["naive", "improved", "crown"])
+@METHODS
 def test_units_are_counted_and_constant_ones_named(method):
     net = small().eval()
     with torch.no_grad():

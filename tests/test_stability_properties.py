@@ -141,3 +141,42 @@ def test_ways_that_do_not_fit_are_named():
     net, low = network(0), torch.zeros(2).double()
     with pytest.raises(ValueError, match="ways has 2 numbers; it must have one for each of the 3 rows"):
         verification.verify_property(net, low, low + 1, torch.eye(3), torch.zeros(3), ways=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"low": torch.zeros(2).long()}, TypeError, r"low is torch.int64; .*low.float\(\)"),
+        ({"high": torch.ones(2).half()}, ValueError, "high is torch.float16"),
+        ({"low": "zero"}, TypeError, "low is 'zero'"),
+        ({"rows": None}, TypeError, "rows is None"),
+        ({"const": 0.0}, ValueError, "rows is .* and const"),
+        ({"time_limit": "1"}, ValueError, "time_limit is '1'"),
+    ],
+)
+def test_a_property_that_is_none_is_named(changed, error, said):
+    asked = {"net": network(0), "low": torch.zeros(2), "high": torch.ones(2), "rows": torch.eye(3), "const": torch.zeros(3)}
+    with pytest.raises(error, match=said):
+        verification.verify_property(**asked | changed)
+
+
+def test_a_property_may_be_of_arrays_and_numbers_or_have_a_graph():
+    net, low, high, rows, const = network(0), torch.zeros(2), torch.ones(2), torch.eye(3), torch.full((3,), 0.3)
+    expected = verification.verify_property(net, low, high, rows, const)
+    parts = low, high, rows, const
+    for asked in (map(torch.Tensor.numpy, parts), map(torch.Tensor.tolist, parts), (v.clone().requires_grad_() for v in parts)):
+        found = verification.verify_property(net, *asked)
+        assert (found.status, found.stage, found.bound) == (expected.status, expected.stage, expected.bound)
+
+
+def test_a_network_is_compared_on_a_box_outside_of_the_unit_cube(monkeypatch):
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).eval()
+    with torch.no_grad():
+        for p, value in zip(net.parameters(), ([[1.0]], [0.0], [[1.0]], [1.0]), strict=True):
+            p.copy_(torch.tensor(value))
+    low, asked = torch.tensor([-2.0]), (torch.eye(1), torch.zeros(1))
+    assert verification.verify_property(net, low, -low, *asked).status == "robust"
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x)  # on [0, 1] the same
+    assert verification.verify_property(net, low * 0, low * 0 + 1, *asked).status == "robust"
+    with pytest.raises(TypeError, match="does not compute what its layers say"):
+        verification.verify_property(net, low, -low, *asked)

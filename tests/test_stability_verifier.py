@@ -328,6 +328,83 @@ def test_bad_input_is_named(trained):
         verification.verify(broken, x[0], 0, EPS)
 
 
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"y": 0.7}, ValueError, r"y\[0\] is 0.7; .* whole numbers from 0 to 2"),
+        ({"y": math.nan}, ValueError, r"y\[0\] is nan; .* whole numbers"),
+        ({"y": -1}, ValueError, "y.* is -1; .* whole numbers"),
+        ({"y": "1"}, TypeError, "y is '1'"),
+        ({"y": None}, TypeError, "y is None"),
+        ({"y": torch.tensor([0, 1])}, ValueError, "equally many"),
+        ({"eps": "0.1"}, TypeError, "eps is '0.1'"),
+        ({"eps": None}, TypeError, "eps is None"),
+        ({"eps": torch.tensor([0.1, 0.1, 0.1])}, ValueError, "eps has the shape"),
+        ({"eps": math.inf}, ValueError, "eps is inf"),
+        ({"x": "three"}, TypeError, "x is 'three'"),
+        ({"x": torch.zeros(3).long()}, TypeError, r"x.float\(\)"),
+        ({"x": torch.tensor([0.1, math.nan, 0.2])}, ValueError, r"x\[1\] is nan; .*\[0, 1\]"),
+        ({"x": torch.tensor(0.5)}, ValueError, "without a batch"),
+        ({"time_limit": "1"}, ValueError, "time_limit is '1'"),
+        ({"time_limit": None}, ValueError, "time_limit is None"),
+        ({"margin": 0}, ValueError, "margin is 0"),
+    ],
+)
+def test_what_is_no_such_number_is_named(changed, error, said):
+    net = nn.Linear(3, 3).eval()
+    asked = {"net": net, "x": torch.full((3,), 0.5), "y": 0, "eps": 0.1}
+    with pytest.raises(error, match=said):
+        verification.verify(**asked | changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"y": torch.tensor([0.9, 2.9])}, ValueError, r"y\[0\] is 0.9; .* whole numbers"),
+        ({"y": torch.tensor([0.0, math.nan])}, ValueError, r"y\[1\] is nan; .* whole numbers"),
+        ({"y": ["0", "1"]}, TypeError, "y is "),
+        ({"eps": "0.1"}, TypeError, "eps is '0.1'"),
+        ({"eps": torch.tensor([0.1, 0.1])}, ValueError, "eps has the shape"),
+        ({"x": torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 1.5]])}, ValueError, r"x\[1, 2\] is 1.5; .*\[0, 1\]"),
+        ({"x": torch.zeros(2, 3).long()}, TypeError, r"x.float\(\)"),
+        ({"x": torch.zeros(2)}, ValueError, r"a batch of inputs, \(n, ...\)"),
+        ({"x": torch.tensor(0.5)}, ValueError, r"a batch of inputs, \(n, ...\)"),
+        ({"net": nn.Linear(3, 1).eval(), "y": [0, 0]}, ValueError, "1 logit.*verify_property"),
+    ],
+)
+def test_a_data_set_names_what_is_wrong_and_where(changed, error, said):
+    asked = {"net": nn.Linear(3, 3).eval(), "x": torch.full((2, 3), 0.5), "y": torch.tensor([0, 1]), "eps": 0.1}
+    with pytest.raises(error, match=said):
+        verification.verify_dataset(**asked | changed, progress=False)
+
+
+def test_inputs_may_be_arrays_or_have_a_graph_and_labels_a_list():
+    net, x = tiny(0)[0], torch.rand(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    y = net(x).argmax(1)
+    expected = [verification.verify(net, x[i], int(y[i]), 0.1) for i in range(2)]
+    budget = torch.tensor(0.1, dtype=torch.float64)
+    for many, labels, eps in ((x.numpy(), y.tolist(), 0.1), (x.clone().requires_grad_(), y.double(), budget)):
+        found = verification.verify_dataset(net, many, labels, eps, progress=False, hardest_first=True).verdicts
+        alone = [verification.verify(net, many[i], labels[i], eps) for i in range(2)]
+        for verdicts in (found, alone):
+            assert [(v.status, v.stage, v.bound) for v in verdicts] == [(v.status, v.stage, v.bound) for v in expected]
+
+
+@pytest.mark.parametrize("proof", [False, True])
+def test_a_tie_on_the_border_of_a_network_without_a_relu_is_unknown(proof):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+        net[1].bias.copy_(torch.tensor([-0.25, 0.0]))
+    x = torch.full((1, 2, 2), 0.5)
+    found = [verification.verify(net, x, 0, eps, proof=proof).status for eps in (0.2, 0.25, 0.3)]
+    assert found == ["robust", "unknown", "counterexample"]
+    for stage in verifier.STAGES[1:]:
+        assert verification.verify(net, x, 0, 0.25, last_stage=stage, proof=proof).status == "unknown"
+    rows, const = torch.tensor([[1.0, -1.0]]), torch.zeros(1)
+    assert verification.verify_property(net, x - 0.25, x + 0.25, rows, const, time_limit=0.1).status == "unknown"
+
+
 def test_the_hash_tells_networks_apart(trained):
     net, _, _ = trained
     same = zoo.load("mnist_adversarial")

@@ -381,13 +381,117 @@ def test_conjunctions_of_conditions_are_decided(tmp_path):
         ("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= (* X_0 X_0) 1))", TypeError, "affine"),
         ("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1)", ValueError, "open"),
         ("(declare-const X_0 Real)(declare-const Y_0 Real))", ValueError, "closes"),
+        ("(declare-const X_0 Int)(declare-const Y_0 Real)", ValueError, r"holds \(declare-const X_0 Int\)"),
+        ("(declare-const X_0 Real)(declare-const Z_0 Real)", ValueError, r"holds \(declare-const Z_0 Real\)"),
+        ("(declare-const X_0 Real)(declare-const Y_0 Real)(declare-fun X_1 () Real)", ValueError, "holds .declare-fun X_1"),
     ],
 )
 def test_a_property_that_cannot_be_read_is_named(tmp_path, text, error, said):
     path = tmp_path / "p.vnnlib"
     path.write_text(text)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=f"p.vnnlib .*{said}"):
         verification.read_vnnlib(path)
+
+
+PLANE = "".join(f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0"))
+PLANE += "".join(f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("(assert (>= X_2 5))", "uses X_2, which is neither declared"),
+        ("(assert (>= Y_1 5))", "uses Y_1, which is neither declared"),
+        ("(assert (>= Y_0 5) (<= Y_0 3))", "an assert of 2 conditions"),
+        ("(assert (>= Y_0 5))(assume (>= Y_0 3))", r"holds \(assume \(>= Y_0 3\)\)"),
+        ("(assert (>= Y_0 5)) word", "holds word"),
+        ("(assert (>= Y_0 5))(assert (>= X_0 nan))", "uses nan, .*finite number"),
+        ("(assert (>= Y_0 1e400))", "uses 1e400, .*finite number"),
+        ("(assert (>= Y_0 1_0))", "uses 1_0, .*finite number"),
+        ("(assert (>= Y_0 five))", "uses five, "),
+        ("(assert)", "an assert of 0 conditions"),
+        ("()", r"holds \(\)"),
+        ("(assert ())", r"holds \(\) where a condition"),
+        ("(assert Y_0)", "holds Y_0 where a condition"),
+        ("(assert ((and)))", r"holds \(\(and\)\) where a condition"),
+        ("(assert (and))", "joins nothing"),
+        ("(assert (or))", "joins nothing"),
+        ("(assert (>= Y_0))", r"holds \(>= Y_0\); >= is known between two terms"),
+        ("(assert (>= Y_0 5 6))", "between two terms"),
+        ("(assert (>= Y_0 ()))", r"holds \(\), which is no term"),
+        ("(assert (>= Y_0 (+)))", r"holds \(\+\), which is no term"),
+        (f"(assert (>= Y_0 (* {'Y_0 ' * 1000})))", r"holds|affine"),
+    ],
+)
+def test_what_stands_in_a_property_is_read_or_refused(tmp_path, text, said):
+    """Nothing is skipped: a condition that is not read would be one that is not verified."""
+    path = tmp_path / "p.vnnlib"
+    path.write_text(PLANE + text)
+    with pytest.raises((ValueError, TypeError), match=f"p.vnnlib .*{said}") as caught:
+        verification.read_vnnlib(path)
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_comments_and_what_is_for_a_solver_are_passed_over(tmp_path):
+    path = tmp_path / "p.vnnlib"
+    plain = PLANE + "(assert (>= Y_0 +5.0e0))"
+    path.write_bytes(f"\ufeff(set-logic QF_LRA) {plain}(check-sat) ;".encode() + b" \xe9 in Latin-1\r\n")
+    (found,) = verification.read_vnnlib(path)
+    assert (found.low.tolist(), found.high.tolist(), found.rows.tolist()) == ([0, 0], [1, 1], [[-1]])
+    assert found.const.tolist() == [5]
+
+
+def plane(path):
+    """One output of two inputs, their sum."""
+    return save(path, [("Gemm", ["x", "w"], "y", {"transB": 1})], {"w": np.ones((1, 2), np.float32)}, (2,), 1)
+
+
+def test_a_property_of_no_input_is_refused(tmp_path):
+    """Of several boxes one may be empty."""
+    net, path = plane(tmp_path / "net.onnx"), tmp_path / "p.vnnlib"
+    path.write_text(PLANE + "(assert (>= X_0 2))(assert (>= Y_0 5))")
+    with pytest.raises(ValueError, match=r"p.vnnlib is about no input"):
+        verification.verify_files(net, path)
+    path.write_text(PLANE + "(assert (or (and (>= X_0 2) (>= Y_0 0)) (>= Y_0 5)))")
+    assert verification.verify_files(net, path).status == "robust"
+
+
+@pytest.mark.parametrize("limit", [-1, 0, float("nan"), None, "1"])
+def test_a_time_limit_that_is_none_is_refused_for_files_too(tmp_path, limit):
+    net, path = plane(tmp_path / "net.onnx"), tmp_path / "p.vnnlib"
+    path.write_text(PLANE + "(assert (>= Y_0 5))")
+    with pytest.raises(ValueError, match="time_limit is"):
+        verification.verify_files(net, path, time_limit=limit)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 3, 3), (2, 3, 3, 2)])
+def test_batch_norm_is_read_in_any_number_of_dimensions(tmp_path, shape):
+    nodes = [("BatchNormalization", ["x", "s", "t", "m", "v"], "a", {"epsilon": 1e-3}), ("Flatten", ["a"], "y", {})]
+    constants = {name: np.abs(normal(seed, 2)) + 0.1 for seed, name in enumerate("stmv")}
+    path = save(tmp_path / "net.onnx", nodes, constants, shape, int(np.prod(shape)))
+    net, found = verification.read_onnx(path)
+    x = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    assert found == shape
+    np.testing.assert_allclose(net(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(verification.normal_form(net, shape)(x.reshape(1, -1)), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "said"),
+    [((2, 3, 3), "PRelu with slopes of the shape"), ((3,), "as it was read, does not take"), ((1, 3, 1), "read")],
+)
+def test_slopes_by_position_are_refused(tmp_path, slopes, said):
+    nodes = [("PRelu", ["x", "p"], "a", {}), ("Flatten", ["a"], "y", {})]
+    path = save(tmp_path / "net.onnx", nodes, {"p": normal(0, *slopes)}, (2, 3, 3), 18)
+    with pytest.raises(TypeError, match=said):
+        verification.read_onnx(path)
+
+
+def test_a_file_with_nothing_in_it_is_no_network(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"net.onnx is no network in ONNX"):
+        verification.read_onnx(tmp_path / "net.onnx")
 
 
 def test_bad_properties_are_named():

@@ -176,7 +176,81 @@ def test_a_lead_that_is_none_proves_nothing(lead):
 
 
 def test_one_bit_without_time_is_unknown():
-    assert certificates.verify_one_bit(tiny(0), torch.full((1, 3, 3), 0.5), 0, 0.1, time_limit=0.0).status == "unknown"
+    assert certificates.verify_one_bit(tiny(0), torch.full((1, 3, 3), 0.5), 0, 0.1, time_limit=1e-12).status == "unknown"
+
+
+def verify_squeezed(net, *given, **more):
+    return certificates.verify_squeezed(net, ONE_BIT, *given, **more)
+
+
+PROOFS = pytest.mark.parametrize("prove", [certificates.verify_one_bit, verify_squeezed])
+
+
+@PROOFS
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": torch.full((1, 3, 3), math.nan)}, "is nan"),
+        ({"x": torch.full((1, 3, 3), 20.0)}, r"in \[0, 1\]"),
+        ({"x": torch.ones(1, 3, 3, dtype=torch.uint8)}, "x is torch.uint8"),
+        ({"y": -1}, "y.* is -1"),
+        ({"y": 10}, "y.* is 10"),
+        ({"eps": math.inf}, "eps is inf"),
+        ({"time_limit": -1.0}, "time_limit is -1"),
+    ],
+)
+def test_bad_input_proves_nothing(prove, given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        prove(tiny(0), **{"x": torch.full((1, 3, 3), 0.9), "y": 0, "eps": 0.1} | given)
+
+
+@pytest.mark.parametrize("x", [torch.ones(1, 1, 2, 2, dtype=torch.uint8), torch.full((1, 1, 2, 2), 20.0), torch.ones(4)])
+def test_a_box_is_of_images(x):
+    with pytest.raises((ValueError, TypeError), match=r"x is|x\[.* is 20|x has"):
+        certificates.reachable(ONE_BIT, x, 0.1)
+
+
+@PROOFS
+def test_a_network_in_training_mode_is_refused_as_it_was(prove):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3)).train()
+    before = net[1].running_mean.clone()
+    with pytest.raises(ValueError, match=r"call net.eval\(\)"):
+        prove(net, torch.rand(1, 4, 4), 0, 0.1)
+    assert torch.equal(net[1].running_mean, before)
+
+
+@PROOFS
+def test_proofs_are_the_same_in_inference_mode(prove):
+    x = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(0))
+    outside = prove(tiny(0), x, 0, 0.2)
+    with torch.inference_mode():
+        inside = prove(tiny(0), x.clone(), 0, 0.2)
+    assert (inside.status, inside.bound) == (outside.status, outside.bound)
+
+
+def linear_of_three(rows, bias):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, len(rows))).eval().requires_grad_(False)
+    net[1].weight.copy_(torch.tensor(rows))
+    net[1].bias.copy_(torch.tensor(bias))
+    return net
+
+
+@PROOFS
+def test_no_proof_of_what_rounding_hides_or_of_less_than_the_margin(prove):
+    """Where no pixel is free too: two large weights cancel, and float64 loses the -4.6 that decides; and a lead of 1e-7."""
+    large = 1.265928811493458e17
+    lost = linear_of_three([[-4.590921878814697, large, -large], [0.0, 0.0, 0.0]], [0.32575396, 0.0])
+    x = torch.ones(1, 1, 3)
+    assert lost.double()(x[None].double())[0, 0] > 0, "float64 says so, and is wrong"
+    assert prove(lost.float(), x, 0, 0.1).status == "unknown"
+    for lead, status in ((1e-7, "unknown"), (2e-6, "robust")):
+        assert prove(linear_of_three([[0.0] * 3] * 2, [lead, 0.0]), x, 0, 0.1).status == status
+
+
+def test_no_counterexample_of_what_rounding_hides():
+    large = 1.265928811493458e17
+    lost = linear_of_three([[4.590921878814697, large, -large], [0.0, 0.0, 0.0]], [-0.32575396, 0.0])
+    assert certificates.verify_one_bit(lost, torch.ones(1, 1, 3), 0, 0.1).status == "unknown"
 
 
 def test_an_image_stands_only_if_it_was_right_and_is_right_or_flagged():

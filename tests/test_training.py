@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
 from scipy.stats import binom
 from torch import nn
 
@@ -38,21 +40,19 @@ def test_it_learns_and_leaves_the_model_ready(some):
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9)])
 def test_a_resumed_run_ends_like_an_unbroken_one(some, tmp_path, optimizer):
-    whole, broken = fresh(), fresh()
-    schedule = lambda step, steps: 1 - step / steps  # noqa: E731
+    whole, broken, stops = fresh(), fresh(), []
+
+    def schedule(step, steps):
+        if stops and step > steps / 2:
+            raise InterruptedError
+        return 1 - step / steps
+
     expected = fit(whole, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5)
-
-    class Stop(Exception):
-        pass
-
-    def stop(model, x, y, done):
-        if done > 0.5:
-            raise Stop
-        return x
-
     path = tmp_path / "c.safetensors"
-    with pytest.raises(Stop):
-        fit(broken, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5, checkpoint=path, transform=stop)
+    stops.append("here")
+    with pytest.raises(InterruptedError):
+        fit(broken, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5, checkpoint=path)
+    stops.clear()
     resumed = fresh()
     found = fit(resumed, *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=5, checkpoint=path)
     assert found == expected
@@ -60,7 +60,81 @@ def test_a_resumed_run_ends_like_an_unbroken_one(some, tmp_path, optimizer):
         assert torch.equal(p, q)
     assert load_file(path), "the checkpoint is plain safetensors"
     with pytest.raises(ValueError, match="another run"):
-        fit(fresh(), *some, epochs=3, optimizer=optimizer, seed=6, checkpoint=path)
+        fit(fresh(), *some, epochs=3, optimizer=optimizer, schedule=schedule, seed=6, checkpoint=path)
+
+
+def line():
+    torch.manual_seed(0)
+    return nn.Linear(4, 2)
+
+
+POINTS = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
+SIDES = (POINTS[:, 0] > 0.5).long()
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_what_differs_is_said(tmp_path):
+    path = tmp_path / "c.safetensors"
+    plain = training.smoothed_cross_entropy
+    smoothed, smoother = (functools.partial(plain, smoothing=s) for s in (0.2, 0.3))
+    settings = {"epochs": 1, "batch_size": 10, "checkpoint": path, "loss": smoothed}
+    losses = fit(line(), POINTS, SIDES, **settings)
+    assert fit(line(), POINTS, SIDES, **settings) == losses, "the same run is there already"
+    assert fit(line(), POINTS.clone(), SIDES, **settings | {"loss": functools.partial(plain, smoothing=0.2)}) == losses
+    others = {
+        "data": [(line(), POINTS + 1e-6, SIDES, {}), (line(), POINTS, 1 - SIDES, {})],
+        "settings": [(line(), POINTS, SIDES, {"optimizer": functools.partial(torch.optim.Adam, lr=10.0)})],
+        "loss": [(line(), POINTS, SIDES, {"loss": f}) for f in (plain, smoother)],
+        "schedule": [(line(), POINTS, SIDES, {"schedule": lambda step, steps: 0.5})],
+        "transform": [(line(), POINTS, SIDES, {"transform": training.flip_and_shift})],
+        "model.weight": [(nn.Linear(4, 3), POINTS, SIDES, {})],
+        "model.0.weight": [(nn.Sequential(line()), POINTS, SIDES, {})],
+    }
+    for key, runs in others.items():
+        for net, x, y, options in runs:
+            with pytest.raises(ValueError, match=rf"c.safetensors is the checkpoint of another run \(its {key} is"):
+                fit(net, x, y, **settings | options)
+
+
+def test_an_unfinished_training_of_version_0_2_goes_on(tmp_path):
+    path, whole = tmp_path / "c.safetensors", line()
+    expected = fit(whole, POINTS, SIDES, epochs=2, batch_size=10)
+
+    def stop(model, x, y):
+        if path.exists():
+            raise InterruptedError
+        return training.cross_entropy(model, x, y)
+
+    with pytest.raises(InterruptedError):
+        fit(line(), POINTS, SIDES, epochs=2, batch_size=10, loss=stop, checkpoint=path)
+    with safe_open(path, framework="pt") as f:
+        run, tensors = json.loads(f.metadata()["run"]), {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
+    old = {key: run[key] for key in ("n", "epochs", "batch_size", "seed", "optimizer", "losses")}
+    save_file(tensors, path, {"run": json.dumps(old)})
+    resumed = line()
+    assert fit(resumed, POINTS, SIDES, epochs=2, batch_size=10, checkpoint=path) == expected
+    assert torch.equal(resumed.weight, whole.weight)
+    save_file(tensors, path, {"run": json.dumps(old)})
+    with pytest.raises(ValueError, match="its epochs is 2, not 3"):
+        fit(line(), POINTS, SIDES, epochs=3, batch_size=10, checkpoint=path)
+    with pytest.raises(ValueError, match=r"its model\.weight is"):
+        fit(nn.Linear(4, 3), POINTS, SIDES, epochs=2, batch_size=10, checkpoint=path)
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
+    path = tmp_path / "c.safetensors"
+    fit(line(), POINTS, SIDES, epochs=1, checkpoint=path)
+    whole = path.read_bytes()
+    foreign = {"weight": torch.zeros(2)}
+    for make in (
+        lambda: path.write_bytes(whole[:-9]),
+        lambda: path.write_bytes(b"{}"),
+        lambda: save_file(foreign, path),
+        lambda: save_file(foreign, path, {"run": "{}"}),
+        lambda: save_file(foreign, path, {"run": "no JSON"}),
+    ):
+        make()
+        with pytest.raises(ValueError, match=r"c.safetensors is damaged, or no checkpoint of such a training"):
+            fit(line(), POINTS, SIDES, epochs=1, checkpoint=path)
 
 
 def test_the_seed_decides_and_the_callers_random_state_is_left_alone(some):
@@ -146,6 +220,17 @@ def test_flip_and_shift_gives_mirrored_and_moved_copies_of_each_image():
         assert found, "each image is one of the fifty copies, some of which coincide"
         seen.add(found[0])
     assert len(seen) > 20
+
+
+def test_a_generator_of_ones_own_moves_images_and_no_other_is_touched():
+    x, y = torch.rand(20, 3, 6, 5), torch.zeros(20)
+    torch.manual_seed(0)
+    by_default = training.flip_and_shift(nn.Identity(), x, y, 0.0)
+    state, draw = torch.get_rng_state(), torch.Generator().manual_seed(0)
+    assert torch.equal(training.flip_and_shift(nn.Identity(), x, y, 0.0, generator=draw), by_default), "the same numbers"
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(TypeError, match=r"generator is 0; it must be a torch\.Generator"):
+        training.flip_and_shift(nn.Identity(), x, y, 0.0, generator=0)
 
 
 def test_smoothed_labels():
@@ -273,6 +358,23 @@ def test_altered_missing_and_unknown_checkpoints(tmp_path, capsys):
     assert main(["train", "nosuch"]) == 1
     assert "there are: cifar_2_adversarial" in capsys.readouterr().err
     assert main(["zoo"]) == 0
+
+
+def test_a_card_or_a_checkpoint_that_is_none_is_a_checkpoint_error(tmp_path):
+    card, weights = tmp_path / "mnist_cnn7.json", tmp_path / "mnist_cnn7.safetensors"
+
+    for raw, text, says in (
+        (b"", "{", "mnist_cnn7.json cannot be read as a model card"),
+        (b"", "{}", "mnist_cnn7.json is no model card"),
+        (b"", "[]", "mnist_cnn7.json is no model card"),
+        (b"nothing", None, "mnist_cnn7.safetensors does not hold the weights of mnist_cnn7"),
+        (save({"weight": torch.zeros(2)}), None, "mnist_cnn7.safetensors does not hold the weights of mnist_cnn7"),
+    ):
+        weights.write_bytes(raw)
+        card.write_text(text or json.dumps({"sha256": hashlib.sha256(raw).hexdigest()}))
+        with pytest.raises(zoo.CheckpointError, match=says) as raised:
+            zoo.load("mnist_cnn7", tmp_path)
+        assert "\n" not in str(raised.value)
 
 
 def test_training_in_bfloat16_keeps_the_weights_and_follows_the_gradient_of_float32():

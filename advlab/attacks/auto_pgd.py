@@ -106,6 +106,9 @@ def _climb(
         at = s.x_adv.detach().requires_grad_()
         logits = model(at)
         hit, value = goal.met(logits.detach()), loss(logits, goal.y, goal.targets if goal.rival is None else goal.rival)
+        if value.shape != (len(at),):
+            told = f"the loss gives {tuple(value.shape)} for {len(at)} images"
+            raise ValueError(f"{told}; it must give one value for each, ({len(at)},): reduction='none'")
         s.gradient, value, s.x_adv = input_gradient(value, at), value.detach(), at.detach()
         s.ups, s.value = s.ups + (value > s.value), value
         higher = value > s.best_value

@@ -55,8 +55,8 @@ def minimal_l2(
     Returns the nearest point found, and ``x`` itself where it counts already, or none within ``eps`` (L2) was found.
     No guarantee.
 
-    Raises ValueError for x outside [0, 1], a setting that is not above 0, or a criterion that is of the wrong shape, not finite
-    or without a gradient.
+    Raises TypeError for an x that is no float tensor, ValueError for one outside [0, 1], a setting that is not above 0, or a
+    criterion that is of the wrong shape, not finite or without a gradient.
 
     >>> x = torch.tensor([[0.8, 0.3]])
     >>> nearest = minimal_l2(lambda z: z.sum(1) - 0.7, x, search_steps=6)  # where the two sum to less than 0.7
@@ -65,6 +65,7 @@ def minimal_l2(
     """
     search = {"search_steps": search_steps, "steps": steps, "learning_rate": learning_rate, "initial_c": initial_c}
     check_options("minimal_l2", {"eps": eps, **search})
+    checks.tensors(x=x)
     checks.inputs(x)
     x = x.detach().clone()
     if not len(x) or eps == 0:

@@ -17,7 +17,8 @@ Raises
 ------
 TypeError, ValueError
     with what to do (``advlab.checks``): for bad input, half precision, a part in training mode, an output that is no finite
-    logits of two classes or more or passes no gradient to the input, and a setting with which the attack would do nothing
+    logits of two classes or more or passes no gradient to the input, a model that changes its input in place, and a setting
+    with which the attack would do nothing
 
 Guarantee
 ---------
@@ -100,7 +101,9 @@ def attack(function: A, *, gradient: bool = True) -> A:
             x = x.detach().clone()
             if not len(x) or options.get("eps") == 0:
                 return x
-            return checks.finite(function(Guarded(model, x, parts), x, y.clone(), **options), "the attack's result")
+            x_adv = checks.finite(function(Guarded(model, x, parts), x, y.clone(), **options), "the attack's result")
+            checks.pixels(x_adv, "the attack's result", "it must lie in [0, 1]: see whether the model changes its input")
+            return x_adv
 
     if function.__doc__ and __doc__:
         own, (_, taken, promised) = inspect.cleandoc(function.__doc__), __doc__.strip().split("\n\n", 2)

@@ -44,7 +44,7 @@ def autoattack(
         raise ImportError("AutoAttack needs the package pyautoattack: pip install 'advlab[autoattack]'") from e
     name = "Linf" if norm == "linf" else "L2"
     weights = [weight for part in cast(Guarded, model).parts for weight in part.parameters() if weight.requires_grad]
-    images = x if x.ndim == 4 else x.reshape(len(x), -1, 1, 1)
+    images = (x if x.ndim == 4 else x.reshape(len(x), -1, 1, 1)).contiguous()  # the package takes views of them
     shaped = nn.Sequential(nn.Flatten(), nn.Unflatten(1, x.shape[1:]), model)
     try:
         for weight in weights:

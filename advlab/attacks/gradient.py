@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from .. import checks
 from .contract import attack
 from .losses import Goal, Loss, loss_function
 from .steps import input_gradient, per_example, project, random_point, steepest_step
@@ -80,7 +81,7 @@ def pgd(
     steps, step_size : 1 or more, and their length (2.5 eps / steps), along the gradient's sign or the normalised gradient
     norm : "linf" or "l2"
     loss : what to make large, a name in ``LOSSES`` or a function
-    random_start, restarts : whether to begin at uniform points of the ball, and how often, 1 or more
+    random_start, restarts : whether to begin at uniform points of the ball, and how often, 1 or more; else at ``x``, once
     start : (n, ...), where the first run begins instead, such as the result for a smaller ``eps``
     momentum : decay with which L1-normalised gradients are accumulated (Dong et al. 2018, equation 6), or None
     active_set : an example leaves the batch at its first adversarial iterate; else every step runs, and the last of them counts
@@ -97,6 +98,8 @@ def pgd(
     >>> [int(net(pgd(net, x, y, eps=eps)).argmax()) for eps in (0.24, 0.26)]
     [0, 1]
     """
+    if not random_start and restarts > 1 + (start is not None):
+        raise ValueError(f"restarts is {restarts}; without a random start runs from x are all the same: leave it out")
     step_size = 2.5 * eps / steps if step_size is None else step_size
     ascent, goal = Ascent(eps, norm, loss_function(loss), steps, step_size, momentum, active_set), Goal(y, targets)
     climb, where = functools.partial(_ascend, model, ascent=ascent), {"random_start": random_start, "start": start}
@@ -249,5 +252,6 @@ def mi_fgsm(
     >>> mi_fgsm(nn.Identity().eval(), x, y, eps=0.2, targets=1 - y)
     tensor([[0.6000, 0.5000]])
     """
+    checks.setting("decay", decay, (lambda v: 0 <= v <= 1, "from 0 to 1"))
     ascent = Ascent(eps, "linf", loss_function(loss), steps, eps / steps, decay, active_set)
     return _ascend(model, x, Goal(y, targets), x, ascent)[0]

@@ -168,7 +168,7 @@ def jsma(
     Parameters
     ----------
     theta : change of a value, in [-1, 1] and not 0
-    gamma : share of all values that may change, in [0, 1]
+    gamma : share of all values that may change, in (0, 1] and enough for two of them
 
     References
     ----------
@@ -182,12 +182,15 @@ def jsma(
     >>> jsma(net, x, y, gamma=0.5)  # the pair that helps class 1 most is set to 1
     tensor([[0.8000, 0.3000, 1.0000, 1.0000]])
     """
+    values = x[0].numel()
+    if not (pairs := int(gamma * values / 2)):
+        raise ValueError(f"gamma is {gamma}; it must let two of the {values} values change: give more than 2/{values}")
     with torch.no_grad():
         goal = model(x).scatter(1, y[:, None], -math.inf).argmax(1) if targets is None else targets
     result = x.clone()
     index, x_adv, base = torch.arange(len(x), device=x.device), x, x
     free = (x < 1 if theta > 0 else x > 0).flatten(1)
-    for _ in range(int(gamma * free.shape[1] / 2)):
+    for _ in range(pairs):
         at = x_adv.detach().requires_grad_()
         logits = model(at)
         (alpha,) = torch.autograd.grad(logits.gather(1, goal[:, None]).sum(), at, retain_graph=True)

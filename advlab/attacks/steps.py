@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -53,8 +54,17 @@ def random_like(
     shape: Sequence[int], like: Tensor, generator: Generator | None, draw: Callable[..., Tensor] = torch.rand
 ) -> Tensor:
     """Random numbers of ``shape`` with the dtype and device of ``like``, drawn where the generator is."""
-    device = like.device if generator is None else generator.device
-    return draw(*shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return draw(*shape, **drawing(generator, like.device), dtype=like.dtype).to(like.device)
+
+
+def drawing(generator: Generator | None, device: torch.device | None = None) -> dict[str, Any]:
+    """Options of ``torch.rand`` and its like, to draw where the generator is, without one on ``device``.
+
+    Raises TypeError for what is no generator.
+    """
+    if not isinstance(generator, Generator | None):
+        raise TypeError(f"generator is {generator!r}; it must be a torch.Generator: torch.Generator().manual_seed(0)")
+    return {"generator": generator, "device": device if generator is None else generator.device}
 
 
 def random_point(x: Tensor, eps: float, norm: str, generator: Generator | None) -> Tensor:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Iterable
+from numbers import Integral
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import models
+from .. import checks, models
 from ..attacks import pgd, straight_through
 from ..training import flip_and_shift
-from .networks import STAGES, insert_layers, masked_layers
+from .networks import PART, insert_layers, masked_layers, stage_numbers
 
 #: Kinds of dropout, as :func:`dropout_resnet` describes them.
 DROPOUTS = ("element", "channel", "block")
+_QUALITY: checks.Range = (lambda v: 1 <= v <= 95 and isinstance(v, Integral), "a whole number from 1 to 95")
 
 
 def single_step(model: nn.Module, x: Tensor, y: Tensor, done: float, *, eps: float, pixels: int = 4) -> Tensor:
@@ -72,7 +74,8 @@ def trades_loss(model: nn.Module, pairs: Tensor, y: Tensor, *, beta: float = 6.0
 class DropBlock(nn.Module):
     """Squares of ``block`` by ``block`` values are 0 while training, the rest is rescaled (Ghiasi et al. 2018).
 
-    About a share ``drop`` of all values is dropped, somewhat less near borders. In eval mode nothing is.
+    About a share ``drop`` of all values is dropped, somewhat less near borders, and in eval mode nothing is. It draws at each
+    pass from torch's global generator, as ``nn.Dropout`` does: ``torch.manual_seed`` before it makes a pass again.
     Raises ValueError for a share outside [0, 1) and a block below 1.
 
     >>> layer, x = DropBlock(0.5, block=4), torch.ones(1, 1, 64, 64)
@@ -81,8 +84,8 @@ class DropBlock(nn.Module):
     """
 
     def __init__(self, drop: float, block: int = 7) -> None:
-        if not 0 <= drop < 1 or block < 1:
-            raise ValueError(f"drop is {drop} and block {block}; drop must be from 0 to below 1, block at least 1")
+        checks.setting("drop", drop, PART)
+        checks.setting("block", block, checks.COUNT)
         super().__init__()
         self.drop, self.block = drop, block
 
@@ -108,8 +111,9 @@ class StochasticPruning(nn.Module):
 
     Each value of an example (n, ...) is kept with the probability that so many draws with replacement as ``draws`` times the
     number of values would take it, independently of the others, and divided by that probability; the rest is 0. (The authors
-    make the draws.) From torch's global generator, in train and eval mode alike.
-    Known limitation: gradients averaged over draws break it (Athalye et al. 2018). Raises ValueError for draws not above 0.
+    make the draws.) It draws at each pass from torch's global generator, in train and eval mode alike: ``torch.manual_seed``
+    before it makes a pass again. Known limitation: gradients averaged over draws break it (Athalye et al. 2018). Raises
+    ValueError for draws that are not above 0 and at most 1e9.
 
     >>> layer, x = StochasticPruning(), torch.ones(1, 10_000)
     >>> a, b = layer.eval()(x), layer(x)
@@ -118,8 +122,7 @@ class StochasticPruning(nn.Module):
     """
 
     def __init__(self, draws: float = 1.0) -> None:
-        if not draws > 0:
-            raise ValueError(f"draws is {draws}; it must be above 0")
+        checks.setting("draws", draws, (lambda v: 0 < v <= 1e9, "above 0 and at most 1e9"))
         super().__init__()
         self.draws = draws
 
@@ -147,7 +150,8 @@ def dropout_resnet(
     """:func:`advlab.models.resnet` with dropout wherever :func:`masked_resnet` has masks: while training only, rescaled.
 
     ``kind`` is "element" (Srivastava et al. 2014), "channel" (Tompson et al. 2015) or "block" (:class:`DropBlock`).
-    No guarantee, and no claim of its authors, that dropout defends. Raises ValueError for an unknown kind or stage.
+    All draw at each pass from torch's global generator. No guarantee, and no claim of its authors, that dropout defends. Raises
+    ValueError for an unknown kind or stage.
 
     >>> net, x = dropout_resnet(8, 4), torch.rand(2, 3, 32, 32)
     >>> net(x).equal(net(x)), net.eval()(x).equal(net(x))
@@ -157,8 +161,7 @@ def dropout_resnet(
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, DROPOUTS))}")
     makers = {"element": nn.Dropout, "channel": nn.Dropout2d, "block": functools.partial(DropBlock, block=block)}
     net = models.resnet(depth, width)
-    chosen = STAGES[stages] if isinstance(stages, str) else tuple(stages)
-    names = [name for stage in sorted(chosen) for name in masked_layers(net, stage)]
+    names = [name for stage in stage_numbers(stages) for name in masked_layers(net, stage)]
     made = insert_layers(net, lambda name, size: makers[kind](drop), layers=names, shape=(3, 32, 32))
     return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -178,22 +181,23 @@ def pruned_at_random(net: nn.Module, draws: float = 1.0) -> nn.Module:
 def jpeg(x: Tensor, quality: int = 75) -> Tensor:
     """Images (n, 3, h, w) in [0, 1] after JPEG at ``quality`` 1 to 95, colours subsampled as Pillow does. No gradient.
 
-    Raises ValueError for another quality or shape.
+    Raises TypeError for bytes and half precision, ValueError for another quality or shape, and images outside [0, 1].
 
     >>> x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> changes = [(jpeg(x, q) - x).abs().mean().item() for q in (10, 50, 95)]
     >>> changes == sorted(changes, reverse=True)
     True
     """
+    checks.tensors(x=x)
+    checks.inputs(x)
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"x has the shape {tuple(x.shape)}; JPEG takes colour images (n, 3, h, w)")
-    if not 1 <= quality <= 95:
-        raise ValueError(f"quality is {quality}; it must be from 1 to 95")
-    bytes_ = (x.detach().clamp(0, 1) * 255).round().byte().movedim(1, 3).cpu().numpy()
+    checks.setting("quality", quality, _QUALITY)
+    bytes_ = (x.detach() * 255).round().byte().movedim(1, 3).cpu().numpy()
     read = []
     for image in bytes_:
         file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        Image.fromarray(image).save(file, "JPEG", quality=int(quality))
         read.append(np.asarray(Image.open(file)))
     stacked = np.stack(read) if read else bytes_
     return torch.from_numpy(stacked).movedim(3, 1).to(x) / 255
@@ -202,7 +206,8 @@ def jpeg(x: Tensor, quality: int = 75) -> Tensor:
 class Jpeg(nn.Module):
     """:func:`jpeg` as a layer: (n, 3, h, w) -> the same shape, its backward pass that of the identity.
 
-    Known limitation: that is an attack, BPDA (Athalye et al. 2018), and it is all that an attacker needs.
+    Known limitation: that is an attack, BPDA (Athalye et al. 2018), and it is all that an attacker needs. Raises what
+    :func:`jpeg` does, for another quality when it is made.
 
     >>> x = torch.rand(1, 3, 16, 16, requires_grad=True)
     >>> torch.autograd.grad(Jpeg(75)(x).sum(), x)[0].unique().tolist()
@@ -211,6 +216,7 @@ class Jpeg(nn.Module):
 
     def __init__(self, quality: int = 75) -> None:
         super().__init__()
+        checks.setting("quality", quality, _QUALITY)
         self.quality = quality
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor, nn
 
+from .. import checks
 from ..models import Mask
 
 #: Kinds of masks, with p the share of zeros:
@@ -85,17 +87,16 @@ def draw_mask(
 
 
 def _check_mask(shape: Sequence[int], drop: float, kind: str, period: int | None, block: int | None) -> None:
-    if len(shape) != 3 or min(shape) < 1:
+    if len(shape) != 3 or not all(isinstance(side, Integral) and side >= 1 for side in shape):
         raise ValueError(f"the shape is {tuple(shape)}; a mask is for feature maps (channels, height, width)")
-    if not 0 <= drop <= 1:
-        raise ValueError(f"drop is {drop}; it is the share of zeros, from 0 to 1")
+    checks.setting("drop", drop, (lambda v: 0 <= v <= 1, "the share of zeros, from 0 to 1"))
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
     largest = max(shape[1:])
     for name, size in (("period", period), ("block", block)):
         wanted = kind == ("periodic" if name == "period" else "block")
-        if wanted and (size is None or not 1 <= size <= largest):
-            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need one from 1 to {largest}")
+        if wanted and not (isinstance(size, Integral) and 1 <= size <= largest):
+            raise ValueError(f"{name} is {size}; masks of kind {kind!r} need a whole number from 1 to {largest}")
         if not wanted and size is not None:
             raise ValueError(f"{name} is {size}, but masks of kind {kind!r} have none: leave it out")
 

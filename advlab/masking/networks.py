@@ -11,11 +11,13 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from .. import models
+from .. import checks, models
 from .masks import RandomMask
 
 #: The paper's names for stages of ResNet-18; 0 is the stem.
 STAGES = {"shallow": (0, 1, 2), "deep": (3, 4)}
+#: A share that leaves something.
+PART: checks.Range = (lambda v: 0 <= v < 1, "from 0 to below 1")
 
 
 def insert_masks(
@@ -44,7 +46,8 @@ def insert_masks(
     Raises
     ------
     ValueError
-        a name that the network lacks or does not call once, an output that is not (n, c, h, w); as :func:`draw_mask`
+        a name that the network lacks or does not call once, or that ``drop`` lacks, a shape that the network does not take, an
+        output that is not (n, c, h, w); as :func:`draw_mask`
     Guarantee
     ---------
     No guarantee. Known limitation: that of :class:`RandomMask`.
@@ -58,6 +61,9 @@ def insert_masks(
     >>> round((masked[0](torch.rand(1, 1, 28, 28)) == 0).float().mean().item(), 4)
     0.25
     """
+    layers = list(layers)
+    if isinstance(drop, Mapping) and (missing := sorted(set(layers) - drop.keys())):
+        raise ValueError(f"drop has no share for the layer {missing[0]!r}: give one for each of {', '.join(layers)}")
 
     def mask(name: str, size: torch.Size) -> nn.Module:
         share = drop[name] if isinstance(drop, Mapping) else drop
@@ -88,8 +94,11 @@ def insert_layers(
     hooks = [modules[name].register_forward_hook(functools.partial(_keep, outputs)) for name, outputs in seen.items()]
     modes = {m: m.training for m in made.modules()}
     device = next(iter(made.parameters()), torch.empty(0)).device
-    with torch.no_grad():
-        made.eval()(torch.zeros(1, *shape, device=device))
+    try:
+        with torch.no_grad():
+            made.eval()(torch.zeros(1, *shape, device=device))
+    except RuntimeError as e:
+        raise ValueError(f"the network takes no inputs of the shape {tuple(shape)}: {e}") from e
     for m, mode in modes.items():
         m.training = mode
     for hook in hooks:
@@ -131,14 +140,30 @@ def _keep(outputs: list[Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], o
     outputs.append(output)
 
 
+def stage_numbers(stages: str | Iterable[int]) -> list[int]:
+    """The numbers of ``stages``, in order, given by them or by a name of :data:`STAGES`. Raises ValueError for anything else.
+
+    >>> stage_numbers("deep"), stage_numbers({2, 0})
+    ([3, 4], [0, 2])
+    """
+    if isinstance(stages, str) and stages in STAGES:
+        return list(STAGES[stages])
+    if isinstance(stages, str) or not isinstance(stages, Iterable):
+        raise ValueError(f"stages is {stages!r}; it must be 'shallow', 'deep' or numbers, such as (0, 1, 2)")
+    return sorted(stages)
+
+
+def _no_stage(stage: int, last: int) -> ValueError:
+    return ValueError(f"there is no stage {stage}; the network has 0, the stem, and 1 to {last}")
+
+
 def masked_layers(net: nn.Module, stage: int) -> list[str]:
     """The batch norms of a stage of :func:`advlab.models.resnet` that a mask follows."""
     start = "stem." if stage == 0 else f"stage{stage}."
     modules = dict(net.named_modules())
     names = [name for name, m in modules.items() if isinstance(m, nn.BatchNorm2d) and name.startswith(start)]
     if not names:
-        stages = sum(name.startswith("stage") and "." not in name for name in modules)
-        raise ValueError(f"there is no stage {stage}; the network has 0, the stem, and 1 to {stages}")
+        raise _no_stage(stage, sum(name.startswith("stage") and "." not in name for name in modules))
 
     def kernel(name: str) -> int:
         parent, _, child = name.rpartition(".")
@@ -191,12 +216,10 @@ def masked_resnet(
     >>> len([layer for layer in net.modules() if isinstance(layer, RandomMask)])  # as in the paper: 1 + 4 + 5
     10
     """
-    if isinstance(stages, str) and stages not in STAGES:
-        raise ValueError(f"stages is {stages!r}; it must be 'shallow', 'deep' or numbers, such as (0, 1, 2)")
-    chosen = drop.keys() if isinstance(drop, Mapping) else STAGES[stages] if isinstance(stages, str) else tuple(stages)
+    chosen = stage_numbers(drop.keys() if isinstance(drop, Mapping) else stages)
     net = models.resnet(depth, width)
     shares: dict[str, float] = {}
-    for stage in sorted(chosen):
+    for stage in chosen:
         share = drop[stage] if isinstance(drop, Mapping) else drop
         shares |= dict.fromkeys(masked_layers(net, stage), share)
     options = {"kind": kind, "period": period, "block": block, "generator": generator}
@@ -204,36 +227,44 @@ def masked_resnet(
     return masked.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def masked_stability_cnn(drop: float = 0.5, channels: int = 1, size: int = 28) -> nn.Module:
+def masked_stability_cnn(
+    drop: float = 0.5, channels: int = 1, size: int = 28, *, generator: Generator | None = None
+) -> nn.Module:
     """:func:`advlab.models.stability_cnn` with a mask behind both of its convolutions. (n, c, h, w) -> logits (n, 10).
 
-    A mask makes units constant, so that the verifier of chapter 3 takes the network. Known limitation: that of
-    :class:`RandomMask`. Raises ValueError for a share outside [0, 1).
+    A mask makes units constant, so that the verifier of chapter 3 takes the network. ``generator`` draws the masks, and torch's
+    global one the weights. Known limitation: that of :class:`RandomMask`. Raises ValueError for a share outside [0, 1).
 
     >>> net = masked_stability_cnn(0.75)
     >>> [round(1 - m.kept.float().mean().item(), 4) for m in net.modules() if isinstance(m, RandomMask)]
     [0.75, 0.7551]
     """
-    return insert_masks(models.stability_cnn(channels, size), drop, layers=("0", "2"), shape=(channels, size, size))
+    checks.setting("drop", drop, PART)
+    net = models.stability_cnn(channels, size)
+    return insert_masks(net, drop, layers=("0", "2"), shape=(channels, size, size), generator=generator)
 
 
-def narrow_resnet(depth: int = 18, width: int = 64, drop: float = 0.5, stages: Iterable[int] = (0, 1, 2)) -> nn.Sequential:
+def narrow_resnet(
+    depth: int = 18, width: int = 64, drop: float = 0.5, stages: str | Iterable[int] = (0, 1, 2)
+) -> nn.Sequential:
     """The paper's control for masks, which it calls a channel mask: a plain network with fewer channels in these stages.
 
     Each has (1 - ``drop``) times its channels, rounded up, and at least 1. That removes weights too, not only values, so
     that it is no channel mask; :func:`masked_resnet` with ``kind="channel"`` is. The authors' code also puts a convolution
-    into the first shortcut, which is left out here. Raises ValueError for a share outside [0, 1).
+    into the first shortcut, which is left out here. ``stages`` are those of :func:`masked_resnet`. Raises ValueError for a
+    share outside [0, 1), and unknown stages and depths.
 
     >>> full, narrow, masked = models.resnet(8, 16), narrow_resnet(8, 16), masked_resnet(8, 16)
     >>> sizes = [sum(p.numel() for p in net.parameters()) for net in (full, narrow, masked)]
     >>> round(sizes[1] / sizes[0], 2), sizes[2] / sizes[0]  # masks leave all weights
     (0.68, 1.0)
     """
-    if not 0 <= drop < 1:
-        raise ValueError(f"drop is {drop}; it must be from 0 to below 1")
+    checks.setting("drop", drop, PART)
     full = [width, *(width * 2**k for k in range(len(models.resnet_blocks(depth))))]
     left = [max(1, math.ceil(round(w * (1 - drop), 9))) for w in full]
-    chosen = set(stages)
+    chosen = stage_numbers(stages)
+    if unknown := [stage for stage in chosen if stage not in range(len(full))]:
+        raise _no_stage(unknown[0], len(full) - 1)
     return models.resnet(depth, [left[k] if k in chosen else w for k, w in enumerate(full)])
 
 

@@ -10,9 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .. import checks
+
 Margin = Callable[[Tensor, Tensor], Tensor]
 
 
+@torch.inference_mode(False)
 def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0.01, steps: int = 1000) -> Tensor:
     """The paper's attack: the first error that gradient ascent meets on the sphere of each point.
 
@@ -21,7 +24,7 @@ def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0
     Parameters
     ----------
     model : (n, d) -> (n,) logits, positive for the outer sphere; in eval mode
-    x, y : (n, d) floats, none zero, and (n,) labels 0 and 1
+    x, y : (n, d) of float32 or float64, none zero, and (n,) labels 0 and 1
     step_size, steps : float above 0, in the units of ``x``, and int from 0 up
     Returns
     -------
@@ -29,7 +32,8 @@ def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0
     Raises
     ------
     TypeError, ValueError
-        points, labels or a model that do not fit, or steps out of range
+        points, labels or a model that do not fit, or steps out of range; a model in training mode, with a logit that is not
+        finite or without a gradient
     Guarantee
     ---------
     No guarantee: the distance of a first error is an upper bound of that of the nearest, and meeting none proves nothing.
@@ -43,9 +47,9 @@ def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0
     >>> round(x_adv.norm().item(), 4), x_adv[0, 1].item() > 0.5
     (1.0, True)
     """
-    margin = _margin(model, x, y)
-    if not step_size > 0 or steps < 0:
-        raise ValueError(f"step_size is {step_size} and steps {steps}: need a positive step, and steps from 0")
+    margin, x = _margin(model, x, y), x.detach()
+    checks.setting("step_size", step_size, checks.POSITIVE)
+    checks.setting("steps", steps, checks.WHOLE)
     radius, at, left = x.norm(dim=1, keepdim=True), x.clone(), torch.arange(len(x), device=x.device)
     for step in range(steps + 1):
         values, gradient = _gradient(margin, at[left], y[left])
@@ -58,6 +62,7 @@ def manifold_pgd(model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 0
     return at
 
 
+@torch.inference_mode(False)
 def nearest_error(
     model: nn.Module,
     x: Tensor,
@@ -84,7 +89,7 @@ def nearest_error(
     Raises
     ------
     TypeError, ValueError
-        as :func:`manifold_pgd`, and starts of another shape
+        as :func:`manifold_pgd`, and starts of another shape, or with one that is zero or not finite
     Guarantee
     ---------
     What is returned is an error of the model as it computes, so that its distance bounds that of the nearest from above.
@@ -98,9 +103,13 @@ def nearest_error(
     >>> round(distance.item(), 3), round(2 * torch.tensor(15.0).deg2rad().sin().item(), 3)
     (0.518, 0.518)
     """
-    margin = _margin(model, x, y)
-    if starts is not None and (starts.ndim != 2 or starts.shape[1] != x.shape[1]):
-        raise ValueError(f"starts has the shape {tuple(starts.shape)}; it must be (m, {x.shape[1]})")
+    margin, x = _margin(model, x, y), x.detach()
+    checks.setting("refinements", refinements, checks.WHOLE)
+    if starts is not None:
+        checks.tensors(starts=starts)
+        if starts.ndim != 2 or starts.shape[1] != x.shape[1]:
+            raise ValueError(f"starts has the shape {tuple(starts.shape)}; it must be (m, {x.shape[1]})")
+        starts = _on_spheres(starts.detach().to(x), "starts")
     radius = x.norm(dim=1, keepdim=True)
     with torch.no_grad():
         already = margin(x, y) > 0
@@ -181,17 +190,33 @@ def _gradient(margin: Margin, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _margin(model: nn.Module, x: Tensor, y: Tensor) -> Margin:
     """The logit towards the wrong sphere, positive for an error; after a check of what the model is given."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
-        raise TypeError(f"x must be a float tensor of the shape (n, d); it is {getattr(x, 'dtype', type(x).__name__)}")
-    if not isinstance(y, Tensor) or y.shape != (len(x),) or not bool(((y == 0) | (y == 1)).all()):
+    checks.tensors(x=x, y=y)
+    if x.dtype not in checks.PRECISIONS or x.ndim != 2:
+        given = f"it is {x.dtype}, of the shape {tuple(x.shape)}"
+        raise TypeError(f"x must be a tensor of float32 or float64 of the shape (n, d); {given}")
+    if y.shape != (len(x),) or not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"y must be ({len(x)},) labels, 0 for the inner sphere and 1 for the outer")
-    if getattr(model, "training", False):
-        raise ValueError("the model is in training mode, so that batch norm changes its answers: call model.eval()")
-    if not bool(x.isfinite().all()) or (len(x) and not float(x.norm(dim=1).min()) > 0):
-        raise ValueError("x has a point that is zero or not finite: it lies on no sphere")
-    if len(x):
-        with torch.no_grad():
-            logits = model(x[:1])
-        if logits.shape != (1,):
-            raise ValueError(f"the model maps (1, {x.shape[1]}) to {tuple(logits.shape)}; it must give one logit each, (1,)")
-    return lambda points, labels: model(points) * (1 - 2 * labels).to(points.dtype)
+    _on_spheres(x, "x")
+    with checks.watched(model), torch.enable_grad():
+        if len(x):
+            at = x[:1].detach().clone().requires_grad_()
+            logits = checks.tried(model, at)
+            if not isinstance(logits, Tensor) or logits.shape != (1,):
+                given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                raise ValueError(f"the model maps (1, {x.shape[1]}) to {given}; it must give one logit each, (1,)")
+            checks.passes_gradient(logits, at)
+
+    def margin(points: Tensor, labels: Tensor) -> Tensor:
+        logits = model(points)
+        if not checks.is_finite(logits):
+            raise ValueError("the model's logits are not finite at a point of x, or on the way from it to an error")
+        return logits * (1 - 2 * labels.to(points.dtype))
+
+    return margin
+
+
+def _on_spheres(x: Tensor, name: str) -> Tensor:
+    """``x`` (n, d). Raises ValueError where a point is zero or not finite."""
+    if not bool(x.isfinite().all()) or (len(x) and not float(x.detach().norm(dim=1).min()) > 0):
+        raise ValueError(f"{name} has a point that is zero or not finite: it lies on no sphere")
+    return x

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtri_exp
 
 METRICS = ("chord", "geodesic")
+MOST = 1e100  #: dimensions: the squares of many more are no floats
 _LOG_HALF = -math.log(2)
 
 
@@ -34,7 +35,7 @@ def log_cap_measure(angle: float, d: int) -> float:
     Raises
     ------
     ValueError
-        d below 2, or another angle
+        d below 2 or above 1e100, or another angle
     Guarantee
     ---------
     None formal; relative error below 1e-10 against 30 digits in tests, from d = 2 to 150,528 and from 0 to below -5000.
@@ -173,8 +174,8 @@ def check_outer_radius(outer_radius: float) -> None:
 
 
 def _check_dimension(d: int) -> None:
-    if d < 2:
-        raise ValueError(f"d is {d}; a sphere needs at least 2 dimensions")
+    if not 2 <= d <= MOST:
+        raise ValueError(f"d is {d}; a sphere needs at least 2 dimensions, and at most {MOST:g}")
 
 
 def _check_angle(angle: float) -> None:

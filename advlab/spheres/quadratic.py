@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..models import SphereQuadratic
 from .cone import log_tail_exact, log_tail_saddlepoint, nearest_in_cone
-from .geometry import check_outer_radius, log_betainc
+from .geometry import MOST, check_outer_radius, log_betainc
 
 METHODS = ("exact", "saddlepoint", "clt")
 SPHERES = ("inner", "outer")
@@ -178,8 +178,8 @@ def ignored_log_error(used: int, d: int, outer_radius: float = 1.3, method: str 
     [-1.71, -6.62, -27.61]
     """
     check_outer_radius(outer_radius)
-    if not 1 <= used <= d:
-        raise ValueError(f"used is {used}; of {d} coordinates, from 1 to {d} can be used")
+    if not 1 <= used <= d <= MOST:
+        raise ValueError(f"used is {used}; of {d} coordinates, at most {MOST:g}, from 1 to {d} can be used")
     if method not in ("exact", "clt"):
         raise ValueError(f"method is {method!r}; it must be exact or clt")
     if method == "exact":

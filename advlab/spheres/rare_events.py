@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -18,12 +19,21 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
+from .. import checks
 from .sampling import sample_sphere
 
 Score = Callable[[Tensor], Tensor]
 
 ACCEPTED = 0.35  # the share of steps to accept; between 0.25 and 0.4 the cost hardly changes
 LONG = 0.2  # steps shorter than that come with more moves, as (LONG / step)^2: so many lead as far away
+#: What each setting must be.
+SETTINGS: dict[str, checks.Range] = {
+    "particles": (lambda v: v >= 10 and isinstance(v, Integral), "a whole number and at least 10"),
+    "moves": checks.COUNT,
+    "quantile": checks.SHARE,
+    "floor": (lambda v: -math.inf < v < 0, "below 0 and finite, the log10 of a rate"),
+    "runs": (lambda v: v >= 2 and isinstance(v, Integral), "a whole number and at least 2, for a standard error"),
+}
 
 
 class RareEvent(NamedTuple):
@@ -80,7 +90,7 @@ def rare_event_log10(
         must be short
     quantile : float in (0, 1), the share of particles above each level
     runs : int, independent runs, from 2 up; their probabilities are averaged, since each is nearly unbiased
-    floor : float, log10 below which a run ends
+    floor : float below 0, log10 below which a run ends
     Returns
     -------
     RareEvent, whose ``standard_error`` is in decades, the larger of the jackknife's over the runs, widened by Student's law for
@@ -89,7 +99,7 @@ def rare_event_log10(
     Raises
     ------
     ValueError
-        numbers out of range, or a score of another shape or NaN
+        numbers out of range, a quantile of so few particles that all would stay, or a score of another shape or NaN
     Guarantee
     ---------
     No guarantee: an estimate, tested to be within three standard errors of exact rates down to 1e-55. A part of the event that
@@ -103,8 +113,7 @@ def rare_event_log10(
     >>> abs(cap.log10 + 3.75) < 4 * cap.standard_error
     True
     """
-    if runs < 2:
-        raise ValueError(f"runs is {runs}; the standard error needs at least 2 independent runs")
+    checks.setting("runs", runs, SETTINGS["runs"])
     options = {"generator": generator, "particles": particles, "moves": moves, "quantile": quantile, "floor": floor}
     done = [splitting(score, d, radius, **options) for _ in range(runs)]
     logs = torch.tensor([run.log for run in done], dtype=torch.float64)
@@ -147,15 +156,19 @@ def splitting(
     plain version counts, ``(score(sample_sphere(n, d)) > 0).double().mean()``, at some 100 / P points;
     ``test_it_agrees_with_plain_sampling_on_an_outer_sphere`` compares.
 
-    Raises ValueError for particles below 10, moves below 1, a quantile outside (0, 1), a score of another shape or NaN.
+    Raises ValueError as :func:`rare_event_log10`.
 
     >>> run = splitting(lambda x: x[:, 0] - 0.4, 50, generator=torch.Generator().manual_seed(0))
     >>> abs(run.log / math.log(10) + 2.7) < 0.5, run.evaluations > 1000
     (True, True)
     """
-    if particles < 10 or moves < 1 or not 0 < quantile < 1:
-        given = f"particles is {particles}, moves {moves} and quantile {quantile}"
-        raise ValueError(f"{given}: need at least 10 particles, 1 move, and a quantile between 0 and 1")
+    for name, value in (("particles", particles), ("moves", moves), ("quantile", quantile), ("floor", floor)):
+        checks.setting(name, value, SETTINGS[name])
+    keep = max(1, round(quantile * particles))
+    if keep >= particles:
+        raise ValueError(
+            f"quantile is {quantile}; all of only {particles} particles would stay: lower it, or give more of them"
+        )
 
     def measured(points: Tensor) -> Tensor:
         values = score(points)
@@ -166,7 +179,6 @@ def splitting(
     x = sample_sphere(particles, d, radius, generator=generator)
     scores = measured(x)
     log, levels, trace, evaluations, step = 0.0, [], [scores], particles, 0.3
-    keep = max(1, round(quantile * particles))
     while True:
         level = min(float(scores.topk(keep + 1).values[-1]), 0.0)
         above = (scores > level).nonzero().squeeze(1)

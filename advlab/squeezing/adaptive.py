@@ -10,78 +10,36 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import TypedDict, Unpack, cast
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Generator, Tensor, nn
 
 from .. import checks
 from ..attacks import minimal_l2
+from ..attacks.contract import Guarded, check_options
 from ..attacks.losses import Goal
 from ..attacks.steps import Adam, input_gradient, random_like
-from .squeezers import SQUEEZERS, Squeezer, check_images, median_filter, non_local_means, reduce_bit_depth, round_to_levels
+from .squeezers import GRADIENTS as GRADIENTS
+from .squeezers import Squeezer
+from .squeezers import binary_filter as binary_filter
+from .squeezers import with_gradient as with_gradient
 
-#: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
-GRADIENTS = {
-    "none": ("none", "exact", "none"),
-    "soft": ("soft", "exact", "straight-through"),
-    "straight-through": ("straight-through", "exact", "straight-through"),
-    "identity": ("straight-through", "straight-through", "straight-through"),
-}
-_KINDS = (reduce_bit_depth, median_filter, non_local_means)
-
-
-def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
-    """The squeezers ``names`` of :data:`SQUEEZERS` with the same values, and the gradients of ``gradient``.
-
-    "none": as the paper's attack had them, zero through bits and means; "soft": a staircase of sigmoids through bits, the
-    exact one through medians, the identity through means; "straight-through": the identity through bits too; "identity":
-    through all. Raises ValueError for another.
-
-    >>> x = torch.tensor([0.4], requires_grad=True)
-    >>> bits = [with_gradient(("1-bit",), gradient)["1-bit"](x) for gradient in ("none", "straight-through")]
-    >>> [b.item() for b in bits], [torch.autograd.grad(b, x)[0].item() for b in bits]
-    ([0.0, 0.0], [0.0, 1.0])
-    """
-    if gradient not in GRADIENTS:
-        raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(map(repr, GRADIENTS))}")
-    found = {}
-    for name in names:
-        squeezer = cast(functools.partial, SQUEEZERS[name])
-        through = GRADIENTS[gradient][_KINDS.index(squeezer.func)]
-        found[name] = functools.partial(squeezer.func, **squeezer.keywords, gradient=through)
-    return found
-
-
-def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
-    """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section 5-D).
-
-    Takes floats as :func:`reduce_bit_depth` does, and its ``gradient``. Raises TypeError and ValueError likewise.
-
-    >>> binary_filter(torch.tensor([0.2, 0.5, 0.6]), 0.5).tolist()
-    [0.0, 0.0, 1.0]
-    """
-    if not 0 < cutoff < 1:
-        raise ValueError(f"cutoff is {cutoff}; it must lie between 0 and 1, such as 0.5")
-    check_images(x)
-    if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: x / 255")
-    return round_to_levels(x + (0.5 - cutoff), 1, gradient)
+_THRESHOLD: checks.Range = (checks.POSITIVE[0], "positive and finite")
 
 
 def needed_margin(threshold: float, classes: int = 10) -> float:
     """The margin between logits that keeps the detector silent: two softmax outputs with it differ by at most ``threshold``.
 
     With a margin m every probability but one is at most exp(-m), so that two such outputs for one class lie within
-    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive, and fewer than
-    2 classes.
+    2 (classes - 1) exp(-m) in L1. Guarantee: that bound. Raises ValueError for a threshold that is not positive and finite, and
+    fewer than 2 classes.
 
     >>> m = needed_margin(0.003)
     >>> round(m, 2), round(2 * 9 * math.exp(-m), 6)
     (8.7, 0.003)
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold is {threshold}; it must be positive")
+    checks.setting("threshold", threshold, _THRESHOLD)
     if classes < 2:
         raise ValueError(f"there is no margin among {classes} classes; there must be at least 2")
     return max(0.0, math.log(2 * (classes - 1) / threshold))
@@ -118,10 +76,31 @@ class _Evasion:
         return self.evades
 
 
-def _check(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor | None) -> None:
-    checks.classifier_inputs(model, x, y)
+def _checked(
+    model: nn.Module,
+    squeezers: Mapping[str, Squeezer],
+    threshold: float,
+    x: Tensor,
+    y: Tensor,
+    targets: Tensor | None,
+    start: Tensor | None = None,
+) -> Guarded:
+    """The model, which says where its logits or gradients are not finite, once all that an attack takes is right."""
+    checks.setting("threshold", threshold, _THRESHOLD)
+    if not isinstance(squeezers, Mapping):
+        told = f"squeezers is {type(squeezers).__name__}"
+        raise TypeError(f"{told}; it must be a mapping of functions by name: with_gradient(('1-bit',), 'soft')")
+    if not squeezers:
+        raise ValueError("squeezers is empty: give at least one, such as with_gradient(('1-bit',), 'soft')")
+    parts = checks.classifier_inputs(model, x, y, gradient=True)
     if targets is not None:
         checks.classifier_inputs(model, x, targets, labels="targets")
+    if start is not None:
+        checks.tensors(start=start)
+        if start.shape != x.shape:
+            raise ValueError(f"start has the shape {tuple(start.shape)}, x {tuple(x.shape)}; they must be equal")
+        checks.finite(start, "start")
+    return Guarded(model, x.detach(), parts)
 
 
 class Search(TypedDict, total=False):
@@ -133,6 +112,8 @@ class Search(TypedDict, total=False):
     initial_c: float
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def evade_l2(
     model: nn.Module,
     squeezers: Mapping[str, Squeezer],
@@ -160,7 +141,7 @@ def evade_l2(
     Raises
     ------
     TypeError, ValueError
-        as the attacks do
+        as the attacks do; what are no squeezers by name; a threshold that is not positive and finite
     Guarantee
     ---------
     No guarantee: an upper bound found by search.
@@ -176,7 +157,8 @@ def evade_l2(
     >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
     (True, True)
     """
-    _check(model, x, y, targets)
+    check_options("evade_l2", {"eps": eps, **search})
+    model = _checked(model, squeezers, threshold, x, y, targets)
     criterion = _Evasion(model, squeezers, threshold, y, targets)
     return minimal_l2(criterion, x, accept=criterion.accept, eps=eps, **{"search_steps": 5, **search})
 
@@ -214,7 +196,7 @@ def evade_linf(
     Raises
     ------
     TypeError, ValueError
-        as the attacks do, and steps or restarts below 1
+        as the attacks do; what are no squeezers by name; a threshold that is not positive and finite
     Guarantee
     ---------
     No guarantee: an upper bound of the detector's robustness, found by search.
@@ -230,10 +212,9 @@ def evade_linf(
     >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
     (True, True)
     """
-    checks.budget(eps)
-    _check(model, x, y, targets)
-    if steps < 1 or restarts < 1:
-        raise ValueError(f"steps is {steps} and restarts {restarts}; both must be at least 1")
+    options = {"eps": eps, "steps": steps, "step_size": step_size, "restarts": restarts}
+    check_options("evade_linf", options, limited=True)
+    model = _checked(model, squeezers, threshold, x, y, targets, start)
     result = x.detach().clone()
     todo = torch.arange(len(x), device=x.device)
     ask = functools.partial(_Evasion, model, squeezers, threshold)
@@ -242,7 +223,7 @@ def evade_linf(
         if not len(todo) or eps == 0:
             break
         base = x[todo].detach()
-        at = base if start is None else start[todo].detach()
+        at = base if start is None else start[todo].detach().to(base)
         if restart:
             at = base + eps * (2 * random_like(base.shape, base, generator) - 1)
         goals = None if targets is None else targets[todo]
@@ -318,7 +299,7 @@ def paper_adaptive(
     Raises
     ------
     TypeError, ValueError
-        as the attacks do
+        as the attacks do; what are no squeezers by name; a threshold that is not positive and finite
     Guarantee
     ---------
     No guarantee: an upper bound found by search.
@@ -334,7 +315,8 @@ def paper_adaptive(
     >>> net(x_adv).argmax().item() != 0, joint_score(net, x_adv, squeezers).item() <= 0.5
     (True, True)
     """
-    _check(model, x, y, targets)
+    check_options("paper_adaptive", {"search_steps": search_steps, "steps": steps, "learning_rate": learning_rate})
+    model = _checked(model, squeezers, threshold, x, y, targets)
     goal, best = Goal(y, targets), x.detach().clone()
     nearest = torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
     c, low, high = torch.ones_like(nearest), torch.zeros_like(nearest), nearest.clone()

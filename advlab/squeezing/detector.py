@@ -52,7 +52,8 @@ def joint_score(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Squeeze
     Raises
     ------
     TypeError, ValueError
-        what is no squeezer, an unknown name, a squeezer that changes the shape, a model without logits or with probabilities
+        what is no squeezer, an unknown name, a squeezer that changes the shape, a model without logits or with probabilities,
+        either of them if it changes its input in place
     Guarantee
     ---------
     The score as defined, in the model's dtype. No guarantee about attacks: see :class:`SqueezingDetector`.
@@ -90,7 +91,7 @@ def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str
     """Equation 6 for each squeezer, (n, k)."""
     logits = [_logits(model, x)]
     for name, squeezer in squeezers.items():
-        squeezed = squeezer(x)
+        squeezed = checks.answered(squeezer, x, f"the squeezer {name!r}")
         if squeezed.shape != x.shape:
             raise ValueError(
                 f"the squeezer {name!r} turns {tuple(x.shape)} into {tuple(squeezed.shape)}; it must keep the shape"
@@ -106,7 +107,7 @@ def _scores(model: Callable[[Tensor], Tensor], x: Tensor, squeezers: Mapping[str
 
 
 def _logits(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    logits = model(x)
+    logits = checks.answered(model, x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(f"the model maps {tuple(x.shape)} to {tuple(logits.shape)}; it must give logits (n, classes)")
     return logits

@@ -27,15 +27,17 @@ def network(place: str) -> nn.Module:
     """What the function at ``place``, "module:function", returns, in eval mode; modules of the present folder are found too.
 
     It must map (n, 3, size, size) in [0, 1] to logits, so that it normalises by itself (:class:`advlab.models.Normalize`).
-    Raises ValueError for a place that is not there, or is no such function.
+    Raises ValueError for a place that is not there, or is no such function, or one that fails.
     """
     module, _, name = place.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         made = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as e:
-        raise ValueError(f"{place!r} gives no network ({e}): it must be module:function, a function without arguments") from e
+    except Exception as e:  # a reader's code raises anything
+        told = e if isinstance(e, ImportError | AttributeError | TypeError | ValueError) else repr(e)
+        wanted = "it must be module:function, a function without arguments"
+        raise ValueError(f"{place!r} gives no network ({told}): {wanted}") from e
     if not isinstance(made, nn.Module):
         raise ValueError(f"{place!r} returns {type(made).__name__}; it must return a torch.nn.Module")
     return made.eval()

@@ -12,16 +12,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..attacks import bpda, straight_through
 from .denoising import bgr_of_lab, denoise, lab_of_bgr, smooth_denoise
 from .medians import ExactMedian, medians
 
+Squeezer = Callable[[Tensor], Tensor]
+
 #: Sizes of non-local means beyond which its sums would leave 32 bits.
 _LARGEST = 99
+#: Where squares of a strength, and slopes of a staircase, are neither 0 nor infinite in single precision.
+_STRENGTH: checks.Range = (lambda v: 1e-9 <= v <= 1e9, "positive, from 1e-9 to 1e9, such as 4")
+_SHARPNESS: checks.Range = (lambda v: 1e-6 <= v <= 1e6, "positive, from 1e-6 to 1e6")
+_SIZE: checks.Range = (lambda v: 1 <= v < math.inf and v == int(v), "a whole number from 1 up")
 
 
 def check_images(x: Tensor) -> None:
@@ -53,6 +61,13 @@ def _differentiated(x: Tensor) -> bool:
     return x.requires_grad and torch.is_grad_enabled()
 
 
+def _with(gradient: str, exact: Squeezer, soft: Squeezer, x: Tensor) -> Tensor:
+    """``exact(x)`` with its own gradient ("none"), the identity's ("straight-through"), or that of ``soft``."""
+    if gradient == "none" or not _differentiated(x):
+        return exact(x)
+    return straight_through(exact)(x) if gradient == "straight-through" else bpda(exact, soft)(x)
+
+
 # ---------------------------------------------------------------------------------------------- bit depth
 
 
@@ -64,7 +79,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     x : float16, 32 or 64 of any shape, in [0, 1]; or uint8, which stands for x / 255
     bits : int, 1 to 8
     gradient : "none", zero as ``torch.round`` has it; "straight-through", the identity; "soft", that of a staircase of sigmoids
-    sharpness : float above 0, of "soft": with t = x (2^bits - 1) and f its fraction, a step is sigmoid(sharpness (f - 1/2)),
+    sharpness : 1e-6 to 1e6, of "soft": with t = x (2^bits - 1) and f its fraction, a step is sigmoid(sharpness (f - 1/2)),
         scaled to begin at 0 and end at 1; at 10 the slope is 2.5 at a rounding threshold and 0.07 midway between two
     Returns
     -------
@@ -72,7 +87,7 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     Raises
     ------
     TypeError, ValueError
-        another dtype, or values; other ``bits`` or ``gradient``, or a sharpness that is not positive
+        another dtype, or values; other ``bits``, ``gradient`` or ``sharpness``
     Guarantee
     ---------
     Equal to NumPy's ``rint`` formula in that dtype bit for bit. Known limitation: no defence by itself.
@@ -86,8 +101,8 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
     """
     if bits not in range(1, 9):
         raise ValueError(f"bits is {bits}; it must be a whole number from 1 to 8")
-    if not sharpness > 0:
-        raise ValueError(f"sharpness is {sharpness}; it must be positive")
+    checks.setting("sharpness", sharpness, _SHARPNESS)
+    _known(gradient, "none", "straight-through", "soft")
     check_images(x)
     levels = 2 ** int(bits) - 1
     if x.dtype == torch.uint8:
@@ -101,12 +116,8 @@ def reduce_bit_depth(x: Tensor, bits: int, *, gradient: str = "none", sharpness:
 def round_to_levels(x: Tensor, levels: int, gradient: str = "none", sharpness: float = 10.0) -> Tensor:
     """The rounding of :func:`reduce_bit_depth`, to multiples of 1 / ``levels``, of any floats; only ``gradient`` is checked."""
     _known(gradient, "none", "straight-through", "soft")
-    exact = partial(_nearest_level, levels=levels)
-    if gradient == "none" or not _differentiated(x):
-        return exact(x)
-    if gradient == "straight-through":
-        return straight_through(exact)(x)
-    return bpda(exact, partial(_soft_steps, levels=levels, sharpness=sharpness))(x)
+    soft = partial(_soft_steps, levels=levels, sharpness=sharpness)
+    return _with(gradient, partial(_nearest_level, levels=levels), soft, x)
 
 
 def _nearest_level(x: Tensor, levels: int) -> Tensor:
@@ -119,6 +130,32 @@ def _soft_steps(x: Tensor, levels: int, sharpness: float) -> Tensor:
     floor = t.detach().floor()
     half = torch.as_tensor(sharpness / 4, device="cpu").tanh().item()
     return (floor + 0.5 + (sharpness / 2 * (t - floor - 0.5)).tanh() / (2 * half)) / levels
+
+
+def binary_filter(x: Tensor, cutoff: float = 0.5, *, gradient: str = "none") -> Tensor:
+    """1 above ``cutoff`` in (0, 1), else 0: one bit with another threshold, as the paper draws them at random (section 5-D).
+
+    Takes floats as :func:`reduce_bit_depth` does, in whose dtype the two are compared, and its ``gradient``. Raises TypeError
+    and ValueError likewise.
+
+    >>> binary_filter(torch.tensor([0.2, 0.5, 0.6]), 0.5).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    checks.setting("cutoff", cutoff, checks.SHARE)
+    _known(gradient, "none", "straight-through", "soft")
+    check_images(x)
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; it must be a float tensor in [0, 1]: x / 255")
+    return _with(gradient, partial(_above, cutoff=cutoff), partial(_soft_step, cutoff=cutoff), x)
+
+
+def _above(x: Tensor, cutoff: float) -> Tensor:
+    """1 or 0, with the gradient 0."""
+    return x.round() * 0 + (x > cutoff)
+
+
+def _soft_step(x: Tensor, cutoff: float) -> Tensor:
+    return _soft_steps(x + (0.5 - cutoff), 1, 10.0)
 
 
 # ---------------------------------------------------------------------------------------------- local medians
@@ -156,8 +193,7 @@ def median_filter(x: Tensor, size: int, *, gradient: str = "exact") -> Tensor:
               [0.5000, 0.5000]]]])
     """
     _known(gradient, "exact", "straight-through")
-    if size != int(size) or size < 1:
-        raise ValueError(f"size is {size}; it must be a whole number from 1 up")
+    checks.setting("size", size, _SIZE)
     check_images(x)
     if x.ndim != 4:
         raise ValueError(f"x has the shape {tuple(x.shape)}; the median needs images (n, c, h, w)")
@@ -182,7 +218,7 @@ def non_local_means(
     ----------
     x : (n, 3, h, w) or (n, 1, h, w), float16, 32 or 64 in [0, 1], rounded to 8 bits; or uint8
     search, patch : odd int, 1 to 99, sides of the window and of the patches; "nlm 11-3-4" is search 11, patch 3, strength 4
-    strength : float above 0, on the scale 0 to 255
+    strength : float, 1e-9 to 1e9, on the scale 0 to 255
     order : "bgr", the paper's code, which hands OpenCV red first; or "rgb", which exchanges red and blue before and after
     gradient : "none"; "straight-through", the identity; "soft", that of means without rounding, in ``x``'s own channels
     Returns
@@ -213,17 +249,13 @@ def non_local_means(
     for name, size in (("search", search), ("patch", patch)):
         if size not in range(1, 1 + _LARGEST, 2):
             raise ValueError(f"{name} is {size}; it must be an odd number from 1 to {_LARGEST}")
-    if not 0 < strength < math.inf:
-        raise ValueError(f"strength is {strength}; it must be a positive number, such as 4")
+    checks.setting("strength", strength, _STRENGTH)
     check_images(x)
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         raise ValueError(f"x has the shape {tuple(x.shape)}; non-local means need images (n, 3, h, w) or (n, 1, h, w)")
-    exact = partial(_means, search=search, patch=patch, strength=float(strength), swap=order == "rgb")
-    if gradient == "none" or not _differentiated(x):
-        return exact(x)
-    if gradient == "straight-through":
-        return straight_through(exact)(x)
-    return bpda(exact, partial(smooth_denoise, search=search, patch=patch, strength=strength / 255))(x)
+    sizes = {"search": int(search), "patch": int(patch)}
+    exact = partial(_means, **sizes, strength=float(strength), swap=order == "rgb")
+    return _with(gradient, exact, partial(smooth_denoise, **sizes, strength=strength / 255), x)
 
 
 def _means(x: Tensor, search: int, patch: int, strength: float, swap: bool) -> Tensor:
@@ -245,8 +277,6 @@ def _means(x: Tensor, search: int, patch: int, strength: float, swap: bool) -> T
 
 # ---------------------------------------------------------------------------------------------- the paper's rows
 
-Squeezer = Callable[[Tensor], Tensor]
-
 #: The squeezers of the paper's Table 4 under the names of its rows; "nlm a-b-c" has search a, patch b and strength c.
 SQUEEZERS: dict[str, Squeezer] = {
     **{f"{bits}-bit": partial(reduce_bit_depth, bits=bits) for bits in range(1, 8)},
@@ -264,3 +294,35 @@ JOINT: dict[str, tuple[str, ...]] = {
     "cifar10": ("5-bit", "median 2x2", "nlm 13-3-2"),
     "imagenet": ("5-bit", "median 2x2", "nlm 11-3-4"),
 }
+
+#: How an attack sees bits, medians and means: the ``gradient`` that each kind of squeezer is given.
+GRADIENTS = {
+    "none": ("none", "exact", "none"),
+    "soft": ("soft", "exact", "straight-through"),
+    "straight-through": ("straight-through", "exact", "straight-through"),
+    "identity": ("straight-through", "straight-through", "straight-through"),
+}
+_KINDS = (reduce_bit_depth, median_filter, non_local_means)
+
+
+def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
+    """The squeezers ``names`` of :data:`SQUEEZERS` with the same values, and the gradients of ``gradient``.
+
+    "none": as the paper's attack had them, zero through bits and means; "soft": a staircase of sigmoids through bits, the
+    exact one through medians, the identity through means; "straight-through": the identity through bits too; "identity":
+    through all. Raises ValueError for another, and for a name that is not there.
+
+    >>> x = torch.tensor([0.4], requires_grad=True)
+    >>> bits = [with_gradient(("1-bit",), gradient)["1-bit"](x) for gradient in ("none", "straight-through")]
+    >>> [b.item() for b in bits], [torch.autograd.grad(b, x)[0].item() for b in bits]
+    ([0.0, 0.0], [0.0, 1.0])
+    """
+    _known(gradient, *GRADIENTS)
+    if unknown := [name for name in names if name not in SQUEEZERS]:
+        raise ValueError(f"there is no squeezer {unknown[0]!r}; there are: {', '.join(SQUEEZERS)}")
+    found = {}
+    for name in names:
+        squeezer = cast(partial, SQUEEZERS[name])
+        through = GRADIENTS[gradient][_KINDS.index(squeezer.func)]
+        found[name] = partial(squeezer.func, **squeezer.keywords, gradient=through)
+    return found

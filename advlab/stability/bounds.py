@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .. import checks
 from ..models import HalvingConv2d, Mask, MaskedReLU, Normalize
 from ..verification.affine import NormalForm, normal_form
 from ..verification.layers import Array
@@ -23,21 +24,36 @@ METHODS = ("naive", "improved", "crown")
 
 
 def layers(net: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested ``nn.Sequential`` in order. Raises TypeError for a network that is not sequential."""
+    """The layers of nested ``nn.Sequential`` in order, without those that are idle, such as dropout in eval mode.
+
+    Raises TypeError for a network that is not sequential.
+    """
     if not isinstance(net, nn.Sequential):
         raise TypeError(f"bounds need an nn.Sequential of known layers; this is a {type(net).__name__}")
     for layer in net:
         if isinstance(layer, nn.Sequential):
             yield from layers(layer)
-        elif not isinstance(layer, nn.Identity | nn.Dropout):
+        elif not isinstance(layer, nn.Identity) and (layer.training or not isinstance(layer, nn.Dropout)):
             yield layer
 
 
 def box(x: Tensor, eps: float, lower: float = 0.0, upper: float = 1.0) -> tuple[Tensor, Tensor]:
     """The corners of the linf ball around ``x``, any shape, clipped to [lower, upper]. Raises ValueError for eps below 0."""
-    if not eps >= 0:
-        raise ValueError(f"eps is {eps}; it must be at least 0")
+    checks.budget(eps)
     return (x - eps).clamp(lower, upper), (x + eps).clamp(lower, upper)
+
+
+def _images(x: Tensor) -> Tensor:
+    """``x`` (n, ...), checked: outside of [0, 1] its ball would be a point."""
+    checks.tensors(x=x)
+    checks.inputs(x)
+    return x
+
+
+def _ends(x: Tensor, eps: float) -> tuple[Array, Array]:
+    """The ball around images in float64, (n, inputs) each."""
+    low, high = (end.flatten(1).numpy() for end in box(_images(x).detach().cpu().double(), eps))
+    return low, high
 
 
 def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive") -> Bounds:
@@ -59,7 +75,7 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
     Raises
     ------
     TypeError, ValueError
-        an unknown layer; another method, a negative eps
+        an unknown layer, dropout in training mode; another method, inputs outside [0, 1], a negative eps
     Guarantee
     ---------
     No input of the ball leaves the bounds, up to rounding; take float64 for proofs. "improved" and "crown" are never looser
@@ -78,22 +94,24 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
-    low, high = box(x if method == "naive" else x.double(), eps)
     if method != "naive":
-        form = normal_form(net, tuple(x.shape[1:]))
-        ends = (t.flatten(1).numpy() for t in (low, high))
+        ends, form = _ends(x, eps), normal_form(net, tuple(x.shape[1:]))
         each = [bounded(form, a, b, method).bounds for a, b in zip(*ends, strict=True)]
         return [
-            tuple(torch.from_numpy(np.stack([bounds[k][side] for bounds in each])) for side in (0, 1))  # type: ignore[misc]
-            for k in range(len(form.hidden) + 1)
+            tuple(torch.from_numpy(np.reshape([b[k][side] for b in each], (len(x), layer.units))) for side in (0, 1))  # type: ignore[misc]
+            for k, layer in enumerate((*form.hidden, form.logits))
         ]
+    low, high = box(_images(x), eps)
     found: Bounds = []
     for layer in layers(net):
         if isinstance(layer, nn.ReLU | MaskedReLU):
             found.append((low, high))
             low, high = layer(low), layer(high)  # monotone in every coordinate
-        elif isinstance(layer, nn.Flatten | Normalize | Mask):
+        elif isinstance(layer, nn.Flatten | Mask):
             low, high = layer(low), layer(high)
+        elif isinstance(layer, Normalize):
+            ends = layer(low), layer(high)
+            low, high = torch.where(layer.std < 0, *ends[::-1]), torch.where(layer.std < 0, *ends)
         else:
             weight, bias = _weights(layer)
             half = weight * 0.5  # halves are exact, so that sum and difference need not be: large batches wait for memory
@@ -119,7 +137,7 @@ def interval_margins(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor
     Raises
     ------
     TypeError, ValueError
-        as :func:`interval_bounds`, and where the last layer is not linear
+        as :func:`interval_bounds`, and for labels that are none of the classes, and where the last layer is not linear
     Guarantee
     ---------
     Lower bounds, up to rounding; differentiable by the weights. All other margins above 0: the label is proved.
@@ -136,7 +154,10 @@ def interval_margins(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor
     *before, last = layers(net)
     if not isinstance(last, nn.Linear):
         raise TypeError(f"the last layer is a {type(last).__name__}; it must be nn.Linear")
-    low, high = interval_bounds(nn.Sequential(*before), x, eps)[-1] if before else box(x, eps)
+    low, high = interval_bounds(nn.Sequential(*before), x, eps)[-1] if before else box(_images(x), eps)
+    checks.tensors(y=y)
+    checks.indices(y, len(x))
+    checks.below(y, len(last.weight))
     rows = last.weight[y][:, None] - last.weight  # (n, classes, inputs)
     centre, radius = (low + high).flatten(1) / 2, (high - low).flatten(1) / 2
     least = (rows @ centre[:, :, None] - rows.abs() @ radius[:, :, None])[:, :, 0]
@@ -144,6 +165,8 @@ def interval_margins(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor
 
 
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    if isinstance(layer, nn.Dropout):
+        raise ValueError("there are no bounds for dropout in training mode: call net.eval()")
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise TypeError(
             f"there are no bounds for a layer {layer}; known are linear layers, convolutions, masks, ReLU and flatten"
@@ -233,10 +256,10 @@ def count_units(net: nn.Module, x: Tensor, eps: float, method: str = "naive") ->
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(map(repr, METHODS))}")
+    ends = _ends(x, eps)
     if not len(x):
         raise ValueError("there are no inputs to count units on")
     form = normal_form(net, tuple(x.shape[1:]))
-    ends = [t.flatten(1).numpy() for t in box(x.double(), eps)]
     dead = constant_units(form)
     totals = np.zeros((3, len(form.hidden)))
     if method == "naive":

@@ -29,7 +29,7 @@ def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
     Raises
     ------
     ValueError
-        another reduction
+        another reduction, no bounds, or none of any input
     Guarantee
     ---------
     No guarantee: it makes units stable more often, and proves nothing.
@@ -45,6 +45,8 @@ def rs_loss(bounds: Bounds, reduction: str = "sum") -> Tensor:
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; it must be 'sum' or 'mean'")
+    if not bounds or not len(bounds[0][0]):
+        raise ValueError("there are no bounds to take a loss of: give those of interval_bounds, of one input or more")
     total = bounds[0][0].new_zeros(())
     for low, high in bounds[:-1]:
         each = -torch.tanh(1 + low * high)
@@ -66,7 +68,7 @@ def sparsity_loss(net: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        an unknown layer; no such s fits
+        a network that is not sequential, or has no linear layer; no such s fits
     Guarantee
     ---------
     The L1 norm of the network written out as dense matrices. No guarantee about stability.
@@ -81,6 +83,8 @@ def sparsity_loss(net: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
     16.0
     """
     stages = [layer for layer in layers(net) if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not stages:
+        raise ValueError("the network has no linear layer and no convolution: there are no weights to make sparse")
     size = _input_size(stages) if shape is None else tuple(shape[-2:])
     total = stages[0].weight.new_zeros(())
     for layer in stages[:-1]:

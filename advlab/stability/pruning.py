@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..models import MaskedReLU
 from .bounds import layers
 
@@ -17,14 +18,14 @@ def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
     Parameters
     ----------
     net : ``nn.Sequential``
-    threshold : float from 0 up; weights below it in size become 0
+    threshold : float from 0 up, finite; weights below it in size become 0
     Returns
     -------
     nn.Module, a copy
     Raises
     ------
     TypeError, ValueError
-        a network that is no ``nn.Sequential``, a negative threshold
+        a network that is no ``nn.Sequential``, another threshold
     Guarantee
     ---------
     No guarantee: it is another function. Measure its accuracy anew.
@@ -38,8 +39,7 @@ def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
     >>> prune_small_weights(net)[0].weight.tolist()
     [[0.0, 0.5]]
     """
-    if threshold < 0:
-        raise ValueError(f"threshold is {threshold}; it must be at least 0")
+    checks.setting("threshold", threshold, checks.NOT_NEGATIVE)
     pruned = copy.deepcopy(net)
     stages = [layer for layer in layers(pruned) if isinstance(layer, nn.Linear | nn.Conv2d)]
     with torch.no_grad():
@@ -49,12 +49,12 @@ def prune_small_weights(net: nn.Module, threshold: float = 1e-3) -> nn.Module:
 
 
 def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size: int = 500) -> nn.Module:
-    """A copy of ``net`` in which ReLUs that hardly ever switch are replaced by what they nearly always do.
+    """A copy of ``net`` in which ReLUs that hardly ever switch in eval mode are replaced by what they nearly always do.
 
     Parameters
     ----------
     net : ``nn.Sequential``
-    x : Tensor (n, ...) to count on, for which the paper takes the attacked training set
+    x : Tensor (n, ...) in [0, 1] to count on, for which the paper takes the attacked training set
     fraction : float in [0, 0.5): a unit on for at most that share becomes zero, for at least 1 minus it the identity
     batch_size : int, inputs at a time
     Returns
@@ -63,7 +63,7 @@ def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size:
     Raises
     ------
     TypeError, ValueError
-        a network that is no ``nn.Sequential``, a fraction out of range, no inputs
+        a network that is no ``nn.Sequential``, a fraction or batch size out of range, no inputs, or any outside [0, 1]
     Guarantee
     ---------
     No guarantee: it is another function. Measure its accuracy anew.
@@ -77,20 +77,23 @@ def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size:
     >>> prune_relus(net, torch.linspace(0, 1, 100)[:, None])[1]
     MaskedReLU(relu=1, identity=1, zero=1)
     """
-    if not 0 <= fraction < 0.5:
-        raise ValueError(f"fraction is {fraction}; it must be from 0 to below 0.5")
+    checks.setting("fraction", fraction, (lambda v: 0 <= v < 0.5, "from 0 to below 0.5"))
+    checks.setting("batch_size", batch_size, checks.COUNT)
+    checks.tensors(x=x)
+    checks.inputs(x)
     if not len(x):
         raise ValueError("there are no inputs to count on")
+    made = list(layers(copy.deepcopy(net).eval()))
     counts: dict[int, Tensor] = {}
     with torch.no_grad():
         for part in x.split(batch_size):
-            for k, layer in enumerate(layers(net)):
+            for k, layer in enumerate(made):
                 if isinstance(layer, nn.ReLU):
                     counts[k] = counts.get(k, 0) + (part > 0).sum(0)
                 part = layer(part)
     few, many = fraction * len(x), (1 - fraction) * len(x)
     kept = []
-    for k, layer in enumerate(layers(copy.deepcopy(net))):
+    for k, layer in enumerate(made):
         if k in counts:
             kept.append(MaskedReLU((counts[k] >= many).to(torch.int8) - (counts[k] <= few).to(torch.int8)))
         else:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import operator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
-from torch.fx.proxy import TraceError
 
-from .calls import MOVERS, PIECEWISE, Reader, attribute
+from .aliases import check_in_place
+from .calls import MOVERS, PIECEWISE, Reader, constant
 from .layers import UNIT, AffineLayer, AffineMap, Array, diagonal, known_layers
 
 
@@ -70,8 +73,32 @@ def _affine(layer: AffineLayer, sources: dict[int, Array]) -> Array:
 _KNOWN = (*PIECEWISE, *MOVERS, *known_layers())
 
 
+def _augmented(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+class _Proxy(fx.Proxy):
+    """A value in a trace, whose ``+=`` and its kin are seen as what they are: torch.fx takes them for sums of a new value."""
+
+    __iadd__, __isub__ = _augmented(operator.iadd), _augmented(operator.isub)
+    __imul__, __itruediv__ = _augmented(operator.imul), _augmented(operator.itruediv)
+
+
 class _Tracer(fx.Tracer):
-    """Follows a network down to the layers that :func:`normal_form` knows."""
+    """Follows a network down to the layers that :func:`normal_form` knows, and leaves it as it was."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return super().create_arg(a)
+        known = a in self.tensor_attrs
+        node = cast(fx.Node, super().create_arg(a))
+        node.meta["value"] = a
+        if not known and a in self.tensor_attrs:  # torch.fx has put it on the network
+            delattr(self.root, self.tensor_attrs[a])
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, _KNOWN) or (type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential))
@@ -107,9 +134,14 @@ def traced(net: nn.Module) -> fx.Graph:
     torch.fx, which is asked where a network is no ``nn.Sequential``, changes how *all* modules are called for the moment of
     the trace: no other thread may run one then.
 
-    Raises TypeError where torch.fx cannot follow: calls that depend on the input, hooks, a forward set on one object.
+    Raises TypeError for what is no network in Python, and where torch.fx cannot follow: calls that depend on the input, hooks,
+    a forward set on one object; and for a value that is changed in place and used again.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"the network is a {type(net).__name__}; give an nn.Module, such as nn.Sequential of its layers")
     for name, m in net.named_modules():
+        if isinstance(m, torch.jit.ScriptModule):
+            raise TypeError(f"layer {name or 'network'} is compiled by torch.jit: give the nn.Module that it was made of")
         if "forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks:
             raise TypeError(
                 f"layer {name or 'network'} has a hook or a forward of its own object: it cannot be read; remove it"
@@ -118,12 +150,13 @@ def traced(net: nn.Module) -> fx.Graph:
             raise TypeError(
                 f"layer {name or 'network'}, a {type(m).__name__}, has a forward of its own: its weights do not tell all"
             )
-    if (plain := _chain(net)) is not None:
-        return plain
-    try:
-        return _Tracer().trace(net)
-    except (TraceError, RuntimeError) as e:
-        raise TypeError(f"the network has no normal form, because its calls depend on its input: {e}") from e
+    if (graph := _chain(net)) is None:
+        try:
+            graph = _Tracer().trace(net)
+        except Exception as e:  # the network's own code runs here
+            raise TypeError(f"torch.fx cannot follow the network, whose calls may depend on its input: {e!r}") from e
+    check_in_place(net, graph)
+    return graph
 
 
 def check_weights(net: nn.Module) -> None:
@@ -135,19 +168,43 @@ def check_weights(net: nn.Module) -> None:
             raise TypeError(f"the network's {name} is {value.dtype}: give net.float(), whose weights are the same numbers")
 
 
+def _exactly(value: Any) -> str:
+    """A setting in words that no other value has."""
+    if isinstance(value, Tensor):
+        held = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(held.numpy().data).hexdigest()}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_exactly(k)}: {_exactly(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"{type(value).__name__}[{', '.join(map(_exactly, value))}]"
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
+
+
+#: What every module has; its weights and buffers, and the layers in it, are read by their names.
+_OF_ALL = vars(nn.Module()).keys() - {"training"}
+
+
+def _tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weights and buffers by each of their names, and weights that are computed of others."""
+    yield from net.named_parameters(remove_duplicate=False)
+    yield from net.named_buffers(remove_duplicate=False)
+    for name, layer in net.named_modules():
+        for part in getattr(layer, "parametrizations", ()):
+            yield f"{name}.{part}", getattr(layer, part)
+
+
 def what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:
     """A digest of all that :func:`normal_form` reads: the traced calls, the layers, their settings and weights."""
     graph = traced(net)
     calls = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in graph.nodes]
     digest = hashlib.sha256(repr((calls, tuple(shape))).encode())
-    for name, layer in net.named_modules():
-        settings = {k: v for k, v in vars(layer).items() if isinstance(v, bool | int | float | str | tuple | None)}
-        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-        digest.update(repr((name, kind, sorted(settings.items()))).encode())
-    constants = [(str(node.target), attribute(net, str(node.target))) for node in graph.nodes if node.op == "get_attr"]
-    for name, value in (*net.named_parameters(), *net.named_buffers(), *constants):
-        held = torch.as_tensor(value).detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(name.encode() + str(torch.as_tensor(value).dtype).encode() + held.numpy().data)
+    for name, layer in net.named_modules(remove_duplicate=False):
+        settings = [(key, _exactly(value)) for key, value in sorted(vars(layer).items()) if key not in _OF_ALL]
+        digest.update(repr((name, f"{type(layer).__module__}.{type(layer).__qualname__}", settings)).encode())
+    constants = [(str(node.target), constant(net, node)) for node in graph.nodes if node.op == "get_attr"]
+    digest.update(repr([(name, _exactly(value)) for name, value in (*_tensors(net), *constants)]).encode())
     return digest.hexdigest()
 
 
@@ -168,7 +225,8 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
     Raises
     ------
     TypeError, ValueError
-        any other layer, by its name; a network in training mode or with weights that are not finite
+        any other layer or call, by its name, such as one that changes in place what is used again; no ``nn.Module``; a network
+        in training mode or with weights that are not finite
     Guarantee
     ---------
     The same function, with weights widened from float32 to float64 exactly; batch norm is folded in float64.
@@ -181,6 +239,7 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
     >>> normal_form(net, (3,))(np.zeros((1, 3))).shape, net(torch.zeros(1, 3)).shape
     ((1, 2), torch.Size([1, 2]))
     """
+    graph = traced(net)
     if net.training:
         raise ValueError("the network is in training mode: call net.eval() first")
     for name, layer in net.named_modules():
@@ -188,7 +247,7 @@ def normal_form(net: nn.Module, shape: tuple[int, ...]) -> NormalForm:
             raise ValueError(f"layer {name} is in training mode inside of a network that is not: call net.eval() first")
     check_weights(net)
     reader, values = Reader(net), dict[fx.Node, Any]()
-    for node in traced(net).nodes:
+    for node in graph.nodes:
         if node.op == "placeholder":
             if values:
                 raise TypeError("the network takes several inputs; only one is known")

@@ -16,14 +16,21 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from ..models import MaskedReLU
-from .layers import UNIT, AffineLayer, AffineMap, diagonal, linear, through_layer
+from .layers import UNIT, AffineLayer, AffineMap, diagonal, linear, pair, spread, through_layer
 
 BATCH = 2  #: calls are followed with so many inputs, so that what mixes the images of a batch is seen
 
 
-def attribute(net: nn.Module, name: str) -> Any:
-    """What "layer.weight" stands for."""
-    return functools.reduce(getattr, name.split("."), cast(Any, net))
+def constant(net: nn.Module, node: fx.Node) -> Any:
+    """What "layer.weight" stands for in a trace, or a value that the forward made."""
+    if "value" in node.meta:
+        return node.meta["value"]
+    return functools.reduce(getattr, str(node.target).split("."), cast(Any, net))
+
+
+def called(node: fx.Node) -> str:
+    """The name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) else node.target.__name__
 
 
 class Reader:
@@ -35,24 +42,24 @@ class Reader:
     def result(self, node: fx.Node, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """What a call gives: an affine map, several, or where no image is in it, its value. TypeError for other calls."""
         if node.op == "get_attr":
-            value = attribute(self.net, str(node.target))
+            value = constant(self.net, node)
             return value.detach().cpu().double() if isinstance(value, Tensor) and value.is_floating_point() else value
         if node.op == "call_module":
             return self.layer(self.net.get_submodule(str(node.target)), *arguments, **options)
         seen: list[AffineMap] = []
         map_aggregate((arguments, options), lambda v: seen.append(v) if isinstance(v, AffineMap) else None)
-        name = node.target if isinstance(node.target, str) else node.target.__name__
+        name = called(node)
         call = getattr(arguments[0], name) if node.op == "call_method" and not seen else node.target
         with torch.no_grad():
             if not seen:
                 rest = arguments[node.op == "call_method" :]
                 return cast(Callable[..., Any], call)(*rest, **options)
             name = name.rstrip("_") or name
-            if name not in (*_MOVES, *_CALLS):
-                known = ", ".join((*_CALLS, *_MOVES))
+            if name not in (*MOVES, *_CALLS):
+                known = ", ".join((*_CALLS, *MOVES))
                 raise TypeError(f"the network calls {node.target}, which has no normal form; known are {known}")
             try:
-                if name in _MOVES:
+                if name in MOVES:
                     function = functools.partial(_method, name) if node.op == "call_method" else node.target
                     return moved(cast(Callable[..., Any], function), arguments, options)
                 return _CALLS[name](self, *arguments, **options)
@@ -142,9 +149,9 @@ class Reader:
         if len(value.shape) != 3 or return_indices:
             raise TypeError(f"a maximum with indices, or of the shape {value.shape}")
         stride = kernel_size if stride is None else stride
+        kernel, stride, padding, dilation = map(pair, (kernel_size, stride, padding, dilation))
         places = torch.arange(1.0, len(value.bias) + 1).double().view(1, *value.shape)
-        out = nn.functional.max_pool2d(places, kernel_size, stride, padding, dilation, ceil_mode).shape[1:]
-        kernel = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        out = nn.functional.max_pool2d(places, kernel, stride, padding, dilation, ceil_mode).shape[1:]
         windows = nn.functional.unfold(places, kernel, dilation, padding, stride)  # (1, c k k, positions)
         if windows.shape[2] != math.prod(out[1:]):
             raise TypeError("ceil_mode that adds windows at the edge")
@@ -164,6 +171,8 @@ def moved(function: Callable[..., Any], arguments: tuple[Any, ...], options: dic
     """
     values: list[AffineMap] = []
     map_aggregate((arguments, options), lambda v: values.append(v) if isinstance(v, AffineMap) else None)
+    if "out" in options:
+        raise TypeError("it writes into a value, out=")
     total = sum(len(v.bias) for v in values)
     starts = iter(np.cumsum([1, *(len(v.bias) for v in values)]).tolist())
 
@@ -288,7 +297,7 @@ def _linear(_: Reader, value: AffineMap, weight: Tensor, bias: Tensor | None = N
 #: Layers that become ReLU layers.
 PIECEWISE: dict[type[nn.Module], Callable[[Reader, Any, AffineMap], AffineMap]] = {
     nn.ReLU: lambda reader, _, value: reader.relu(value),
-    MaskedReLU: lambda reader, layer, value: reader.relu(value, layer.mask.cpu().numpy().ravel()),
+    MaskedReLU: lambda reader, layer, value: reader.relu(value, spread(layer, layer.mask.cpu().numpy(), value.shape)),
     nn.LeakyReLU: lambda reader, layer, value: reader.leaky(value, layer.negative_slope),
     nn.PReLU: lambda reader, layer, value: reader.leaky(value, layer.weight.detach().cpu()),
     nn.Hardtanh: lambda reader, layer, value: reader.clamp(value, layer.min_val, layer.max_val),  # ReLU6 is one
@@ -329,7 +338,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("size", "getattr"), _size),
     **dict.fromkeys(("contiguous", "clone", "detach"), lambda _, value: value),
 }
-_MOVES = (
+MOVES = (
     *("flatten", "view", "reshape", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze", "getitem"),
     *("cat", "concat", "stack", "chunk", "split", "unbind", "narrow", "select", "expand", "repeat", "flip", "roll"),
 )

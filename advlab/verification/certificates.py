@@ -6,7 +6,7 @@ a proof for the network on that box is one for squeezing before the network; wit
 
 from __future__ import annotations
 
-import copy
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
+from .prepared import Prepared, prepare
 from .properties import verify_property
 from .reduced import class_margins
-from .verifier import Verdict
+from .replay import sure_margin
+from .verifier import Verdict, check_inputs, given, labels
 
+MARGIN = 1e-6  #: in logits, that of :func:`advlab.verification.verify`
 #: A function of a batch of images that keeps its shape.
 Squeezer = Callable[[Tensor], Tensor]
 
@@ -27,8 +30,11 @@ def reachable(squeezer: Squeezer, x: Tensor, eps: float) -> tuple[Tensor, Tensor
     """A box that holds the squeezed images of all float32 images within ``eps`` (linf) of ``x`` (n, ...) and in [0, 1].
 
     Guarantee: that, for a monotone squeezer, such as bits and medians, and not non-local means. The ball's corners are moved
-    outwards by one float32 each. Raises ValueError for a negative eps.
+    outwards by one float32 each. Raises TypeError for bytes and half precision, ValueError for what is no batch or lies outside
+    [0, 1], and a negative eps.
     """
+    checks.tensors(x=x)
+    checks.inputs(x)
     checks.budget(eps)
     corners = []
     for sign, far in ((-1, -math.inf), (1, math.inf)):
@@ -72,16 +78,18 @@ def needed_lead(threshold: float, classes: int = 10) -> float:
     return math.log((1 + (classes - 1) * threshold) / (1 - threshold)) if threshold < 1 else math.inf
 
 
-def _margins(net: nn.Module, x: Tensor, y: int, lead: float) -> tuple[Tensor, Tensor]:
-    """The rows and constants of class y's margins over each other class that ``net`` has, for one image ``x``."""
+def _margins(net: nn.Module, x: Tensor, y: int, lead: float) -> tuple[Prepared, Tensor, Tensor]:
+    """``net`` as the verifier reads it, and rows and constants of class y's margins over each other, for one image ``x``."""
     if not 0 <= lead < math.inf:
         raise ValueError(f"lead is {lead}; it must be at least 0 and finite: with no finite lead nothing can be proved")
-    with torch.no_grad():
-        classes = net(x[None]).shape[-1]
-    rows, const = class_margins(int(y), classes)
-    return torch.from_numpy(rows), torch.from_numpy(const)
+    prepared = prepare(net, tuple(x.shape))
+    classes = prepared.form.logits.units
+    (label,) = labels(y, 1, classes).tolist()
+    rows, const = class_margins(label, classes)
+    return prepared, torch.from_numpy(rows), torch.from_numpy(const)
 
 
+@torch.inference_mode(False)
 def verify_squeezed(
     net: nn.Module,
     squeezer: Squeezer,
@@ -108,16 +116,19 @@ def verify_squeezed(
     Raises
     ------
     ValueError, TypeError
-        as :func:`advlab.verification.verify_property`
+        as :func:`advlab.verification.verify`, and for a lead that is not finite
     Guarantee
     ---------
     "robust": net(squeezer(x')) answers ``y`` with that lead for every x' of the ball.
     """
+    x = given("x", x)
+    check_inputs(x, eps, time_limit, MARGIN, last_stage, "highs")
     low, high = (corner[0] for corner in reachable(squeezer, x[None], eps))
-    rows, const = _margins(net, low, y, lead)
+    _, rows, const = _margins(net, low, y, lead)
     return verify_property(net, low, high, rows, const - lead, time_limit=time_limit, last_stage=last_stage)
 
 
+@torch.inference_mode(False)
 def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float = 0.0, time_limit: float = 10.0) -> Verdict:
     """Is every image within ``eps`` (linf) of ``x``, in one bit, given to ``y`` by ``lead``? A search over undecided pixels.
 
@@ -136,7 +147,7 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
     Raises
     ------
     ValueError, TypeError
-        as :func:`advlab.verification.verify_property`
+        as :func:`advlab.verification.verify`, and for a lead that is not finite
     Guarantee
     ---------
     "robust" as in :func:`advlab.verification.verify`, with more than the ``lead``; "counterexample" comes with a ``witness`` in
@@ -147,8 +158,10 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
     Ours; the bit is that of Xu et al. (2018), section 3-A
     """
     start = time.thread_time()
-    rows, const = _margins(net, x, y, lead)
-    exact = copy.deepcopy(net).double()
+    x = given("x", x).clone()  # one that gradients can pass
+    check_inputs(x, eps, time_limit, MARGIN, "crown", "highs")
+    prepared, rows, const = _margins(net, x, y, lead)
+    sure = functools.partial(sure_margin, prepared.double, prepared.form, (rows.numpy(), const.numpy()))
     low, high = (corner[0] for corner in reachable(torch.round, x[None], eps))
     todo, worst, missed, boxes = [(low, high)], math.inf, False, 0
     while todo:
@@ -156,25 +169,24 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
             return Verdict("unknown", "branch and bound", -math.inf, time.thread_time() - start)
         (low, high), boxes = todo.pop(), boxes + 1
         free = (high > low).flatten()
-        corner, slope, value = _towards_an_error(exact, low, high, rows, const)
+        slope = _slope(prepared.double, low, high, rows, const)
+        corner = torch.where(slope > 0, low, high)
+        value = sure(corner[None].double()).item()
         if value < 0:
             witness = torch.where(corner > 0, x.clamp(min=_JUST_ONE), x.clamp(max=0.5))
             if (witness.double() - x.double()).abs().max() <= eps:
                 return Verdict("counterexample", "branch and bound", value, time.thread_time() - start, witness=witness)
         if value <= lead and lead > 0:
             return Verdict("unknown", "branch and bound", value - lead, time.thread_time() - start)
-        if not free.any():
-            worst, missed = min(worst, value - lead), missed or value <= 0
-            continue
         verdict = verify_property(net, low, high, rows, const - lead, last_stage="crown", time_limit=time_limit)
-        if verdict.status == "robust":
-            worst = min(worst, verdict.bound)
+        if verdict.status == "robust" or not free.any():
+            worst, missed = min(worst, verdict.bound), missed or verdict.status != "robust"
             continue
         pixel = int(torch.where(free, slope.flatten().abs(), -1.0).argmax())
-        for value in (0.0, 1.0):
+        for end in (0.0, 1.0):
             box = low.clone(), high.clone()
             for corner in box:
-                corner.view(-1)[pixel] = value
+                corner.view(-1)[pixel] = end
             todo.append(box)
     stage = "crown" if boxes == 1 else "branch and bound"
     return Verdict("unknown" if missed else "robust", stage, worst, time.thread_time() - start)
@@ -183,12 +195,9 @@ def verify_one_bit(net: nn.Module, x: Tensor, y: int, eps: float, *, lead: float
 _JUST_ONE = float(torch.nextafter(torch.tensor(0.5), torch.tensor(1.0)))  #: the least float32 that one bit makes 1
 
 
-def _towards_an_error(net: nn.Module, low: Tensor, high: Tensor, rows: Tensor, const: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The corner of the box that the gradient of the least margin points to, that gradient, and the least margin there."""
+def _slope(net: nn.Module, low: Tensor, high: Tensor, rows: Tensor, const: Tensor) -> Tensor:
+    """The gradient of the least margin in the middle of the box."""
     with torch.enable_grad():
         middle = ((low.double() + high.double()) / 2)[None].requires_grad_()
-        least = (net(middle) @ rows.T + const).amin()
-        (slope,) = torch.autograd.grad(least, middle)
-    corner = torch.where(slope[0] > 0, low, high)
-    with torch.no_grad():
-        return corner, slope[0], float((net(corner[None].double()) @ rows.T + const).amin())
+        (slope,) = torch.autograd.grad((net(middle) @ rows.T + const).amin(), middle)
+    return slope[0]

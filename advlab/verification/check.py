@@ -37,6 +37,7 @@ MAGIC = b"advlab proof 1\n"
 LEVELS, LARGEST = 128, 2**27  #: slopes are stored as 0 ... LEVELS; entries of the largest matrix
 MOST, TINY = 2.0**200, 2.0**-700  #: of all numbers; of what underflow loses
 DTYPES = {"F32": "<f4", "F64": "<f8", "I8": "i1", "BOOL": "?"}
+UNREADABLE = (KeyError, TypeError, ValueError, IndexError, ArithmeticError, AttributeError, RecursionError, zlib.error)
 #: z = weight @ a + bias, then z where kind is 1, relu(z) where it is 0, 0 where it is -1; relu is the ReLU's number, or -1.
 Stage = namedtuple("Stage", "weight size bias kind relu")
 
@@ -69,12 +70,15 @@ class Weights:
         raw = Path(path).read_bytes()
         start, digest = 8 + int.from_bytes(raw[:8], "little"), hashlib.sha256()
         self.tensors, self.networks = dict[str, tuple[str, list[int], bytes]](), dict[str, Network]()
-        header = json.loads(raw[8:start])
-        for name in sorted(set(header) - {"__metadata__"}):
-            dtype, shape, (first, last) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
-            need(0 <= first <= last <= len(raw) - start, f"the weights' {name} lies outside of the file")
-            self.tensors[name] = dtype, shape, raw[start + first : start + last]
-            digest.update(json.dumps([name, dtype, shape]).encode() + self.tensors[name][2])
+        try:
+            header = json.loads(raw[8:start])
+            for name in sorted(set(header) - {"__metadata__"}):
+                dtype, shape, (first, last) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
+                need(0 <= first <= last <= len(raw) - start, f"the weights' {name} lies outside of the file")
+                self.tensors[name] = dtype, shape, raw[start + first : start + last]
+                digest.update(json.dumps([name, dtype, shape]).encode() + self.tensors[name][2])
+        except UNREADABLE as e:
+            raise ValueError(f"{path} holds no weights in safetensors that can be read: {e!r}") from e
         self.sha256 = digest.hexdigest()
 
     def array(self, name: Any, kind: str) -> np.ndarray:
@@ -115,12 +119,12 @@ class Network:
         b = weights.array(layer["bias"], "f") if layer["bias"] is not None else np.zeros(len(w))
         fits = w.ndim == 2 + 2 * conv == len(self.shape) + 1 and b.shape == w.shape[:1]
         need(fits, f"{layer['weight']} or its bias is not of its layer's shape")
-        down, across, top, left = (*layer["stride"], *layer["padding"]) if conv else (1, 1, 0, 0)
-        given = all(type(n) is int for n in (down, across, top, left)) and min(down, across, top + 1, left + 1) > 0
+        down, across, top, left = moves = (*layer["stride"], *layer["padding"]) if conv else (1, 1, 0, 0)
+        need(all(type(n) is int for n in moves) and min(moves[:2]) > 0 <= min(moves[2:]), f"{layer['weight']} does not fit")
         (o, c, rows, columns), (channels, height, width) = (*w.shape, 1, 1)[:4], (*self.shape, 1, 1)[:3]
         high, wide = (height + 2 * top - rows) // down + 1, (width + 2 * left - columns) // across + 1
         padded = o, high, wide, c, height + 2 * top, width + 2 * left
-        given = given and c == channels and min(padded) > 0 and math.prod(padded) <= LARGEST
+        given = c == channels and min(padded) > 0 and math.prod(padded) <= LARGEST
         need(given, f"{layer['weight']} does not fit the shape {self.shape}, or its matrix is too large")
         whole, i, j = np.zeros(padded), np.arange(high)[:, None], np.arange(wide)
         for p, q in np.ndindex(rows, columns):
@@ -168,9 +172,7 @@ class Ranges:
         charge += np.abs(a) @ (np.abs(middle) + radius)
         return const + a @ middle - np.abs(a) @ radius - (self.net.gamma * charge + TINY)
 
-    def _through(
-        self, j: int, a: np.ndarray, leaves: tuple[np.ndarray, ...] | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _through(self, j: int, a: np.ndarray, leaves: tuple[np.ndarray, ...] | None) -> tuple[np.ndarray, ...]:
         """From coefficients of stage j's outputs to those of its z, with what must be added, and the sizes of what rounds.
 
         relu(z) >= slope z, and relu(z) <= chord z + shift for any chord in [0, 1] if that is so at both ends. Where a side is
@@ -219,7 +221,7 @@ def check(proof: str | Path | bytes, weights: str | Path | Weights) -> Answer:
             described = json.dumps([claim["network"]["layers"], claim["network"]["shape"]])
             weights.networks = {described: weights.networks.get(described) or Network(weights, described)}
             _judge(claim, document["evidence"], weights.networks[described])
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, RecursionError, zlib.error) as e:
+    except UNREADABLE as e:
         return Answer(False, str(e) if type(e) is ValueError else f"the proof or the weights cannot be read: {e!r}", claim)
     return Answer(True, "", claim)
 
@@ -282,9 +284,7 @@ def _leaves(stored: dict[str, Any], units: int) -> tuple[np.ndarray, np.ndarray,
     need(not stack, f"the tree forgets {len(stack)} of its cases")
     slopes = np.frombuffer(base64.b64decode(stored["slopes"], validate=True), np.uint8)
     weights = np.frombuffer(base64.b64decode(stored["multipliers"], validate=True), "<f8")
-    need(
-        (slopes.size, weights.size) == (len(paths) * units, sum(map(len, paths))), "the tree needs other slopes or multipliers"
-    )
+    need((slopes.size, weights.size) == (len(paths) * units, sum(map(len, paths))), "it needs other slopes or multipliers")
     need((slopes <= LEVELS).all(), "a slope is out of range: it must be from 0 to 1")
     need(((weights >= 0) & (weights < MOST)).all(), "a multiplier is out of range: it must be from 0 up")
     sides, multipliers = np.zeros((2, len(paths), units))

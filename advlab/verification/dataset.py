@@ -32,7 +32,7 @@ from .affine import normal_form
 from .prepared import held, network_hash
 from .programs import Solver
 from .proofs import describe
-from .verifier import STAGES, Verdict, check_inputs, verify
+from .verifier import STAGES, Verdict, check_inputs, given, labels, verify
 
 DIED = "worker died"
 MIXED = 16  #: inputs that change places, so that two runs with one store seldom begin with the same one
@@ -139,7 +139,8 @@ def verify_dataset(
     3
     """
     options = {"time_limit": time_limit, "margin": margin, "last_stage": last_stage, "solver": solver}
-    _check(net, x, y, eps, options)
+    x = given("x", x)
+    y, eps = _check(net, x, y, eps, options), float(eps)
     book = Store(store) if store is not None else None
     folder = _proof_folder(proofs, net, tuple(x.shape[1:]))
     options["proof"] = folder is not None
@@ -187,14 +188,11 @@ def _show(bar: tqdm, verdicts: dict[int, Verdict]) -> None:
     bar.set_postfix({**counts, **({} if last is None else {"bound": f"{last.bound:.3g}"})})
 
 
-def _check(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: dict[str, Any]) -> None:
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} inputs and y {len(y)} labels; they must be equally many")
-    rounds = normal_form(net, tuple(x.shape[1:]))  # a network or a shape that cannot be verified is named here
-    if len(x):
-        check_inputs(x, eps, *options.values())
-        if not 0 <= int(y.min()) <= int(y.max()) < rounds.logits.units:
-            raise ValueError(f"the labels are {int(y.min())} to {int(y.max())}; the network has {rounds.logits.units} classes")
+def _check(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: dict[str, Any]) -> Tensor:
+    """The labels, in int64."""
+    if not x.ndim or len(x):
+        check_inputs(x, eps, *options.values(), batch=True)
+    return labels(y, len(x), normal_form(net, tuple(x.shape[1:])).logits.units)
 
 
 def _work(i: int, net: nn.Module, x: Tensor, y: int, eps: float, options: dict[str, Any]) -> tuple[Verdict, Record]:
@@ -239,8 +237,9 @@ def _kept(book: Store | None, folder: Path | None, keys: list[str], come: list[t
 
 
 def _gaps(net: nn.Module, x: Tensor, y: Tensor) -> list[float]:
+    dtype = next((p.dtype for p in net.parameters()), x.dtype)
     with torch.no_grad():
-        logits = torch.cat([net(part) for part in x.split(250)])
+        logits = torch.cat([net(part.to(dtype)) for part in x.split(250)])
     right = logits.gather(1, y[:, None])[:, 0]
     return (right - logits.scatter(1, y[:, None], -math.inf).amax(1)).tolist()
 

@@ -49,6 +49,8 @@ class AffineMap:
 
     def scaled(self, scale: Array, shift: Array, doubt: Array | float = 0.0) -> AffineMap:
         """Channel by channel: ``scale``, ``shift`` and its ``doubt`` (c,)."""
+        if len(scale) != self.shape[0]:
+            raise TypeError(f"a layer of {len(scale)} channels meets the shape {self.shape}")
         repeat = int(np.prod(self.shape[1:]))
         each = [np.repeat(np.asarray(v, np.float64), repeat) for v in (scale, shift, np.broadcast_to(doubt, scale.shape))]
         return self.through(diagonal(each[0]), each[1], self.shape, each[2])
@@ -101,6 +103,19 @@ class AffineLayer:
 
 def diagonal(values: Array) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(values))
+
+
+def pair(size: Any) -> tuple[int, int]:
+    """A size of two dimensions, as layers have it: one number, two, or a list."""
+    return tuple(size) if isinstance(size, tuple | list) else (size, size)
+
+
+def spread(layer: nn.Module, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What a layer has for each value of its input, flattened: ``values``, broadcast to the input's ``shape``; TypeError."""
+    try:
+        return np.broadcast_to(values, (1, *shape)).ravel()
+    except ValueError as e:
+        raise TypeError(f"{type(layer).__name__} of the shape {values.shape} meets inputs of the shape {shape}") from e
 
 
 def linear(value: AffineMap, weight: Array, bias: Array) -> AffineMap:
@@ -167,22 +182,26 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, value: AffineMap) -> Aff
 
 
 def _normalize(layer: Normalize, value: AffineMap) -> AffineMap:
-    mean, std = _array(cast(Tensor, layer.mean)).ravel(), _array(cast(Tensor, layer.std)).ravel()
-    return value.scaled(1 / std, -mean / std)
+    mean, std = _array(layer.mean), _array(layer.std)
+    scale, shift = (spread(layer, each, value.shape) for each in (1 / std, -mean / std))
+    return value.through(diagonal(scale), shift, value.shape)
+
+
+def _mask(layer: Mask, value: AffineMap) -> AffineMap:
+    return value.through(diagonal(spread(layer, _array(layer.kept), value.shape)), np.zeros(len(value.bias)), value.shape)
 
 
 def _average(layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, value: AffineMap) -> AffineMap:
+    if len(value.shape) != 3:
+        raise TypeError(f"{layer} meets inputs of the shape {value.shape}")
     channels, height, width = value.shape
-    kernel: Any
     if isinstance(layer, nn.AdaptiveAvgPool2d):
-        if layer.output_size not in (1, (1, 1)):
+        if pair(layer.output_size) != (1, 1):
             raise TypeError(f"{layer} has no normal form here; only a mean over all positions has")
-        kernel, stride, padding = (height, width), 1, 0
+        kernel, stride, padding = (height, width), (1, 1), (0, 0)
     else:
-        size: Any = layer.kernel_size
-        kernel = size if isinstance(size, tuple) else (size, size)
-        stride, padding = layer.stride, layer.padding
-        if layer.ceil_mode or layer.divisor_override or (padding and not layer.count_include_pad):
+        kernel, stride, padding = map(pair, (layer.kernel_size, layer.stride, layer.padding))
+        if layer.ceil_mode or layer.divisor_override or (any(padding) and not layer.count_include_pad):
             raise TypeError(f"{layer} has no normal form here; use the plain average pool")
     weight = np.zeros((channels, channels, *kernel))
     weight[np.arange(channels), np.arange(channels)] = 1 / np.prod(kernel)
@@ -196,7 +215,7 @@ LAYERS: dict[type[nn.Module], Callable[[Any, AffineMap], AffineMap]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     Normalize: _normalize,
-    Mask: lambda layer, value: value.through(diagonal(_array(layer.kept).ravel()), np.zeros(layer.kept.numel()), value.shape),
+    Mask: _mask,
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _average,
     nn.Identity: lambda _, value: value,

@@ -45,6 +45,8 @@ def read_onnx(path: str | Path) -> tuple[nn.Module, tuple[int, ...]]:
         raise
     except Exception as e:  # protobuf's own
         raise ValueError(f"{path} is no network in ONNX, or is cut off: {e}") from e
+    if not model.graph.node:
+        raise ValueError(f"{path} is no network in ONNX, or is cut off: there is no operator in it")
     graph, opsets = model.graph, {entry.domain: entry.version for entry in model.opset_import}
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     inputs = [i for i in graph.input if i.name not in constants]
@@ -181,9 +183,16 @@ def _padding(attributes: dict[str, Any]) -> tuple[int, int]:
     return top, left
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm of (n, c, ...), as ONNX has it: torch's layers take one number of dimensions each."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any will do."""
+
+
 def _batch_norm(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
     scale, shift, mean, variance = (build.constant(name) for name in names[1:5])
-    layer = nn.BatchNorm2d(len(scale), attributes.get("epsilon", 1e-5), dtype=scale.dtype)
+    layer = BatchNorm(len(scale), attributes.get("epsilon", 1e-5), dtype=scale.dtype)
     held = (layer.weight, scale), (layer.bias, shift), (layer.running_mean, mean), (layer.running_var, variance)
     with torch.no_grad():
         for place, value in held:
@@ -214,6 +223,10 @@ def _clip(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.N
 
 def _prelu(build: _Builder, names: list[str], attributes: dict[str, Any]) -> fx.Node:
     slope = build.constant(names[1])
+    if slope.numel() not in (1, *slope.shape):
+        raise TypeError(
+            f"PRelu with slopes of the shape {tuple(slope.shape)} has no normal form here; one, or one for each channel, has"
+        )
     layer = nn.PReLU(slope.numel(), dtype=slope.dtype)
     with torch.no_grad():
         layer.weight.copy_(slope.flatten())

@@ -26,7 +26,10 @@ def compare(model: Any, net: nn.Module, sizes: list[int], shape: tuple[int, ...]
     constants = {t.name for t in model.graph.initializer}
     name = next(i.name for i in model.graph.input if i.name not in constants)
     (expected,) = cast(list[np.ndarray], ReferenceEvaluator(model).run(None, {name: x.numpy()}))
-    with torch.no_grad():
-        found = net(x.view(1, *shape)).numpy()
+    try:
+        with torch.no_grad():
+            found = net(x.view(1, *shape)).numpy()
+    except (RuntimeError, ValueError) as e:
+        raise TypeError(f"the network, as it was read, does not take an input of its shape {shape}: {e}") from e
     if found.size != expected.size or abs(found.ravel() - expected.ravel()).max() > 1e-2 * abs(expected).max() + 1e-6:
         raise TypeError("the network was read as another function than ONNX's reference computes: please report the file")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .affine import NormalForm, check_weights, normal_form, what_is_read
 
@@ -64,18 +64,21 @@ def prepare(net: nn.Module, shape: tuple[int, ...]) -> Prepared:
             check_weights(net)
             double = copy.deepcopy(net).double()  # what a forward computes from constants is then computed in float64 too
             made = Prepared(normal_form(double, shape), double)
-            _compare(made, shape, next((p.device for p in net.parameters()), torch.device("cpu")))
+            compare(made, torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
             prepared_networks[key] = made
             while len(prepared_networks) > 4:
                 prepared_networks.popitem(last=False)
         return prepared_networks[key]
 
 
-def _compare(prepared: Prepared, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raises TypeError where the normal form is another function: a layer with a forward of its own, say."""
-    x = torch.rand(8, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = prepared.double(x.to(device)).flatten(1).cpu().numpy()
-    found = [prepared.form.rounding(one) for one in x.flatten(1).numpy()]
+def compare(prepared: Prepared, x: Tensor) -> None:
+    """Raises TypeError where the normal form is another function at one of ``x`` (n, ...), or where no such inputs fit."""
+    device = next((p.device for p in prepared.double.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            expected = prepared.double(x.double().to(device)).flatten(1).cpu().numpy()
+    except (RuntimeError, ValueError) as e:
+        raise TypeError(f"the network takes no inputs of the shape {tuple(x.shape[1:])}: {e}") from e
+    found = [prepared.form.rounding(one) for one in x.double().flatten(1).cpu().numpy()]
     if any((abs(y - z) > 1e-6 * abs(y) + 4 * doubt).any() for y, (z, doubt) in zip(expected, found, strict=True)):
         raise TypeError("the network does not compute what its layers say: a layer with its own forward has no normal form")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Mask, MaskedReLU
+from .check import LARGEST, MOST
 from .reduced import Problem
 
 MAGIC = b"advlab proof 1\n"
@@ -58,16 +60,22 @@ def describe(net: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
     >>> [layer["op"] for layer in describe(net, (1, 2, 2))["layers"]]
     ['flatten', 'linear', 'relu', 'linear']
     """
-    layers = [_layer(name, layer) for name, layer in _chain(net, "")]
-    known = [layer for layer in layers if layer]
+    held, known, size, affine = net.state_dict(), list[dict[str, Any]](), tuple(shape), False
+    for name, layer in _chain(net, ""):
+        if one := _layer(name, layer):
+            try:
+                size, affine = _after(one, held, size, affine)
+            except ValueError as e:
+                raise TypeError(f"no proof can be about layer {name or 'network'}, a {type(layer).__name__}: {e}") from e
+            known.append(one)
     if not known or known[-1]["op"] != "linear":
         raise TypeError("a network that a proof can be about ends with a linear layer")
     digest = hashlib.sha256()
-    for name, value in sorted(net.state_dict().items()):
+    for name, value in sorted(held.items()):
         if value.dtype not in _NAMES:
             raise TypeError(f"the network's {name} is {value.dtype}; a proof can be about {', '.join(_NAMES.values())}")
-        held = value.detach().cpu().contiguous()
-        digest.update(json.dumps([name, _NAMES[value.dtype], list(value.shape)]).encode() + held.numpy().tobytes())
+        stored = value.detach().cpu().contiguous()
+        digest.update(json.dumps([name, _NAMES[value.dtype], list(value.shape)]).encode() + stored.numpy().tobytes())
     return {"sha256": digest.hexdigest(), "shape": list(shape), "layers": known}
 
 
@@ -88,7 +96,7 @@ def _layer(name: str, layer: nn.Module) -> dict[str, Any]:
             return {"op": "linear", **held}
         plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
         if plain and not isinstance(layer.padding, str):
-            return {"op": "conv", **held, "stride": list(layer.stride), "padding": list(layer.padding)}
+            return {"op": "conv", **held, "stride": [*map(int, layer.stride)], "padding": [*map(int, layer.padding)]}
     if isinstance(layer, nn.ReLU | MaskedReLU):
         return {"op": "relu", "mask": f"{before}mask" if isinstance(layer, MaskedReLU) else None}
     if isinstance(layer, Mask):
@@ -99,6 +107,31 @@ def _layer(name: str, layer: nn.Module) -> dict[str, Any]:
         return {}
     known = "nested nn.Sequential of Conv2d without groups or dilation, Linear, ReLU, Flatten, masks after these, and Dropout"
     raise TypeError(f"no proof can be about layer {name or 'network'}, a {type(layer).__name__}; proofs are about {known}")
+
+
+def _after(one: dict[str, Any], held: dict[str, Tensor], size: tuple[int, ...], affine: bool) -> tuple[tuple[int, ...], bool]:
+    """The shape after a layer, and whether a mask or a ReLU may follow. ValueError says why the checker takes none there."""
+    for name in (one.get(key) for key in ("weight", "bias", "mask")):
+        if name is not None and name not in held:
+            raise ValueError(f"it computes its {name} of other weights")
+        if name is not None and not (held[name].double().abs() < MOST).all():
+            raise ValueError(f"{name} has values beyond 2**200")
+    if one["op"] == "flatten":
+        return (math.prod(size),), affine
+    if "weight" not in one:
+        if not affine:
+            raise ValueError("it follows no linear layer or convolution")
+        if one["mask"] is not None and held[one["mask"]].numel() != math.prod(size):
+            raise ValueError(f"its mask has {held[one['mask']].numel()} values, and its input {math.prod(size)}")
+        return size, one["op"] == "mask"
+    outputs, _, *kernel = held[one["weight"]].shape
+    if one["op"] == "linear" and len(size) != 1:
+        raise ValueError(f"it meets inputs of the shape {size}: flatten first")
+    padded = [n + 2 * p for n, p in zip(size[1:], one.get("padding", ()), strict=True)]
+    size = (outputs, *((n - k) // s + 1 for n, k, s in zip(padded, kernel, one.get("stride", ()), strict=True)))
+    if math.prod((*size, held[one["weight"]].shape[1], *padded)) > LARGEST:
+        raise ValueError(f"its matrix has more than {LARGEST} entries")
+    return size, True
 
 
 @dataclass(frozen=True)

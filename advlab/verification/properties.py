@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from .attack import attack_box
 from .boxes import FEW_INPUTS, split_inputs
-from .prepared import prepare
+from .prepared import compare, prepare
 from .programs import Solver
 from .reduced import Problem, reduce
 from .replay import first_counterexample, least_margin, sure_margin
 from .search import Check, Clock, Found
-from .verifier import STAGES, Budget, Verdict, check_limits, decide
+from .verifier import STAGES, Budget, Verdict, check_floats, check_limits, decide, given
 
 
 class WorstWays(nn.Module):
@@ -82,12 +82,18 @@ def verify_property(
     ['robust', 'counterexample']
     """
     clock = Clock(time_limit)
+    low, high, rows, const = map(given, ("low", "high", "rows", "const"), (low, high, rows, const))
+    check_floats("low", low)
+    check_floats("high", high)
     if low.shape != high.shape or not bool((low <= high).all()) or not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError("low and high must be finite, of one shape, with low <= high everywhere")
     check_limits(time_limit, margin, last_stage, solver)
-    outputs = prepare(net, tuple(low.shape)).form.logits.units
-    if rows.shape != (len(const), outputs):
-        raise ValueError(f"rows is {tuple(rows.shape)}; it must be ({len(const)}, {outputs})")
+    prepared = prepare(net, tuple(low.shape))
+    if bool((low < 0).any() | (high > 1).any()):  # inside [0, 1] that is done once
+        compare(prepared, torch.stack([low.double(), high.double(), (low.double() + high.double()) / 2]))
+    outputs = prepared.form.logits.units
+    if const.ndim != 1 or rows.shape != (len(const), outputs):
+        raise ValueError(f"rows is {tuple(rows.shape)} and const {tuple(const.shape)}; they must be (m, {outputs}) and (m,)")
     if not (len(const) and rows.isfinite().all() and const.isfinite().all()):
         raise ValueError("rows and const must have one row or more, all of finite numbers")
     if ways is not None and len(ways) != len(const):

@@ -269,7 +269,7 @@ def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Ar
     """The margin as an affine function of the inputs, and the signs as inequalities matrix @ x <= limit."""
     inputs = len(problem.low)
     units, shifts = torch.zeros(problem.units, inputs).double(), torch.zeros(problem.units).double()
-    matrix, limit = [], []
+    matrix, limit = [torch.zeros(0, inputs).double()], [torch.zeros(0).double()]
     done = 0
     for stage in problem.stages:
         rows = stage.rows[:, :inputs] + stage.rows[:, inputs:] @ units[:done]

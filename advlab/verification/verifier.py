@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from .attack import attack_ball
 from .layers import Array
 from .prepared import Prepared, prepare
@@ -74,7 +76,7 @@ def verify(
     ----------
     net : nn.Module in eval mode, of the layers that :func:`normal_form` takes
     x : Tensor, one input without a batch dimension, in [0, 1]
-    y, eps : int label, and float from 0 up
+    y, eps : label, a whole number, and float from 0 up
     time_limit : float above 0, in CPU seconds
     margin : float above 0, in logits; raise it to rule out float32's rounding
     last_stage : one of ``STAGES``, to stop earlier
@@ -105,22 +107,18 @@ def verify(
     ['robust', 'counterexample']
     """
     clock = Clock(time_limit)
-    x = torch.as_tensor(x)
+    x = given("x", x)
     check_inputs(x, eps, time_limit, margin, last_stage, solver)
-    prepared = prepare(net, tuple(x.shape))
+    eps, prepared = float(eps), prepare(net, tuple(x.shape))
     if proof and not prepared.described:
         prepared.described.update(describe(net, tuple(x.shape)))
     classes = prepared.form.logits.units
-    if classes < 2:
-        raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
-    if not 0 <= int(y) < classes:
-        raise ValueError(f"y is {y}; the network has {classes} classes, so it must be from 0 to {classes - 1}")
-    centre = x.detach().double().flatten().cpu()
-    box = ball(centre, eps)
-    attack = functools.partial(attack_ball, net, x, int(y), eps)
-    question = Question(prepared.described, x, int(y), eps, margin) if proof else None
+    (label,) = labels(y, 1, classes).tolist()
+    box = ball(x.double().flatten().cpu(), eps)
+    attack = functools.partial(attack_ball, net, x, label, eps)
+    question = Question(prepared.described, x, label, eps, margin) if proof else None
     budget = Budget(clock, margin, STAGES.index(last_stage), solver, question)
-    return decide(prepared, x, box, class_margins(int(y), classes), attack, budget)
+    return decide(prepared, x, box, class_margins(label, classes), attack, budget)
 
 
 @dataclass(frozen=True)
@@ -190,14 +188,15 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
     if budget.question is not None:
         slopes = [storable(s, s)[0] for s in slopes]
         best = relaxed(problem.stages, box, problem.rows[open_], problem.const[open_], slopes)
-        keep_leaf = zip(open_.tolist(), torch.cat(slopes, 1) if slopes else torch.zeros(len(open_), 0), strict=True)
-        budget.evidence.update({k: [Leaf((), s, torch.zeros_like(s))] for k, s in keep_leaf})
+    each = dict(zip(open_.tolist(), torch.cat(slopes, 1) if slopes else torch.zeros(len(open_), 0), strict=True))
+    if budget.question is not None:
+        budget.evidence.update({k: [Leaf((), s, torch.zeros_like(s))] for k, s in each.items()})
     bounds[open_] = torch.maximum(bounds[open_], best.bound)
     if bounds.min() > margin:
         return "robust", "alpha-crown", float(bounds.min()), None
     if stop < STAGES.index("branch and bound"):
         return "unknown", "alpha-crown", float(bounds.min()), None
-    return search_margins(problem, bounds, dict(zip(open_.tolist(), torch.cat(slopes, 1), strict=True)), check, budget)
+    return search_margins(problem, bounds, each, check, budget)
 
 
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
@@ -239,20 +238,58 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
     return "unknown" if todo else "robust", stage, float(bounds.min()), None
 
 
-def check_inputs(x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str) -> None:
-    """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take, ImportError for a missing solver."""
-    if x.dtype in (torch.float16, torch.bfloat16):
-        raise ValueError(f"x is {x.dtype}; give it in float32 or float64, which hold the same numbers")
-    if not x.is_floating_point() or not x.numel() or not (x.min() >= 0 and x.max() <= 1):
-        raise ValueError("x must be one input with float values in [0, 1], without a batch dimension")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps is {eps}; it must be a number from 0 on")
+def given(name: str, value: Any) -> Tensor:
+    """What is given as a tensor, an array or numbers (in float64), without a graph. Raises TypeError for anything else."""
+    try:
+        return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise TypeError(f"{name} is {value!r:.50}; it must be a tensor, or an array or numbers that make one") from e
+
+
+def labels(y: Any, n: int, classes: int) -> Tensor:
+    """``y`` as ``n`` labels (n,) in int64. Raises ValueError for others than whole numbers from 0 to ``classes`` - 1."""
+    if classes < 2:
+        raise ValueError(f"the network has {classes} logit and no classes to tell apart: ask verify_property about its value")
+    found = given("y", y).flatten()
+    if len(found) != n:
+        raise ValueError(f"x has {n} inputs and y {len(found)} labels; they must be equally many")
+    whole = found.long()
+    if (bad := (whole != found) | (whole < 0) | (whole >= classes)).any():
+        said = f"the network has {classes} classes, so that labels are whole numbers from 0 to {classes - 1}"
+        raise ValueError(f"{checks.first(bad, found, 'y')}; {said}")
+    return whole
+
+
+def check_floats(name: str, value: Tensor) -> None:
+    """Raises TypeError for what is no float, ValueError for half precision."""
+    if value.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"{name} is {value.dtype}; give it in float32 or float64, which hold the same numbers")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} is {value.dtype}; it must be in float32 or float64: {name}.float(), / 255 for bytes")
+
+
+def check_inputs(
+    x: Tensor, eps: float, time_limit: float, margin: float, last_stage: str, solver: str, *, batch: bool = False
+) -> None:
+    """Raises ValueError for inputs, a budget or limits that :func:`verify` cannot take, ImportError for a missing solver.
+
+    ``x`` is one input, or several, (n, ...), where it is a ``batch``. TypeError is raised for what is no number.
+    """
+    check_floats("x", x)
+    if x.ndim < 1 + batch or not x.numel():
+        needed = "a batch of inputs, (n, ...)" if batch else "one input, without a batch dimension"
+        raise ValueError(f"x has the shape {tuple(x.shape)}; it must be {needed}")
+    if (bad := ~((x >= 0) & (x <= 1))).any():
+        raise ValueError(f"{checks.first(bad, x, 'x')}; inputs must lie in [0, 1] (other boxes: verify_property)")
+    if isinstance(eps, Tensor) and eps.numel() != 1:
+        raise ValueError(f"eps has the shape {tuple(eps.shape)}; it must be one number")
+    checks.budget(eps, limited=True)
     check_limits(time_limit, margin, last_stage, solver)
 
 
 def check_limits(time_limit: float, margin: float, last_stage: str, solver: str) -> None:
-    if not time_limit > 0 or not margin > 0:
-        raise ValueError(f"time_limit is {time_limit} and margin {margin}; both must be above 0")
+    for name, value in (("time_limit", time_limit), ("margin", margin)):
+        checks.setting(name, value, (lambda v: v > 0, "a number above 0"))
     if last_stage not in STAGES:
         raise ValueError(f"last_stage is {last_stage!r}; it must be one of {', '.join(map(repr, STAGES))}")
     check_solver(solver)

@@ -3,20 +3,31 @@
 import argparse
 import json
 import sys
+from typing import Any
+
+from advlab.__main__ import answered, count, positive, unused
 
 
 def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer}
+    return answered("labbook", (run | {"game": _game, "gpu": _gpu, "vouch": _vouch})[args.command], args)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m labbook", description="What measures the book's numbers.")
     commands = parser.add_subparsers(dest="command", required=True)
     p = commands.add_parser("reproduce", help="measure the book's numbers again and compare; run again to go on")
+    p.set_defaults(error=p.error)
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     p.add_argument("--claim", metavar="ID", help="one claim only")
     p.add_argument("--tier", choices=("fast", "laptop", "gpu"), default="fast", help="up to which cost (default: fast)")
     p.add_argument("--stale", action="store_true", help="only what is missing, or older than the code it depends on")
-    p.add_argument("--n", type=int, help="a slice of n examples, as a trial: printed, not written")
-    p.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1, this one)")
+    p.add_argument("--n", type=count, help="a slice of n examples, as a trial: printed, not written")
+    p.add_argument("--workers", type=count, help="processes on this machine (default: 1, this one)")
     p.add_argument("--scheduler", metavar="tcp://...", help="a Dask scheduler instead; needs advlab[cluster]")
     p = commands.add_parser("examples", help="make chapter 2's adversarial images; run again to go on")
+    p.set_defaults(error=p.error)
     p.add_argument("dataset", choices=("mnist", "cifar10", "imagenet"))
     p.add_argument("folder", nargs="?", help="of imagenet: a folder of its images, which may not be passed on")
     p.add_argument("--seeds", type=int, default=100, help="attack so many images (default: 100, the paper's)")
@@ -29,53 +40,49 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("row", help="such as mnist_03_fast of chapter 3, or sphere_relu_million of chapter 1")
     p.add_argument("--seeds", type=int, help="so many trainings (default: all of the row)")
     p.add_argument("--to", metavar="DIR", default="runs", help="folder for the networks (default: runs)")
-    p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
-    p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
-    p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
-    p.add_argument("--target", action="append", help="one target, such as mask_50; may be repeated (default: all)")
-    p.add_argument("--images", type=int, default=5000, help="the first so many test images (default: 5000, the paper's)")
-    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
-    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
-    p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
-    p.add_argument("--store", action="store_true", help="put what was found into the book's results")
-    p = commands.add_parser("gpu", help="train what a GPU is worth most for, and stop in time; run again to go on")
-    p.add_argument("--minutes", type=float, default=12.0, help="wall time (default: 12)")
-    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoints (default: runs)")
-    p.add_argument("--device", default="cuda", help="where it is trained (default: cuda)")
-    p.add_argument("--network", action="append", help="one network of the zoo; may be repeated (default: all, by value)")
-    p.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
-    p.add_argument("--epochs", type=int, help="fewer epochs, for a trial")
-    p.add_argument("--n", type=int, help="fewer training examples, for a trial")
+    _add_training(commands)
     p = commands.add_parser("vouch", help="after a refactoring: which stale numbers are computed as before, on slices")
     p.add_argument("commit", help="a commit at which they were current")
     p.add_argument("chapter", nargs="?", help="one chapter, such as start_here (default: all)")
     p = commands.add_parser("game", help="prove or break images with known answers, against the clock")
     p.add_argument("player", help="a Python file with a function solve(net, x, y, eps)")
-    p.add_argument("--images", type=int, default=20, help="how many (default: 20)")
-    p.add_argument("--seconds", type=float, default=300.0, help="of the whole game (default: 300)")
+    p.add_argument("--images", type=count, default=20, help="how many (default: 20)")
+    p.add_argument("--seconds", type=positive, default=300.0, help="of the whole game (default: 300)")
     p.add_argument("--seed", type=int, default=0, help="which images; the same for all players (default: 0)")
-    args = parser.parse_args(argv)
-    try:
-        run = {"reproduce": _reproduce, "examples": _examples, "trainings": _trainings, "transfer": _transfer}
-        return (run | {"game": _game, "gpu": _gpu, "vouch": _vouch})[args.command](args)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (RuntimeError, ValueError, OSError, ImportError) as e:
-        print(f"labbook: {e}", file=sys.stderr)
-        return 1
+    return parser
+
+
+def _add_training(commands: Any) -> None:
+    """The commands for a GPU."""
+    p = commands.add_parser("transfer", help="chapter 4's tables at the paper's size, for a GPU; run again to go on")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for checkpoints and results (default: runs)")
+    p.add_argument("--source", action="append", help="one source, such as densenet; may be repeated (default: all)")
+    p.add_argument("--target", action="append", help="one target, such as mask_50; may be repeated (default: all)")
+    p.add_argument("--images", type=count, default=5000, help="the first so many test images (default: 5000, the paper's)")
+    p.add_argument("--epochs", type=count, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=count, help="fewer training examples, for a trial")
+    p.add_argument("--device", default="cuda", help="where all is computed (default: cuda)")
+    p.add_argument("--store", action="store_true", help="put what was found into the book's results")
+    p = commands.add_parser("gpu", help="train what a GPU is worth most for, and stop in time; run again to go on")
+    p.add_argument("--minutes", type=positive, default=12.0, help="wall time (default: 12)")
+    p.add_argument("--to", metavar="DIR", default="runs", help="folder for the checkpoints (default: runs)")
+    p.add_argument("--device", default="cuda", help="where it is trained (default: cuda)")
+    p.add_argument("--network", action="append", help="one network of the zoo; may be repeated (default: all, by value)")
+    p.add_argument("--jobs", type=count, default=1, help="trainings at a time (default: 1)")
+    p.add_argument("--epochs", type=count, help="fewer epochs, for a trial")
+    p.add_argument("--n", type=count, help="fewer training examples, for a trial")
 
 
 def _add_imagenet(p: argparse.ArgumentParser) -> None:
     g = p.add_argument_group("of imagenet", "measures what the attacks make, and keeps numbers alone")
-    g.add_argument("--network", choices=("lite0", "mobilenet"), default="lite0", help="what is attacked (default: lite0)")
+    g.add_argument("--network", choices=("lite0", "mobilenet"), help="what is attacked (default: lite0)")
     g.add_argument("--weights", metavar="FILE", help="of mobilenet, which come with no package")
     g.add_argument("--classes", metavar="FILE", help="class names, one a line (default: ImageNet's synsets)")
     g.add_argument("--labels", metavar="FILE", help="lines image,label for images whose subfolders are no classes")
-    g.add_argument("--images", type=int, help="take so many images, in an order mixed with a fixed seed (default: all)")
-    g.add_argument("--device", default="cpu", help="where all is computed, such as cuda (default: cpu)")
-    g.add_argument("--batch", type=int, default=4, help="images that are attacked together (default: 4)")
-    g.add_argument("--source", metavar="TEXT", default="", help="what to say of the images, for the book")
+    g.add_argument("--images", type=count, help="take so many images, in an order mixed with a fixed seed (default: all)")
+    g.add_argument("--device", help="where all is computed, such as cuda (default: cpu)")
+    g.add_argument("--batch", type=count, help="images that are attacked together (default: 4)")
+    g.add_argument("--source", metavar="TEXT", help="what to say of the images, for the book")
     g.add_argument("--store", action="store_true", help="put what was found into the book's results")
 
 
@@ -84,6 +91,10 @@ def _reproduce(args: argparse.Namespace) -> int:
 
     from . import reproduce, results
 
+    if args.n is not None:
+        unused(args, "with --n, which measures all again", "stale")
+    if args.scheduler is not None:
+        unused(args, "with a scheduler", "workers")
     wanted = results.claims(args.chapter)
     if args.claim:
         wanted = [c for c in wanted if c.id == args.claim]
@@ -96,7 +107,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         for line in reproduce.about_gpu(wanted, full_scale):
             print(line)
     outcomes: list[reproduce.Outcome] = []
-    with work.workers(args.workers, args.scheduler) as lanes:
+    with work.workers(args.workers or 1, args.scheduler) as lanes:
         if args.n is None:
             name = "-".join(["reproduce", args.claim or args.chapter or "all", args.tier, *["stale"] * args.stale])
             journal = results.folder() / f".{name}.sqlite"
@@ -128,6 +139,8 @@ def _examples(args: argparse.Namespace) -> int:
 
     if args.dataset == "imagenet":
         return _imagenet(args)
+    of_imagenet = ("network", "weights", "classes", "labels", "images", "device", "batch", "source", "store")
+    unused(args, f"for {args.dataset}", *of_imagenet)
     if args.folder is not None:
         raise ValueError(f"{args.dataset} ships: leave {args.folder} out")
     path = examples.make(args.dataset, args.to, n=args.seeds, names=args.attack)
@@ -144,7 +157,7 @@ def _imagenet(args: argparse.Namespace) -> int:
         raise ValueError("ImageNet does not ship: name a folder of its images, python -m labbook examples imagenet FOLDER")
     path = imagenet_examples.make(
         args.folder,
-        args.network,
+        args.network or "lite0",
         args.weights,
         args.to,
         n=args.seeds,
@@ -152,9 +165,9 @@ def _imagenet(args: argparse.Namespace) -> int:
         images=args.images,
         classes=args.classes,
         table=args.labels,
-        device=args.device,
-        batch_size=args.batch,
-        source=args.source,
+        device=args.device or "cpu",
+        batch_size=args.batch or 4,
+        source=args.source or "",
     )
     for line in imagenet_claims.lines(json.loads(path.read_text())):
         print(line)

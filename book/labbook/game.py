@@ -57,7 +57,7 @@ def judge(net: nn.Module, x: Tensor, y: int, eps: float, answer: str, said: tupl
 
     A counterexample is one if it lies in the ball and in [0, 1], and the network in float64 misreads it.
     """
-    claim, image = said
+    claim, image = said if isinstance(said, tuple | list) and len(said) == 2 else (None, None)
     if claim == "unknown":
         return 0, "left open"
     if claim == "robust":
@@ -85,6 +85,11 @@ def play(solve: Solver, n: int = 20, seconds: float = 300.0, seed: int = 0) -> I
     ------
     rounds : one for each image
 
+    Raises
+    ------
+    RuntimeError
+        where ``solve`` raises anything
+
     Examples
     --------
     >>> sum(r.points for r in play(lambda net, x, y, eps: ("unknown", None), n=2))
@@ -97,18 +102,24 @@ def play(solve: Solver, n: int = 20, seconds: float = 300.0, seed: int = 0) -> I
         if time.monotonic() >= end:
             yield Round(place, "", 0, "time is over")
             continue
-        said = solve(copy.deepcopy(net), x.clone(), y, row.eps)
+        try:
+            said = solve(copy.deepcopy(net), x.clone(), y, row.eps)
+        except Exception as e:  # a player's code raises anything
+            raise RuntimeError(f"solve fails on image {place} ({type(e).__name__}: {e})") from e
         late = time.monotonic() >= end
         points, why = (0, "too late") if late else judge(net, x, y, row.eps, answer, said)
-        yield Round(place, said[0], points, why)
+        yield Round(place, str(said[0] if isinstance(said, tuple | list) and said else said), points, why)
 
 
 def player(path: str | Path) -> Solver:
-    """The function ``solve`` of a Python file, which is run. Raises ValueError where it has none.
+    """The function ``solve`` of a Python file, which is run. Raises ValueError where it has none, or cannot be run.
 
     Only for files that you trust as much as their author.
     """
-    solve = runpy.run_path(str(path)).get("solve")
+    try:
+        solve = runpy.run_path(str(path)).get("solve")
+    except Exception as e:  # a player's code raises anything
+        raise ValueError(f"{path} cannot be run ({type(e).__name__}: {e})") from e
     if not callable(solve):
         raise ValueError(f"{path} has no function solve(net, x, y, eps)")
     return cast(Solver, solve)

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from advlab import zoo
+from advlab import checks, zoo
 from advlab.store import write
-from advlab.training import binary_cross_entropy
+from advlab.training import binary_cross_entropy, unfinished
 
 #: Chapter 1's networks of the paper's million updates, trained together.
 SPHERES = tuple(f"sphere_relu_million_{seed}" for seed in range(3))
@@ -61,7 +60,8 @@ _Command = tuple[list[str], list[str]]  #: names, and what trains them
 
 
 def _commands(names: Sequence[str], folder: Path, device: str, epochs: int | None, n: int | None) -> list[_Command]:
-    trial = [*(["--epochs", str(epochs)] if epochs else []), *(["--n", str(n)] if n else [])]
+    sizes = {"--epochs": epochs, "--n": n}
+    trial = [word for option, value in sizes.items() if value is not None for word in (option, str(value))]
     made: list[_Command] = []
     together = [name for name in names if name in SPHERES]
     for name in names:
@@ -97,12 +97,16 @@ def run(
     Raises
     ------
     ValueError
-        for minutes that are not above 0, and fewer jobs than 1
+        for minutes that are not above 0, for jobs, epochs or n below 1, and a name that is there twice
     RuntimeError
         where torch finds no GPU, and "cuda" is asked for; at the end, where a training failed
     """
-    if not minutes > 0 or jobs < 1:
-        raise ValueError(f"minutes is {minutes} and jobs {jobs}; they must be above 0, and at least 1")
+    if not minutes > 0:
+        raise ValueError(f"minutes is {minutes}; it must be above 0")
+    for name, value in (("jobs", jobs), ("epochs", epochs), ("n", n)):
+        checks.setting(name, 1 if value is None else value, checks.COUNT)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is there twice: two trainings would write the same files")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise RuntimeError("torch finds no GPU; --device cpu --epochs 1 --n 500 is a trial")
     end, folder = time.monotonic() + 60 * minutes, Path(to)
@@ -192,15 +196,8 @@ class _Sphere:
 
     def load(self, path: Path) -> int:
         """The state of :meth:`save`; returns how many steps it has taken."""
-        with safe_open(path, framework="pt") as f:
-            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118
-            done = int((f.metadata() or {})["done"])
-        self.model.load_state_dict({key[6:]: t for key, t in tensors.items() if key.startswith("model.")})
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, t in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                states.setdefault(int(index), {})[name] = t
+        done, weights, states = unfinished(path, "done")
+        self.model.load_state_dict(weights)
         self.optimiser.load_state_dict({"state": states, "param_groups": self.optimiser.state_dict()["param_groups"]})
         return done
 
@@ -214,6 +211,7 @@ def spheres(names: Sequence[str], to: str | Path, *, device: str = "cuda", sampl
     The recipe's loss, batches and rate; ``samples`` shortens it for a trial. Points are drawn on the device, from other
     random numbers than :func:`advlab.training.fit_online` takes. A run that is broken off goes on from its last 50,000.
     """
+    checks.setting("samples", 1 if samples is None else samples, checks.COUNT)
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
     wall, cpu, commit, made = time.perf_counter(), time.process_time(), zoo.source_commit(), []

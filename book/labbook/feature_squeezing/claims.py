@@ -96,7 +96,7 @@ def confidence_mnist(n: int | None = None) -> Measurement:
     digits=2,
     note=OTHER_NETWORK["cifar10"] + " Needs the full set: python -m advlab data cifar10.",
     tier="laptop",
-    networks=["cifar_cnn"],
+    networks=[examples.NETWORKS["cifar10"]],
 )
 def accuracy_cifar10(n: int | None = None) -> Measurement:
     x, y = data.cifar10(full=n is None, n=n)
@@ -109,9 +109,9 @@ def accuracy_cifar10(n: int | None = None) -> Measurement:
     paper=paper.TABLE_1["cifar10"][1],
     where="Xu et al. (2018), Table 1",
     digits=2,
-    note="Our network was trained with smoothed labels, which lowers confidence.",
+    note=OTHER_NETWORK["cifar10"],
     tier="laptop",
-    networks=["cifar_cnn"],
+    networks=[examples.NETWORKS["cifar10"]],
 )
 def confidence_cifar10(n: int | None = None) -> Measurement:
     return _mean_confidence("cifar10", n)

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from advlab import __version__, data, evaluate, zoo
+from advlab import __version__, checks, data, evaluate, zoo
 from advlab.store import Records, write
 
 from ..entries import folder as book_results
@@ -50,11 +50,14 @@ def transfer(
     A cell is the accuracy of a target on those of the first ``images`` test images that the source gets right and the attack
     makes it miss, with a 95 % interval (Clopper and Pearson), as in Luo et al. (2018), Tables 8 to 12. ``epochs`` and ``n``
     (training examples) shorten the recipes for a trial. Needs the full CIFAR-10: ``python -m advlab data cifar10``.
-    Raises ValueError for names that there are not, and for the file of a run with other settings.
+    Raises ValueError for names, numbers and a device that there are not, and for the file of a run with other settings.
     """
     for name, there_are in (*((s, (*SOURCES, *GRAY)) for s in sources), *((t, TARGETS) for t in targets)):
         if name not in there_are:
             raise ValueError(f"there is no {name!r}; there are: {', '.join(there_are)}")
+    for name, value in (("images", images), ("epochs", epochs), ("n", n)):
+        checks.setting(name, 1 if value is None else value, checks.COUNT)
+    x, y = (t.to(zoo.place(device)) for t in data.cifar10(n=images))
     folder = Path(to)
     path = folder / "transfer.json"
     settings = {"images": images, "epochs": epochs, "n": n}
@@ -73,7 +76,6 @@ def transfer(
             zoo.train(full, folder, epochs=epochs, n=n, device=device)
         return zoo.load(full, folder).requires_grad_(False).to(device)
 
-    x, y = (t.to(device) for t in data.cifar10(n=images))
     for source in sources:
         for attack, (budget, steps) in ATTACKS.items():
             kept.refresh()
