@@ -284,6 +284,12 @@ def unfinished(path: Path, entry: str) -> tuple[Any, dict[str, Tensor], dict[int
     """What a file holds of a training: its ``entry`` in JSON, the network's weights, and the optimiser's state.
 
     Raises ValueError where it is no such file, or is damaged.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     unfinished(Path(file.name), "run")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: ... is damaged, or no checkpoint of such a training (...): move it away
     """
     weights: dict[str, Tensor] = {}
     states: dict[int, dict[str, Tensor]] = {}

@@ -49,7 +49,7 @@ def test_nothing_is_from_memory():
 @pytest.mark.parametrize(
     ("wrong", "right", "words"),
     [
-        ("date = 2026-11-27", 'date = "2026-11-27"', "must be a day"),
+        (f"date = {field.field()['date']}", f'date = "{field.field()["date"]}"', "must be a day"),
         ('how = "read"', 'how = "memory"', "how one of read, abstract"),
         ('chapter = "start_here"', 'chapter = "elsewhere"', "a chapter"),
         ("when = 2024", "when = 2027", "not after the file's date"),

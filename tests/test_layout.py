@@ -8,7 +8,7 @@ from browser import HTML, all_pages, needs_chromium, opened, page
 CHAPTERS = sorted((HTML / "notebooks").glob("*.html"))
 INDEX = HTML / "book" / "index.html"
 #: bytes before compression; MathJax is half of a chapter, and a network of digits adds 700,000
-LIGHT, CHAPTER = 1_200_000, 3_600_000
+LIGHT, CHAPTER = 1_200_000, 3_000_000
 WIDTHS = (1920, 1400, 1280, 390)  #: of a screen, in pixels
 CUT = """() => {
   const found = [], seen = (e) => e.checkVisibility() && e.getBoundingClientRect().width > 0;
