@@ -552,6 +552,22 @@ LINES = [
         ),
     ),
     Line(
+        "notebooks/02a_squeezing_laboratory",
+        "Our network is smaller, reads fewer photographs and is surer of itself",
+        lambda: (
+            results.get(F + "accuracy_cifar10").interval[1] < results.get(F + "accuracy_cifar10").paper
+            and results.get(F + "confidence_cifar10").interval[0] > results.get(F + "confidence_cifar10").paper
+        ),
+    ),
+    Line(
+        "notebooks/02a_squeezing_laboratory",
+        "On photographs FGSM and DeepFool succeed less often",
+        lambda: all(
+            results.get(F + f"attack_cifar10_{a}").interval[1] < results.get(F + f"attack_cifar10_{a}").paper
+            for a in ("fgsm", "deepfool")
+        ),
+    ),
+    Line(
         "notebooks/02_feature_squeezing",
         "and the threshold is higher",
         lambda: (

@@ -378,6 +378,22 @@ def test_failed_attacks_on_digits_are_what_the_chapter_says():
     assert flagged.double().mean() - at_theirs.double().mean() < 0.05, "the threshold is not the cause"
 
 
+def test_at_the_papers_threshold_jsma_is_found_on_photographs_as_in_the_paper():
+    net, shipped = zoo.load(examples.NETWORKS["cifar10"]), examples.load("cifar10")
+    joint = results.get("feature_squeezing.detected_cifar10_joint").series
+    ours, printed = joint["threshold"][0], joint["paper_threshold"][0]
+    detector = squeezing.SqueezingDetector(net, squeezing.JOINT["cifar10"])
+    theirs = dict(zip(examples.ATTACKS["cifar10"], joint["paper"], strict=True))
+    good = shipped.successful(net)
+    for name in ("JSMA next", "JSMA LL", "DeepFool"):
+        scores = detector.score_samples(shipped.adversarial[name][good[name]])
+        rate = (scores > printed).double().mean()
+        assert rate > theirs[name] + 0.05 if name == "DeepFool" else abs(rate - theirs[name]) < 0.05
+        assert (scores > ours).double().mean() < theirs[name] - 0.2
+    clean = detector.score_samples(data.cifar10("test", 600, full=False)[0])
+    assert 1.5 < (clean > printed).double().mean() / (clean > ours).double().mean() < 2.5
+
+
 def found(id):
     return results.get(f"feature_squeezing.{id}")
 
