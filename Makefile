@@ -1,6 +1,6 @@
 # The two commands of the README are `make book` and `make test`; both set up .venv first if need be.
 #   make quick      lint, types and the library's own tests, within a minute
-#   make test       the book, and its tests: of the long ones a quarter each day, with SLOW=1 all
+#   make test       the book, and its tests: the long ones each on its day of the week, with SLOW=1 all
 #   make lab        JupyterLab on chapter 0, on this machine only, with its token; in Chinese with LANG=zh
 #   make book-zh    the book in Chinese beside the English one, build/_build/html/zh/
 #   make stick      the book in one file, build/adversarial-lab.zip: unpacked, it needs no server and no network

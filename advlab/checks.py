@@ -194,5 +194,7 @@ def budget(eps: float, *, limited: bool = False) -> None:
     """Check a budget, finite if ``limited``. Raises TypeError for what is no number, ValueError for one that is no budget."""
     if not isinstance(eps, Real | Tensor):
         raise TypeError(f"eps is {eps!r}; a budget is a number from 0 up")
+    if isinstance(eps, Tensor) and eps.numel() != 1:
+        raise TypeError(f"eps has the shape {tuple(eps.shape)}; it is one budget for all images, a number: call once for each")
     if not eps >= 0 or (limited and eps == math.inf):
         raise ValueError(f"eps is {eps}; a budget is a{' finite' * limited} number from 0 up")

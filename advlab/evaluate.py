@@ -118,6 +118,7 @@ def robust_accuracy(
     for name, value, within in (("batch_size", batch_size, checks.COUNT), ("queries", queries, checks.NOT_NEGATIVE)):
         checks.setting(name, value, within)
     checks.budget(0 if eps is None else eps)
+    distances(x[:0], x[:0], norm)  # with no budget to hold to, this alone looks at the norm
     before = _state(parts)
     right = predict(model, x, batch_size) == y
     try:
@@ -162,6 +163,8 @@ def _check_attack(x_adv: Tensor, x: Tensor, eps: float | None, norm: str) -> Non
     checks.tensors(x_adv=x_adv)
     if x_adv.shape != x.shape:
         raise ValueError(f"the attack returned the shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+    if x_adv.dtype != x.dtype:
+        raise TypeError(f"the attack returned {x_adv.dtype} for {x.dtype}: let it end with x_adv.to(x.dtype)")
     checks.pixels(x_adv, "x_adv", "the attack left [0, 1]")
     if x.numel() and eps is not None and (far := float(distances(x_adv, x, norm).max())) > eps + 1e-5:
         raise ValueError(f"the attack left its budget: it moved an image by {far:.4g} in {norm}, eps is {eps:g}")

@@ -4,6 +4,8 @@
 - ``ddn``: DDN with 100 steps on 300 test images that are classified correctly: median L2 distance.
 - ``cw``: the L2 attack of Carlini and Wagner on 100 such images, one round: median L2 distance.
 - ``deepfool``: DeepFool in L2, at most 50 steps, on 300 such images: median L2 distance.
+- ``linf``, ``l0``: Carlini and Wagner's attacks in these norms, FMN, sigma-zero and others that look for the least change, on
+  30 such images, one round: the median largest change, and the median number of values changed.
 - ``jsma``: JSMA on 30 such images (theta 1, gamma 1/8, target the next class): share of targets reached, and how many of our
   images are bit for bit the peer's. torchattacks takes values from 0.99 up for white, so they are made white first.
 
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -53,7 +56,8 @@ from advlab.training import fit
 ROOT = Path(__file__).parent
 EPS, STEP, STEPS, DDN_STEPS, DEEPFOOL_STEPS = 0.1, 0.01, 40, 100, 50
 GAMMA = 1 / 8  # of 784 values in pairs: 49 steps, whether a library rounds up or down
-IMAGES = {"pgd": 1000, "ddn": 300, "cw": 100, "deepfool": 300, "jsma": 30}
+IMAGES = {"pgd": 1000, "ddn": 300, "cw": 100, "deepfool": 300, "jsma": 30, "linf": 30, "l0": 30}
+ONCE = ("cw", "linf", "l0")  # the slow ones, for one round
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Contenders = dict[str, Attack]
@@ -79,6 +83,16 @@ def ours() -> dict[str, Contenders]:
         },
         "deepfool": {"advlab": lambda model, x, y: attacks.deepfool(model, x, y, steps=DEEPFOOL_STEPS)},
         "jsma": {"advlab": lambda model, x, y: attacks.jsma(model, x, y, gamma=GAMMA, targets=next_class(y))},
+        "linf": {
+            "advlab cw_linf": attacks.cw_linf,
+            "advlab fmn_linf 100": attacks.fmn_linf,
+            "advlab fmn_linf 1000": functools.partial(attacks.fmn_linf, steps=1000),
+        },
+        "l0": {
+            "advlab cw_l0": attacks.cw_l0,
+            "advlab sigma_zero 100": functools.partial(attacks.sigma_zero, steps=100),
+            "advlab sigma_zero 1000": attacks.sigma_zero,
+        },
     }
 
 
@@ -103,6 +117,7 @@ def foolbox() -> dict[str, Contenders]:
             "foolbox 5x1000": run(make.L2CarliniWagnerAttack(binary_search_steps=5, steps=1000), None),
         },
         "deepfool": {"foolbox": run(make.L2DeepFoolAttack(steps=DEEPFOOL_STEPS), None)},
+        "linf": {"foolbox FMN 1000": run(make.LInfFMNAttack(steps=1000), None)},
     }
 
 
@@ -125,17 +140,30 @@ def art() -> dict[str, Contenders]:
         seeded = torch.Generator().manual_seed(torch.initial_seed())  # its data loader has drawn from the global one
         return torch.empty(n, d).uniform_(-radius, radius, generator=seeded).numpy()
 
-    def pgd(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        net = estimators.PyTorchClassifier(
+    def read(model: nn.Module, x: Tensor) -> Any:
+        return estimators.PyTorchClassifier(
             model, loss=nn.CrossEntropyLoss(), input_shape=x.shape[1:], nb_classes=10, clip_values=(0, 1), device_type="cpu"
         )
+
+    def minimal(name: str, **options: Any) -> Attack:
+        def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            attack = getattr(evasion, name)(read(model, x), batch_size=len(x), verbose=False, **options)
+            return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+        return run
+
+    def pgd(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         attack = evasion.ProjectedGradientDescentPyTorch(
-            net, eps=EPS, eps_step=STEP, max_iter=STEPS, num_random_init=1, batch_size=len(x), verbose=False
+            read(model, x), eps=EPS, eps_step=STEP, max_iter=STEPS, num_random_init=1, batch_size=len(x), verbose=False
         )
         with mock.patch.object(where, "random_sphere", start):
             return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
-    return {"pgd": {"ART": pgd}}
+    return {
+        "pgd": {"ART": pgd},
+        "linf": {"ART CW": minimal("CarliniLInfMethod")},
+        "l0": {"ART CW": minimal("CarliniL0Method")},
+    }
 
 
 def adv_lib() -> dict[str, Contenders]:
@@ -159,6 +187,16 @@ def adv_lib() -> dict[str, Contenders]:
             "adv-lib 5x1000": lambda model, x, y: cw(model, x, y, binary_search_steps=5, max_iterations=1000),
         },
         "deepfool": {"adv-lib": lambda model, x, y: lib.df(model, x, y, steps=DEEPFOOL_STEPS)},
+        "linf": {
+            "adv-lib CW": functools.partial(lib.carlini_wagner_linf, max_iterations=100),
+            "adv-lib FMN 1000": functools.partial(lib.fmn, norm=math.inf, steps=1000),
+            "adv-lib PDPGD 500": functools.partial(lib.pdpgd, norm=math.inf),
+        },
+        "l0": {
+            "adv-lib sigma-zero": lib.sigma_zero,
+            "adv-lib FMN 1000": functools.partial(lib.fmn, norm=0, steps=1000),
+            "adv-lib PDPGD 500": functools.partial(lib.pdpgd, norm=0),
+        },
     }
 
 
@@ -207,9 +245,10 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> fl
     return (predict(model, x_adv) == y).double().mean().item()
 
 
-def median_l2(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
-    """The median distance, where an example that was not fooled counts as infinitely far."""
-    distance = (x_adv - x).double().flatten(1).norm(dim=1)
+def median_distance(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, norm: float = 2) -> float:
+    """The median distance, where an example that was not fooled, or left the box, counts as infinitely far."""
+    distance = (x_adv - x).double().flatten(1).norm(norm, dim=1)
+    distance[((x_adv < 0) | (x_adv > 1)).flatten(1).any(1)] = math.inf
     return distance.where(predict(model, x_adv, len(x)) != y, math.inf).quantile(0.5, interpolation="higher").item()
 
 
@@ -221,10 +260,12 @@ def targets_reached(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor) -> fl
 
 JUDGES: dict[str, Judge] = {
     "pgd": robust_accuracy,
-    "ddn": median_l2,
-    "cw": median_l2,
-    "deepfool": median_l2,
+    "ddn": median_distance,
+    "cw": median_distance,
+    "deepfool": median_distance,
     "jsma": targets_reached,
+    "linf": functools.partial(median_distance, norm=math.inf),
+    "l0": functools.partial(median_distance, norm=0),
 }
 
 
@@ -262,16 +303,17 @@ def summarise(part: str, rows: Rows) -> dict[str, Any]:
         ratios = [a / b for a, b in zip(row["cpu_seconds"], rows[fastest]["cpu_seconds"], strict=True)]
         row["time_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
         row["time_ratio"]["best"] = min(row["cpu_seconds"]) / min(rows[fastest]["cpu_seconds"])
-        if JUDGES[part] is median_l2:
+        if JUDGES[part] not in (robust_accuracy, targets_reached):
             row["distance_ratio"] = row["score"] / best if math.isfinite(best) else None
     return {"fastest_peer": fastest, "best_peer_score": best, "rows": rows}
 
 
 def show(title: str, part: str, result: dict[str, Any]) -> None:
-    print(f"\n{title}\n{'':24}{JUDGES[part].__name__:>22}{'CPU s':>9}   time / fastest good peer's: median [min, max], best")
+    judge = getattr(JUDGES[part], "__name__", "median_distance")
+    print(f"\n{title}\n{'':24}{judge:>22}{'CPU s':>9}   time / fastest good peer's: median [min, max], best")
     for name, row in result["rows"].items():
         score = f"{row['score']:.4f} [{min(row['scores']):.3f}, {max(row['scores']):.3f}]"
-        if JUDGES[part] is median_l2:
+        if "distance_ratio" in row:
             score = f"{row['score']:.4f}" + (f" ({row['distance_ratio']:.3f})" if row.get("distance_ratio") else "")
         if part == "jsma":
             score = f"{row['score']:.4f} ({row['equal_images']} equal)"
@@ -321,7 +363,7 @@ def main() -> None:
         for part in args.parts:
             n = min(IMAGES[part], args.images or IMAGES[part])
             take = slice(n) if part == "pgd" else right[:n]
-            x, y, rounds = images[take], labels[take], 1 if part == "cw" else args.rounds
+            x, y, rounds = images[take], labels[take], 1 if part in ONCE else args.rounds
             x = x.where(x < 0.99, 1) if part == "jsma" else x
             found = summarise(part, measure(part, parts[part], model, x, y, rounds))
             show(f"{part}: images {len(x)}, rounds {rounds}", part, found)

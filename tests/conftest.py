@@ -5,8 +5,9 @@ module whose examples it runs, imports nothing of the book, and the test does no
 than `make quick` has. ``book``: all others. ``slow`` comes on top: such tests run with ``--slow`` alone. ``-m library`` does
 not even collect files of the others.
 
-Tests that take over three seconds, the list heavy.txt, take turns where the whole suite runs: a quarter of them each day. With
-``--slow`` all run, and so do those of a file or folder that is named. `python book/chores.py adopt` writes the list.
+Tests that take over a second and a half, the list heavy.txt, take turns where the whole suite runs or, by its mark, the
+library's part of it: each has its day of the week. With ``--slow`` all run, and so do those of a file or folder that is named.
+`python book/chores.py adopt` writes the list.
 
 What a run leaves in the checkout is named at its end, and where nobody edits, with ``$CI``, makes it fail. After a run that had
 notebooks in it, how long each took is printed, and noted in build/execution_times.json.
@@ -29,7 +30,7 @@ from browser import needs_chromium
 from advlab import data, models, training
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY, TURNS, LONG = ROOT / "tests" / "heavy.txt", 4, 3.0  # lines "seconds id"; days for all of them; seconds
+HEAVY, TURNS, LONG = ROOT / "tests" / "heavy.txt", 7, 1.5  # lines "seconds id"; days for all of them; seconds
 BEFORE, LEFT = pytest.StashKey(), pytest.StashKey()  # files of the checkout
 torch.set_num_threads(1)
 collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
@@ -71,8 +72,8 @@ def turns():
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # the workers inherit it
-        whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("--slow")
-        os.environ["ADVLAB_TURNS"] = str(int(whole))
+        part = config.args_source is pytest.Config.ArgsSource.TESTPATHS or config.getoption("markexpr") == "library"
+        os.environ["ADVLAB_TURNS"] = str(int(part and not config.getoption("--slow")))
 
 
 def untracked():

@@ -117,17 +117,14 @@ def test_tiles_and_blocks_that_do_not_fit_are_cut_off(kind, size):
 @pytest.mark.parametrize(
     ("units", "last", "seconds", "shares"),
     [
-        (5, "mixed-integer", 40.0, [0.4, 0.4, 0.4]),
-        (5, "mixed-integer", 0.9, [0.3, 0.3, 0.3]),
-        (verifier.FEW_UNITS, "mixed-integer", 40.0, [1.0, 1.0, 1.0]),
-        (verifier.FEW_UNITS, "mixed-integer", 1.5, [0.5, 0.5, 0.5]),
+        (verifier.MANY_UNITS - 1, "mixed-integer", 40.0, [0.5, 0.5, 0.5]),
+        (verifier.MANY_UNITS - 1, "mixed-integer", 0.9, [0.3, 0.3, 0.3]),
         (verifier.MANY_UNITS, "mixed-integer", 40.0, [20.0, 10.0, 5.0]),
-        (verifier.MANY_UNITS - 1, "mixed-integer", 2.4, [0.8, 0.8, 0.8]),
         (5, "branch and bound", 40.0, [20.0, 10.0, 10.0]),
     ],
 )
 def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch, units, last, seconds, shares):
-    """Few units: a moment; more: a second; or what there is. Many: half of the rest, all of it where nothing comes after."""
+    """Few units: a moment, or what there is. Many: half of the rest, all of it where nothing comes after."""
     clock, asked = [100.0], []
 
     def branched(problem, k, check, *, deadline, **_):
@@ -142,3 +139,15 @@ def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch,
     budget = verifier.Budget(verifier.Clock(seconds), 1e-6, verifier.STAGES.index(last), "highs")
     verifier.search_margins(problem, torch.tensor([-1.0, -2.0, -3.0]), {k: torch.zeros(units) for k in range(3)}, None, budget)
     assert asked == pytest.approx(shares)
+
+
+def test_one_budget_one_norm_and_one_precision():
+    """One budget for each image, a norm that there is not, and an attack in another precision, each by name."""
+    net, x, y = nn.Identity().eval(), torch.tensor([[0.9, 0.2], [0.8, 0.1]]), torch.tensor([0, 0])
+    budgets = torch.tensor([0.1, 0.2])
+    with pytest.raises(TypeError, match=r"eps has the shape \(2,\); it is one budget for all images"):
+        attacks.pgd(net, x, y, eps=budgets)
+    with pytest.raises(ValueError, match="norm is 'l7'"):
+        evaluate.robust_accuracy(net, x, y, lambda m, x, y: x, norm="l7")
+    with pytest.raises(TypeError, match=r"the attack returned torch.float64 for torch.float32: let it end with x_adv.to"):
+        evaluate.robust_accuracy(net, x, y, lambda m, x, y: x.double())

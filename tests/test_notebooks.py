@@ -129,4 +129,6 @@ def test_what_figures_share_is_stored_once_and_the_notebooks_are_light():
         states = nbformat.read(path, 4).metadata.get("widgets", {}).get(chores.STATE, {}).get("state", {})
         long = [v for s in states.values() for v in map(json.dumps, s["state"].values()) if len(v) > 5000]
         assert len(long) == len(set(long)), f"{path.name} holds something twice"
-    assert sum(path.stat().st_size for path in paths) < 6_100_000  # with a plot for each table, and four appendices
+    sizes = {path: path.stat().st_size for path in paths}
+    assert sum(size for path, size in sizes.items() if path.stem[2] == "_") < 4_000_000, "the six chapters"
+    assert sum(sizes.values()) < 6_800_000, "and the appendices, with a plot for each table"

@@ -33,6 +33,7 @@ FACTOR = 1.5
 #: Claims whose slices are of other recipes than the stored numbers. Their code says so: with n they have fewer steps,
 #: updates, searches, widths or dimensions; or they look for the least, or count what occurs, of more images.
 SHORTER = (
+    "adversarial_spheres.dimension_*",
     "adversarial_spheres.ignored_*",
     "adversarial_spheres.one_bad_alpha*",
     "adversarial_spheres.ratio_*",

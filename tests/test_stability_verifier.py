@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from scipy.optimize import linprog
 from torch import nn
 
 from advlab import data, models, stability, verification, zoo
-from advlab.verification import prepared, reduced, search, verifier
+from advlab.verification import narrowing, prepared, reduced, search, verifier
 
 EPS = 0.1
 
@@ -95,6 +96,7 @@ def test_branch_and_bound_and_highs_agree_with_brute_force(seed):
     for engine in (
         lambda k: search.branch_and_bound(problem, k, check, enough=1e-6, deadline=time.thread_time() + 60),
         lambda k: search.mixed_integer(problem, k, check, enough=1e-6, seconds=60),
+        lambda k: search.mixed_integer(problem, k, check, enough=1e-6, seconds=60, rounds=2),
     ):
         statuses = {engine(k).status for k in range(len(problem.const))}
         assert statuses <= {"robust", "counterexample"}
@@ -116,6 +118,56 @@ def test_branch_and_bound_finds_the_minimum_itself(seed):
 
     assert proved(truth - 1e-6)
     assert not proved(truth + 1e-6)
+
+
+def values_of(problem, points):
+    """Of all units' inputs (n, units), and of margins, at some inputs: no relaxation, no bounds."""
+    values, before = points, list[torch.Tensor]()
+    for stage in problem.stages:
+        before.append(values @ stage.rows.T + stage.const)
+        values = torch.cat([values, before[-1].relu()], 1)
+    return torch.cat([points[:, :0], *before], 1), values @ problem.rows.T + problem.const
+
+
+@pytest.mark.parametrize("seed", [60, 61, 70, 81, 83, 92, 103])
+def test_a_narrowed_problem_is_the_same_where_its_margin_is_small(seed):
+    """Inputs there keep to the tighter bounds and have the same margins; where there is no such input, it may say so."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 2)
+    ).eval()
+    form = verification.normal_form(net, (4,))
+    problem = reduced.reduce(form, -np.ones(4) / 2, np.ones(4) / 2, *reduced.class_margins(0, 2)).lowered()
+    points = torch.rand(20000, 4, dtype=torch.float64) - 0.5
+    margins = values_of(problem, points)[1][:, 0]
+
+    def bound(problem):
+        return float(reduced.crown(problem.stages, (problem.low, problem.high), problem.rows, problem.const))
+
+    for part in (0.0002, 0.01, 0.5):
+        enough, left = float(margins.quantile(part)), problem
+        for _ in range(3):
+            left = narrowing.narrowed(left, 0, enough, math.inf)
+            assert left is not None, "there are such inputs"
+            units, found = values_of(left, points[margins <= enough])
+            np.testing.assert_allclose(found[:, 0].numpy(), margins[margins <= enough].numpy(), atol=1e-12)
+            low, high = (torch.cat([getattr(stage, end) for stage in left.stages]) for end in ("low", "high"))
+            assert ((units >= low - left.unit_slack) & (units <= high + left.unit_slack)).all()
+        assert left.units <= problem.units
+    left = problem
+    for _ in range(20):
+        left = left and narrowing.narrowed(left, 0, bound(problem) - 1, math.inf)
+    assert left is None
+
+
+def test_what_cannot_be_narrowed_stays():
+    """No units; a margin that no input moves."""
+    net = nn.Sequential(nn.Linear(3, 2)).eval()
+    problem = reduced.reduce(verification.normal_form(net, (3,)), np.zeros(3), np.ones(3), *reduced.class_margins(0, 2))
+    assert narrowing.narrowed(problem, 0, 0.0, math.inf) is problem
+    problem = hard()
+    still = replace(problem, high=problem.low)
+    assert narrowing.narrowed(still, 0, 0.0, math.inf) is still
 
 
 @pytest.mark.parametrize("method", ["crown", "improved"])
@@ -542,7 +594,7 @@ def test_a_solver_that_counts_seconds_of_the_wall_gets_as_many_as_make_the_cpu_s
         verifier, "mixed_integer", lambda *a, seconds, **_: asked.append(seconds) or search.Found("unknown", -1.0)
     )
     monkeypatch.setattr(verifier, "branch_and_bound", lambda *a, **_: search.Found("unknown", -1.0))
-    problem = type("Problem", (), {"units": verifier.FEW_UNITS})()
+    problem = type("Problem", (), {"units": verifier.MANY_UNITS - 1})()
     busy = verifier.Budget(a_clock(50, 30, 10), 1e-6, 5, solver)
     verifier.search_margins(problem, torch.tensor([-1.0]), {0: torch.zeros(5)}, None, busy)
     assert asked == [pytest.approx(50 * times, rel=0.05)]
@@ -625,7 +677,7 @@ def test_a_search_beyond_its_memory_goes_deep(monkeypatch):
     assert max(most) < 3000 / 1000 + 2 * problem.units
 
 
-@pytest.mark.parametrize("units", [verifier.FEW_UNITS, verifier.MANY_UNITS])
+@pytest.mark.parametrize("units", [verifier.MANY_UNITS - 1, verifier.MANY_UNITS])
 def test_the_hardest_margin_gets_all_the_time_that_it_needs(monkeypatch, units):
     """Three margins are open. Branch and bound fails; the solver needs 30 s for the hardest and nothing for the others."""
     clock, asked = [0.0], []

@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from .layers import Array
+from .narrowing import narrowed
 from .programs import Solver, check_solver, gurobi, highs, program
 from .proofs import Leaf, storable
 from .reduced import Problem, Relaxed, Stage, optimised, relaxed
@@ -23,7 +24,7 @@ from .reduced import Problem, Relaxed, Stage, optimised, relaxed
 Check = Callable[[Tensor], Tensor | None]
 
 MEMORY = 64 * 2**20  #: bytes of the nodes that branch and bound keeps, about
-CANDIDATES = 8  #: units that a search for a proof tries to split, for each node
+CANDIDATES = 24  #: units that a search tries to split, for each node
 
 
 class Clock:
@@ -85,11 +86,11 @@ def branch_and_bound(
     """Prove that margin ``index`` exceeds ``enough`` on the box, or find a counterexample, or give up at ``deadline``.
 
     ``deadline`` is in :func:`time.thread_time`. Each node assumes signs of some units; its bound is optimised over slopes
-    and multipliers (Wang et al. 2021). The unit to split is the one whose relaxation costs most (Bunel et al. 2020). A node
-    with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts.
-    Beyond :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept, and units are chosen with
-    more care, for a smaller tree. Guarantee: "robust" means that every leaf's bound exceeds ``enough``, whatever float64
-    rounds where multipliers weigh assumptions; margins themselves are :meth:`Problem.lowered`.
+    and multipliers (Wang et al. 2021). Of the units whose relaxations cost most (Bunel et al. 2020) the one is split whose
+    two cases gain most. A node with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the
+    optimisation starts. Beyond :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept.
+    Guarantee: "robust" means that every leaf's bound exceeds ``enough``, whatever float64 rounds where multipliers weigh
+    assumptions; margins themselves are :meth:`Problem.lowered`.
     """
     if slopes is None:
         slopes = torch.cat([(s.high > -s.low).double() for s in problem.stages] or [torch.zeros(0).double()])
@@ -108,7 +109,8 @@ def branch_and_bound(
         corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
         if (witness := check(corners)) is not None:
             return Found("counterexample", float(made.bound.min()), witness, count)
-        units = _strongest(problem, index, made, splits, found, kept) if proof else _costliest(problem, made, splits, found)
+        units, open_ = torch.full((len(splits),), -1), ~(made.bound > enough)  # what is no number is open
+        units[open_] = _strongest(problem, index, _some(made, open_), splits[open_], found[open_], kept[open_], enough)
         for i, bound in enumerate(made.bound.tolist()):
             if bound > enough:
                 closed = min(closed, bound)
@@ -198,20 +200,19 @@ def _costs(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> T
     return torch.where(splits == 0, torch.cat(costs, 1), -1.0)
 
 
-def _costliest(problem: Problem, made: Relaxed, splits: Tensor, slopes: Tensor) -> Tensor:
-    """For each node the unit whose relaxation lowers the bound most, or -1 where every sign is assumed, (n,)."""
-    if not problem.units:
-        return torch.full((len(splits),), -1)
-    most = _costs(problem, made, splits, slopes).max(1)
-    return torch.where(most.values < 0, -1, most.indices)
+def _some(made: Relaxed, which: Tensor) -> Relaxed:
+    return Relaxed(made.bound[which], made.inputs[which], [use[which] for use in made.uses])
 
 
-def _strongest(problem: Problem, index: int, made: Relaxed, splits: Tensor, slopes: Tensor, multipliers: Tensor) -> Tensor:
-    """As :func:`_costliest`, but of the :data:`CANDIDATES` costliest units the one whose split leaves the greater bound.
+def _strongest(
+    problem: Problem, index: int, made: Relaxed, splits: Tensor, slopes: Tensor, multipliers: Tensor, enough: float
+) -> Tensor:
+    """For each node the unit whose split raises the bounds most, or -1 where every sign is assumed, (n,).
 
-    Both cases of each are bounded with the node's own slopes and multipliers: dearer, for a fraction of the nodes.
+    Of the :data:`CANDIDATES` units whose relaxations may lower the bound most, both cases are bounded with the node's own
+    slopes and multipliers. What counts is the product of what they gain, up to ``enough`` (Achterberg 2007).
     """
-    if not problem.units:
+    if not problem.units or not len(splits):
         return torch.full((len(splits),), -1)
     most = _costs(problem, made, splits, slopes).topk(min(CANDIDATES, problem.units), 1)
     cases = splits[:, None, None].repeat(1, most.indices.shape[1], 2, 1)  # (n, candidates, 2, units)
@@ -224,7 +225,9 @@ def _strongest(problem: Problem, index: int, made: Relaxed, splits: Tensor, slop
     rows, const = problem.rows[index].expand(at.numel(), -1), problem.const[index].expand(at.numel())
     parts = repeated(slopes), _by_stage(problem.stages, cases.flatten(0, 2)), repeated(multipliers)
     bounds = relaxed(problem.stages, (problem.low, problem.high), rows, const, *parts).bound.view(cases.shape[:3])
-    best = torch.where(most.values < 0, -torch.inf, bounds.amin(2)).argmax(1, keepdim=True)
+    missing = (enough - made.bound)[:, None, None].clamp_min(0)
+    gains = torch.minimum(bounds - made.bound[:, None, None], missing).clamp_min(1e-4 * missing).prod(2)
+    best = torch.where(most.values < 0, -1.0, gains).argmax(1, keepdim=True)
     return torch.where(most.values[:, 0] < 0, -1, most.indices.gather(1, best)[:, 0])
 
 
@@ -287,7 +290,7 @@ def _substituted(problem: Problem, index: int, splits: Tensor) -> tuple[tuple[Ar
 
 
 def mixed_integer(
-    problem: Problem, index: int, check: Check, *, enough: float, seconds: float, solver: Solver = "highs"
+    problem: Problem, index: int, check: Check, *, enough: float, seconds: float, solver: Solver = "highs", rounds: int = 0
 ) -> Found:
     """Decide the sign of margin ``index`` by a mixed-integer program (Tjeng et al. 2019), in ``seconds`` (CPU; Gurobi: wall).
 
@@ -295,9 +298,16 @@ def mixed_integer(
     that the search stops at the first input below 0. Only the solver's own word "infeasible" counts as a proof, of a program
     that is scaled and leaves room for tolerances and rounding (:func:`advlab.verification.programs.program`). Where it cannot
     even begin, as Gurobi with a model too large for its licence, a RuntimeWarning says why and the end is "unknown",
-    ``refused``. Raises what :func:`check_solver` raises.
+    ``refused``. Before, the problem is :func:`narrowed` so many ``rounds``, which may prove it too.
+    Raises what :func:`check_solver` raises.
     """
     check_solver(solver)
+    began = time.thread_time()
+    for _ in range(rounds):
+        if (left := narrowed(problem, index, enough, began + seconds)) is None:
+            return Found("robust", enough)
+        problem = left
+    seconds = max(seconds - (time.thread_time() - began), 0.0)
     asked = program(problem, index, enough)
     answer = (gurobi if solver == "gurobi" else highs)(asked, float(seconds))
     if answer.refused:

@@ -24,9 +24,10 @@ from .replay import ball, first_counterexample, least_margin, sure_margin
 from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
-FEW_UNITS, EARLY = 150, 0.3  #: below so many the solver is asked first, and has so many seconds for each margin
 MOST_UNITS = 1500  #: with more, a solver does not even begin in time, and does not hear that it is to stop
-MANY_UNITS = 800  #: from here on branch and bound has half of the time for the hardest margin; below, a second for each
+#: Below so many units branch and bound has so many seconds for each margin; from there on, half of the time for the hardest.
+MANY_UNITS, EARLY = 150, 0.5
+NARROWINGS = 2  #: rounds of them before the solver is asked
 
 
 @dataclass(frozen=True)
@@ -200,27 +201,25 @@ def try_bounds(problem: Problem, check: Check, attack: Callable[[], Tensor] | No
 
 
 def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], check: Check, budget: Budget) -> _Outcome:
-    """Each margin that is open, the least first: by the solver at once where few units are, branch and bound, the solver."""
+    """Each margin that is open, the least first: branch and bound, then the solver."""
     clock, margin, complete = budget.clock, budget.margin, budget.stop >= STAGES.index("mixed-integer")
     complete &= problem.units <= MOST_UNITS
     enough = margin if budget.question is None else budget.enough(problem)
     todo = sorted((k for k in slopes if bounds[k] <= enough), key=lambda k: float(bounds[k]))
-    # most take it a tenth of a second; but what it finds is no proof
-    early = complete and problem.units < FEW_UNITS and budget.solver == "highs" and budget.question is None
-    rounds = ["mixed-integer"] * early + ["branch and bound"] + ["mixed-integer"] * complete
+    rounds = ["branch and bound"] + ["mixed-integer"] * complete
     for turn, stage in enumerate(rounds):
         final, left = complete and turn == len(rounds) - 1, []
         for done, k in enumerate(todo):
             if (rest := clock.left) <= 0 and final:
                 return "unknown", stage, float(bounds.min()), None
             if stage == "mixed-integer":  # in the end all that is left for each: without the hardest there is no proof
-                seconds = rest if final else min(rest / (2 * len(todo)), EARLY)
-                seconds *= clock.slowness if budget.solver == "gurobi" else 1
-                found = mixed_integer(problem, k, check, enough=margin, seconds=seconds, solver=budget.solver)
+                seconds = rest * (clock.slowness if budget.solver == "gurobi" else 1)
+                limits: dict[str, Any] = {"enough": margin, "seconds": seconds, "rounds": NARROWINGS}
+                found = mixed_integer(problem, k, check, **limits, solver=budget.solver)
                 clock.elsewhere += found.seconds
             else:
-                if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two once a problem is hard
-                    share = min(rest / (len(todo) - done), 0.4 if early else 1.0)
+                if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two where few units are open
+                    share = min(rest / (len(todo) - done), EARLY)
                 else:
                     share = rest if done == len(todo) - 1 and not complete else rest / 2
                 deadline, proof = time.thread_time() + share, budget.question is not None

@@ -2,6 +2,7 @@
 
 The file is made by ``python -m bench.benchmarks FOLDER --json book/results/benchmarks.json``; {benchmark}`decided` and the
 like are its counts, {benchmark}`all` the number of instances, {benchmark}`date` and {benchmark}`limit` when and how it ran.
+{proof}`checked` and the like say what ``python -m bench.proofs`` found, of all test images.
 """
 
 import json
@@ -56,18 +57,50 @@ class Benchmarks(SphinxDirective):
         ]
 
 
-class Benchmark(SphinxRole):
+class Known(SphinxRole):
+    """A role whose words are looked up in what was measured."""
+
+    def known(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        found = measured(self.env)
-        counts = Counter(one["outcome"] for one in found["instances"])
-        known = {outcome: counts[outcome] for outcome in OUTCOMES} | {"all": len(found["instances"])}
-        known |= {"date": found["made"]["date"], "limit": f"{found['made']['limit']:g}"}
+        known = self.known()
         if self.text not in known:
             return [], [self.inliner.reporter.warning(f"{self.text!r} is none of {', '.join(known)}", line=self.lineno)]
         return [nodes.Text(str(known[self.text]))], []
 
 
+class Benchmark(Known):
+    def known(self) -> dict[str, Any]:
+        found = measured(self.env)
+        counts = Counter(one["outcome"] for one in found["instances"])
+        known = {outcome: counts[outcome] for outcome in OUTCOMES} | {"all": len(found["instances"])}
+        return known | {"date": found["made"]["date"], "limit": f"{found['made']['limit']:g}"}
+
+
+class Proof(Known):
+    def known(self) -> dict[str, Any]:
+        found = json.loads(depends_on(self.env, "proofs.json").read_text())
+        counts = Counter(found["verdicts"])
+        checked = counts["robust proved"] + counts["counterexample proved"]
+        return {
+            "images": f"{found['images']:,}",
+            "checked": f"{checked:,}",
+            "robust": f"{counts['robust proved']:,}",
+            "solved": counts["robust solved"],
+            "refused": found["refused"],
+            "minutes": f"{found['check']['sum'] / 60:.0f}",
+            "seconds": f"{found['check']['median']:.2f}",
+            "most": f"{found['check']['most']:.1f}",
+            "bytes": f"{found['bytes']['median']:.0f}",
+            "largest": f"{found['bytes']['most'] / 1000:,.0f}",
+            "ratio": f"{found['ratio']['sum']:.2f}",
+            "date": found["made"]["date"],
+        }
+
+
 def setup(app: Sphinx) -> dict:
     app.add_directive("benchmarks", Benchmarks)
     app.add_role("benchmark", Benchmark())
+    app.add_role("proof", Proof())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -47,6 +47,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "labbook.adversarial_spheres.geometry_claims",
         "labbook.adversarial_spheres.quadratic_claims",
         "labbook.adversarial_spheres.training_claims",
+        "labbook.adversarial_spheres.dimension_claims",
         "labbook.adversarial_spheres.attack_claims",
         "labbook.adversarial_spheres.relu_claims",
         "labbook.adversarial_spheres.million_claims",

@@ -186,7 +186,7 @@ def _online(n: int) -> Rows:
         seen = 0
         for part in (0, 1, 1, 2, 4, 8):
             if part:
-                train(net, part * n * 250, 1e-4, seed=seed * 1000 + seen)
+                train(net, part * n * 250, 1e-4, seed=1 + seed * 1000 + seen)  # 0 would draw the rows of the first weight
                 seen += part * n * 250
             spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
             rows += list(_row(spectrum, samples=seen, seed=seed, bad=bad_alphas(spectrum)))
