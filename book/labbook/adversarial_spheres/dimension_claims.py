@@ -38,7 +38,7 @@ def _spectrum(d: int, rate: float, seed: int, samples: int) -> Tensor:
         seed=seed,
         progress=False,
     )
-    return alphas(net)
+    return alphas(net)  # pyright: ignore[reportArgumentType]
 
 
 @functools.cache
