@@ -87,3 +87,18 @@ def test_the_page_says_what_was_found():
     assert all(one["said"] == one["truth"] for one in found if one["outcome"] == "decided")
     for one in found:
         assert (one["outcome"] == "decided") or one["id"] in page
+
+
+def test_the_page_on_proofs_says_what_all_proofs_cost():
+    """Counts add up, none is refused, and the page has them; at most one in two hundred rests on the solver's word."""
+    found = json.loads((ROOT / "book" / "results" / "proofs.json").read_text())
+    counts = found["verdicts"]
+    assert sum(counts.values()) == found["images"] == 10_000
+    assert found["refused"] == 0
+    assert counts["robust solved"] <= 0.005 * found["images"]
+    assert found["check"]["sum"] < 3600
+    assert found["ratio"]["sum"] < 1.5
+    page = " ".join(re.sub(r"<[^>]+>", "", (HTML / "book" / "proofs.html").read_text()).split())
+    checked = counts["robust proved"] + counts["counterexample proved"]
+    assert f"{counts['robust proved']:,} are robust with a proof, and for {counts['robust solved']} more" in page
+    assert f"read {checked:,} proofs, those of counterexamples among them, and refused 0" in page

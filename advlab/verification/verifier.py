@@ -218,7 +218,7 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
                 found = mixed_integer(problem, k, check, **limits, solver=budget.solver)
                 clock.elsewhere += found.seconds
             else:
-                if complete and problem.units < MANY_UNITS:  # HiGHS is the faster of the two where few units are open
+                if complete and problem.units < MANY_UNITS:  # the solver, which comes next, ends in time where few are
                     share = min(rest / (len(todo) - done), EARLY)
                 else:
                     share = rest if done == len(todo) - 1 and not complete else rest / 2

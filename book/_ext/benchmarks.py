@@ -8,6 +8,7 @@ like are its counts, {benchmark}`all` the number of instances, {benchmark}`date`
 import json
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from docutils import nodes
@@ -60,47 +61,46 @@ class Benchmarks(SphinxDirective):
 class Known(SphinxRole):
     """A role whose words are looked up in what was measured."""
 
-    def known(self) -> dict[str, Any]:
-        raise NotImplementedError
+    def __init__(self, look_up: Callable[[BuildEnvironment], dict[str, Any]]) -> None:
+        super().__init__()
+        self.look_up = look_up
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        known = self.known()
+        known = self.look_up(self.env)
         if self.text not in known:
             return [], [self.inliner.reporter.warning(f"{self.text!r} is none of {', '.join(known)}", line=self.lineno)]
         return [nodes.Text(str(known[self.text]))], []
 
 
-class Benchmark(Known):
-    def known(self) -> dict[str, Any]:
-        found = measured(self.env)
-        counts = Counter(one["outcome"] for one in found["instances"])
-        known = {outcome: counts[outcome] for outcome in OUTCOMES} | {"all": len(found["instances"])}
-        return known | {"date": found["made"]["date"], "limit": f"{found['made']['limit']:g}"}
+def benchmark(env: BuildEnvironment) -> dict[str, Any]:
+    found = measured(env)
+    counts = Counter(one["outcome"] for one in found["instances"])
+    known = {outcome: counts[outcome] for outcome in OUTCOMES} | {"all": len(found["instances"])}
+    return known | {"date": found["made"]["date"], "limit": f"{found['made']['limit']:g}"}
 
 
-class Proof(Known):
-    def known(self) -> dict[str, Any]:
-        found = json.loads(depends_on(self.env, "proofs.json").read_text())
-        counts = Counter(found["verdicts"])
-        checked = counts["robust proved"] + counts["counterexample proved"]
-        return {
-            "images": f"{found['images']:,}",
-            "checked": f"{checked:,}",
-            "robust": f"{counts['robust proved']:,}",
-            "solved": counts["robust solved"],
-            "refused": found["refused"],
-            "minutes": f"{found['check']['sum'] / 60:.0f}",
-            "seconds": f"{found['check']['median']:.2f}",
-            "most": f"{found['check']['most']:.1f}",
-            "bytes": f"{found['bytes']['median']:.0f}",
-            "largest": f"{found['bytes']['most'] / 1000:,.0f}",
-            "ratio": f"{found['ratio']['sum']:.2f}",
-            "date": found["made"]["date"],
-        }
+def proof(env: BuildEnvironment) -> dict[str, Any]:
+    found = json.loads(depends_on(env, "proofs.json").read_text())
+    counts = Counter(found["verdicts"])
+    checked = counts["robust proved"] + counts["counterexample proved"]
+    return {
+        "images": f"{found['images']:,}",
+        "checked": f"{checked:,}",
+        "robust": f"{counts['robust proved']:,}",
+        "solved": counts["robust solved"],
+        "refused": found["refused"],
+        "minutes": f"{found['check']['sum'] / 60:.0f}",
+        "seconds": f"{found['check']['median']:.2f}",
+        "most": f"{found['check']['most']:.1f}",
+        "bytes": f"{found['bytes']['median']:.0f}",
+        "largest": f"{found['bytes']['most'] / 1000:,.0f}",
+        "ratio": f"{found['ratio']['sum']:.2f}",
+        "date": found["made"]["date"],
+    }
 
 
 def setup(app: Sphinx) -> dict:
     app.add_directive("benchmarks", Benchmarks)
-    app.add_role("benchmark", Benchmark())
-    app.add_role("proof", Proof())
+    app.add_role("benchmark", Known(benchmark))
+    app.add_role("proof", Known(proof))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
