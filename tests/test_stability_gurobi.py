@@ -48,6 +48,7 @@ def only_the_solver(monkeypatch):
 
     monkeypatch.setattr(verifier, "try_bounds", undecided)
     monkeypatch.setattr(verifier, "branch_and_bound", lambda *rest, **options: search.Found("unknown", -math.inf))
+    monkeypatch.setattr(verifier, "NARROWINGS", 0)
 
 
 def statuses(problem, check, **options):
