@@ -90,13 +90,13 @@ lint: $(READY)
 	$(BIN)/python book/chores.py check
 
 types: $(READY)
-	$(BIN)/basedpyright --level error $(ONLY)
+	$(BIN)/pyrefly check --summary=none
 
 library: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m library -n $(JOBS) --dist worksteal advlab tests
 
 quick: $(READY)
-	$(MAKE) --no-print-directory -j3 lint types library ONLY=advlab
+	$(MAKE) --no-print-directory -j3 lint types library
 
 # The book and the types at the same time. pytest comes last, so that its closing line is the last of the output.
 test: $(READY)

@@ -278,7 +278,7 @@ def _is_whole(name: str, path: Path) -> bool:
 
 def _write(path: Path, arrays: Arrays) -> Path:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez(buffer, **arrays)  # pyrefly: ignore[bad-argument-type]
     try:
         return write(path, buffer.getvalue())
     except OSError as e:

@@ -79,7 +79,7 @@ def _network(mean: float, std: float, body: Sequence[nn.Module], channels: int) 
     """Normalisation, ``body``, the mean of each of its ``channels``, and a linear layer."""
     parts: dict[str, nn.Module] = {"normalize": Normalize([mean] * 3, [std] * 3), "body": nn.Sequential(*body)}
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(channels, CLASSES)}
-    return nn.Sequential(OrderedDict(parts)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return nn.Sequential(OrderedDict(parts)).to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 def lite0() -> nn.Sequential:

@@ -178,7 +178,7 @@ def cifar_cnn(widths: Sequence[int] = (64, 128, 256)) -> nn.Sequential:
     for layer in net:
         if isinstance(layer, nn.Conv2d) and layer is not first:
             nn.init.dirac_(layer.weight[: layer.in_channels])
-    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 def whiten_first_layer(model: nn.Module, x: Tensor, n: int = 5000) -> None:
@@ -221,7 +221,7 @@ def densenet(depth: int = 40, growth: int = 12) -> nn.Sequential:
     if (depth - 4) % 3 or depth < 7:
         raise ValueError(f"depth is {depth}; it must be 4 more than a multiple of 3, such as 40")
     channels = 16
-    layers = [Normalize(CIFAR10_MEAN, CIFAR10_STD), nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+    layers: list[nn.Module] = [Normalize(CIFAR10_MEAN, CIFAR10_STD), nn.Conv2d(3, channels, 3, padding=1, bias=False)]
     for block in range(3):
         for _ in range((depth - 4) // 3):
             layers.append(_DenseLayer(channels, growth))
@@ -289,7 +289,7 @@ def resnet(depth: int = 18, width: int | Sequence[int] = 64) -> nn.Sequential:
             inputs = outputs
         parts[f"stage{stage}"] = nn.Sequential(*made)
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(inputs, 10)}
-    return nn.Sequential(OrderedDict(parts)).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return nn.Sequential(OrderedDict(parts)).to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 class Mask(nn.Module):

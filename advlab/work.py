@@ -27,7 +27,7 @@ class WorkerPool(ProcessPoolExecutor):
         theirs, self._line = context.Pipe(duplex=False)
         super().__init__(workers or os.cpu_count(), mp_context=context, initializer=_begin, initargs=(theirs,))
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:  # pyrefly: ignore[bad-override]
         if kind is not None:
             self._line.close()
         self.shutdown(cancel_futures=kind is not None)

@@ -171,7 +171,7 @@ def adv_lib() -> dict[str, Contenders]:
     absent = [name for name in ("torchvision", "torchvision.models", "visdom") if not _found(name)]
     sys.modules.update({name: types.ModuleType(name) for name in absent})
     if "torchvision.models" in absent:
-        sys.modules["torchvision"].models = sys.modules["torchvision.models"]  # pyright: ignore[reportAttributeAccessIssue]
+        sys.modules["torchvision"].models = sys.modules["torchvision.models"]  # pyrefly: ignore[missing-attribute]
     try:
         lib = importlib.import_module("adv_lib.attacks")
     finally:

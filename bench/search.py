@@ -32,7 +32,7 @@ def serve(network: str, among: int) -> None:
     try:
         from advlab.verification import verify
     except ImportError:  # until 27 November 2026
-        from advlab.stability import verify  # pyright: ignore[reportAttributeAccessIssue]
+        from advlab.stability import verify  # pyrefly: ignore[missing-module-attribute]
     torch.set_num_threads(1)
     net, (x, y) = zoo.load(network), data.mnist(n=among)
     for line in sys.stdin:

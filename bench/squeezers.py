@@ -83,7 +83,7 @@ def backward(x: Tensor) -> Iterator[Row]:
                 return torch.autograd.grad(out, at, weights, retain_graph=True)[0]
 
             passes.append(back)
-        yield f"backward of median {size}x{size}, float32", *passes, torch.equal
+        yield f"backward of median {size}x{size}, float32", *passes, torch.equal  # pyrefly: ignore[invalid-yield]
 
 
 def autograd_median(x: Tensor, size: int) -> Tensor:
@@ -118,7 +118,7 @@ def means(x: Tensor) -> Iterator[Row]:
                 search: int = search, patch: int = patch, strength: float = strength, given: np.ndarray = given
             ) -> list[np.ndarray]:
                 run = cv2.fastNlMeansDenoisingColored
-                return [run(image, None, strength, strength, patch, search) for image in given]  # pyright: ignore[reportCallIssue, reportArgumentType]
+                return [run(image, None, strength, strength, patch, search) for image in given]
 
             def equal(a: Tensor, b: list[np.ndarray], order: str = order) -> bool:
                 theirs = np.stack(b)[..., :: 1 if order == "bgr" else -1]

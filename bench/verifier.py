@@ -57,6 +57,7 @@ BATCHES = {"naive": (100, 200, 500, 1000), "crown": (1, 4, 16)}
 
 def bounders(kind: str, net: nn.Module, eps: float, make: Any) -> dict[str, Bounder]:
     ordinary, method = plain(net), {"naive": "IBP", "crown": "CROWN"}[kind]
+    # pyrefly: ignore[bad-assignment]
     found: dict[str, Bounder] = {"advlab": lambda x: stability.interval_bounds(net, x, eps, kind)}
     if kind == "naive":
         found["by hand"] = by_hand(ordinary, eps)

@@ -198,9 +198,10 @@ def big_m(asked: Question) -> Answer:
     ends, heights = (sparse.diags_array(v).tocsr()[loose] for v in (least, most))
     blocks = [
         (beyond[on], sparse.csr_array((len(on), units)), bias[on], bias[on]),  # a = z
-        (beyond[loose], 0 * ends, bias[loose], infinite),  # a >= z
+        (beyond[loose], 0 * ends, bias[loose], infinite),  # a >= z  # pyrefly: ignore[unsupported-operation]
+        # pyrefly: ignore[unsupported-operation]
         (beyond[loose], -ends, -infinite, (bias - least)[loose]),  # a <= z - l (1 - s)
-        (output[loose], -heights, -infinite, np.zeros(len(loose))),  # a <= u s
+        (output[loose], -heights, -infinite, np.zeros(len(loose))),  # a <= u s  # pyrefly: ignore[unsupported-operation]
     ]
     answers, none = set[bool](), sparse.csr_array((1, units))
     for row, offset in zip(range(units, len(asked.bias)), asked.bias[units:].tolist(), strict=True):
@@ -209,9 +210,11 @@ def big_m(asked: Question) -> Answer:
         model, solver, kinds = highspy.HighsLp(), highspy.Highs(), highspy.HighsVarType
         matrix: Any = sparse.block_array([list(parts[:2]) for parts in rows]).tocsr()
         model.num_row_, model.num_col_ = matrix.shape
+        # pyrefly: ignore[missing-attribute]
         model.col_cost_, model.offset_ = np.append(margin.toarray()[0], np.zeros(units)), offset
         model.col_lower_ = np.concatenate([low, np.zeros(2 * units)])
         model.col_upper_ = np.concatenate([high, most.clip(0), np.where(least < 0, most > 0, 0.0)])
+        # pyrefly: ignore[no-matching-overload]
         model.row_lower_, model.row_upper_ = (np.concatenate([parts[side] for parts in rows]) for side in (2, 3))
         model.integrality_ = [kinds.kContinuous] * (inputs + units) + [kinds.kInteger] * units
         model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise

@@ -167,7 +167,7 @@ def update() -> dict[str, list[Row]]:
         held = memory(known, name)
         made[name] = [held.row(*key) for key in keys]
         if name.startswith("live/"):
-            made[name] += strings.by_hand(name, known.get(name, []), made[name])
+            made[name] += strings.by_hand(name, known.get(name, []), made[name])  # pyrefly: ignore[bad-argument-type]
         write(FOLDER / f"{name}.po", made[name])
     for path in files():
         if path.relative_to(FOLDER).with_suffix("").as_posix() not in made:

@@ -255,7 +255,7 @@ def tour(_: list[Path]) -> int:
     x, y = data.mnist("test", 10)
     net = zoo.load("mnist_cnn7")
     for method in ("noise", "pgd"):
-        figure = live.DigitAttack(net, x, y, digit=0, method=method, eps=0.25)  # pyright: ignore[reportArgumentType]
+        figure = live.DigitAttack(net, x, y, digit=0, method=method, eps=0.25)  # pyrefly: ignore[bad-argument-type]
         (ROOT / "book" / "_static" / f"tour_{method}.png").write_bytes(png(figure.still()))
     return 0
 

@@ -47,7 +47,7 @@ class Chapter:
         self.labels = self._labels()
         self.md = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, allow_labels=True, double_inline=True)
         self.md.use(colon_fence_plugin).use(myst_role_plugin)
-        rules = self.md.renderer.rules  # pyright: ignore[reportAttributeAccessIssue]
+        rules = self.md.renderer.rules  # pyrefly: ignore[missing-attribute]
         rules["math_inline"] = lambda tokens, i, *_: rf"\({html.escape(tokens[i].content)}\)"
         rules["math_block"] = lambda tokens, i, *_: rf"\[{html.escape(tokens[i].content)}\]"
         rules["fence"] = lambda tokens, i, *_: self._fence(tokens[i])

@@ -220,7 +220,7 @@ def test_bad_figures_are_refused(net):
     with pytest.raises(ValueError, match="square"):
         live.pack_network(nn.Sequential(nn.Conv2d(1, 1, (1, 3))), (1, 4, 4))
     with pytest.raises(ValueError, match="at least one control"):
-        live.with_kernel(lambda: None, "words")  # pyright: ignore[reportArgumentType]
+        live.with_kernel(lambda: None, "words")
 
 
 def test_with_kernel_draws_again_when_a_control_moves():

@@ -163,7 +163,7 @@ def dropout_resnet(
     net = models.resnet(depth, width)
     names = [name for stage in stage_numbers(stages) for name in masked_layers(net, stage)]
     made = insert_layers(net, lambda name, size: makers[kind](drop), layers=names, shape=(3, 32, 32))
-    return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return made.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 def pruned_at_random(net: nn.Module, draws: float = 1.0) -> nn.Module:

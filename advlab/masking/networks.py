@@ -224,7 +224,7 @@ def masked_resnet(
         shares |= dict.fromkeys(masked_layers(net, stage), share)
     options = {"kind": kind, "period": period, "block": block, "generator": generator}
     masked = insert_masks(net, shares, layers=shares, shape=(3, 32, 32), **options)  # type: ignore[arg-type]
-    return masked.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return masked.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 def masked_stability_cnn(
@@ -293,4 +293,4 @@ def coordinate_resnet(depth: int = 18, width: int = 64) -> nn.Sequential:
     stem = cast(nn.Sequential, net.get_submodule("stem"))
     first = cast(nn.Conv2d, stem[0])
     stem[0] = nn.Sequential(Coordinates(), nn.Conv2d(first.in_channels + 2, first.out_channels, 3, 1, 1, bias=False))
-    return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]

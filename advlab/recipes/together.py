@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ def _small_recipe(dataset: str, build: Callable[[], nn.Module], says: str, eps: 
     """Chapter 5: the network of Xiao et al. (2019) in a short training, adversarial where ``eps`` is above 0."""
     base = stability_recipe(dataset, eps, step_size, 5 if dataset == "MNIST" else 10, says)
     moved = "" if dataset == "MNIST" or eps else ", mirrored and shifted by up to 2 pixels"
-    plain = {
+    plain: dict[str, Any] = {
         "says": base.says | {"data": f"{dataset}: training images from 5,000 on{moved}; tested on 10,000"},
         "options": {"transform": flip_and_shift} if moved else {},
     }

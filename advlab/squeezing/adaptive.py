@@ -160,6 +160,7 @@ def evade_l2(
     check_options("evade_l2", {"eps": eps, **search})
     model = _checked(model, squeezers, threshold, x, y, targets)
     criterion = _Evasion(model, squeezers, threshold, y, targets)
+    # pyrefly: ignore[bad-argument-type]
     return minimal_l2(criterion, x, accept=criterion.accept, eps=eps, **{"search_steps": 5, **search})
 
 
@@ -337,7 +338,7 @@ def paper_adaptive(
             best[better], nearest[better] = x_adv.detach()[better], squared.detach()[better]
             if step < steps:  # the last point is looked at, too
                 w = adam.move(at.detach(), input_gradient(squared + c * (goal.gap(logits).relu() + excess), at))
-        enough = wrong & (excess.detach() == 0) if ask_detector else wrong
+        enough = wrong & (excess.detach() == 0) if ask_detector else wrong  # pyrefly: ignore[unbound-name]
         low, high = torch.where(enough, low, c), torch.where(enough, c, high)
         c = torch.where(high.isinf(), c * math.exp(2.3), torch.where(low == 0, c * math.exp(-0.69), (low * high).sqrt()))
     return best

@@ -148,7 +148,7 @@ class _Smooth(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyrefly: ignore[bad-override]
         x, mean, weights = ctx.saved_tensors
         of_total = gradient / weights
         of_weights = -(of_total * mean).sum(1, keepdim=True)

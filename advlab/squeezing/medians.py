@@ -169,7 +169,7 @@ class ExactMedian(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # pyrefly: ignore[bad-override]
         x, out = ctx.saved_tensors
         size, shape = ctx.size, x.shape
         planes, out, gradient = (t.reshape(-1, *shape[2:]) for t in (x, out, gradient))

@@ -325,4 +325,4 @@ def with_gradient(names: tuple[str, ...], gradient: str) -> dict[str, Squeezer]:
         squeezer = cast(partial, SQUEEZERS[name])
         through = GRADIENTS[gradient][_KINDS.index(squeezer.func)]
         found[name] = partial(squeezer.func, **squeezer.keywords, gradient=through)
-    return found
+    return found  # pyrefly: ignore[bad-return]

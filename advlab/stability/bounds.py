@@ -97,7 +97,7 @@ def interval_bounds(net: nn.Module, x: Tensor, eps: float, method: str = "naive"
     if method != "naive":
         ends, form = _ends(x, eps), normal_form(net, tuple(x.shape[1:]))
         each = [bounded(form, a, b, method).bounds for a, b in zip(*ends, strict=True)]
-        return [
+        return [  # pyrefly: ignore[bad-return]
             tuple(torch.from_numpy(np.reshape([b[k][side] for b in each], (len(x), layer.units))) for side in (0, 1))  # type: ignore[misc]
             for k, layer in enumerate((*form.hidden, form.logits))
         ]

@@ -92,7 +92,7 @@ def prune_relus(net: nn.Module, x: Tensor, fraction: float = 0.1, *, batch_size:
                     counts[k] = counts.get(k, 0) + (part > 0).sum(0)
                 part = layer(part)
     few, many = fraction * len(x), (1 - fraction) * len(x)
-    kept = []
+    kept: list[nn.Module] = []
     for k, layer in enumerate(made):
         if k in counts:
             kept.append(MaskedReLU((counts[k] >= many).to(torch.int8) - (counts[k] <= few).to(torch.int8)))

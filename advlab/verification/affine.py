@@ -46,7 +46,7 @@ class NormalForm:
             reach, fault = layer.reach({s: abs(v) for s, v in values.items()}, faults)
             fault = fault + 2 * (layer.terms + 16) * UNIT * reach
             values[k], faults[k] = np.maximum(z, 0), np.where(z + fault > 0, fault, 0.0)
-        return z, fault
+        return z, fault  # pyrefly: ignore[unbound-name]
 
     @property
     def sha256(self) -> str:
@@ -191,8 +191,8 @@ def _tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from net.named_parameters(remove_duplicate=False)
     yield from net.named_buffers(remove_duplicate=False)
     for name, layer in net.named_modules():
-        for part in getattr(layer, "parametrizations", ()):
-            yield f"{name}.{part}", getattr(layer, part)
+        for part in getattr(layer, "parametrizations", ()):  # pyrefly: ignore[not-iterable]
+            yield f"{name}.{part}", getattr(layer, part)  # pyrefly: ignore[bad-argument-type]
 
 
 def what_is_read(net: nn.Module, shape: tuple[int, ...]) -> str:

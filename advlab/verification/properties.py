@@ -115,6 +115,7 @@ def _decided(
     if len(places) < len(margins[1]):
         worst = prepare(WorstWays(net, *margins, places).eval(), shape)
         asked = np.eye(len(places)), np.zeros(len(places))
+    # pyrefly: ignore[bad-argument-count, bad-argument-type]
     attack = functools.partial(attack_box, worst.double, box, *map(torch.from_numpy, asked), limit / 10)
     middle = ((box[0].double() + box[1].double()) / 2).to(box[0].dtype)
     if int((high > low).sum()) <= FEW_INPUTS and budget.stop >= STAGES.index("branch and bound"):
@@ -127,7 +128,7 @@ def _decided(
                 bound = least_margin(
                     worst.double,
                     *map(torch.from_numpy, asked),
-                    found.witness[None].double(),  # pyright: ignore[reportCallIssue]
+                    found.witness[None].double(),  # pyrefly: ignore[bad-argument-count]
                 ).item()
             return Verdict(found.status, stage, bound, budget.clock.spent, unstable, found.witness)
     return decide(worst, middle, (low, high), asked, attack, budget)

@@ -185,7 +185,7 @@ def _dense(matrix: Any) -> Array:
     return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
 
 
-def _product(left: Any, right: sparse.csr_array) -> Any:
+def _product(left: Any, right: Any) -> Any:
     """Sparse times sparse while the left side is; a dense left side goes through the transposed product, which is faster."""
     if sparse.issparse(left) and left.nnz < 0.1 * left.shape[0] * left.shape[1]:
         return left @ right

@@ -144,6 +144,7 @@ def made(entries: Iterable[results.Entry]) -> list[nodes.Node]:
     for e in entries:
         used = [f"{name} {digest[:12]}{digest[64:]}" for name, digest in e.inputs.items()]  # evidence has version and day
         code: Cell = [nodes.Text(said("code ")), nodes.literal("", e.code)]
+        # pyrefly: ignore[unsupported-operation]
         code += [node for text in used for node in (nodes.Text(", "), nodes.literal("", text))]
         how: Cell = [nodes.literal("", e.command), nodes.Text(said(f", tier {e.tier}, {e.cpu_seconds:.1f} CPU s"))]
         rows.append((e.title, f"{e.date}, advlab {e.version}", where(e.machine), how, code))

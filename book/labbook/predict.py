@@ -179,6 +179,7 @@ class Guess(Figure):
     question = traitlets.Unicode().tag(sync=True)
     parts = traitlets.List().tag(sync=True)
     printed = traitlets.Unicode().tag(sync=True)
+    # pyrefly: ignore[no-matching-overload]
     inside = traitlets.Instance(Figure, allow_none=True).tag(sync=True, **widget_serialization)
     guess = traitlets.List(allow_none=True, default_value=None).tag(sync=True)
 
@@ -206,7 +207,7 @@ class Guess(Figure):
 
     def still(self) -> Picture:
         """The question, the figure as it stands, and the answer under it."""
-        held: Figure | None = self.inside  # pyright: ignore[reportAssignmentType]
+        held: Figure | None = self.inside
         picture = held.still() if held else Picture(figsize=(6.4, 1.1), layout="constrained")
         width = round(14 * picture.get_figwidth())
         picture.set_figheight(picture.get_figheight() + 0.25 * (len(self.question) // width + len(self.printed) // width + 2))

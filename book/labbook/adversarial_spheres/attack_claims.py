@@ -21,7 +21,7 @@ def _attacked(attack: Callable[[nn.Module, Tensor, Tensor], Tensor], n: int) -> 
     """The mean distance that an attack finds over the mean exact distance, inner sphere, 100k network."""
     net = zoo.load("sphere_quadratic_100k")
     x = sample_sphere(n, D, generator=generator_of(1))
-    spectrum, axes = eigenbasis(net)  # pyright: ignore[reportArgumentType]
+    spectrum, axes = eigenbasis(net)  # pyrefly: ignore[bad-argument-type]
     exact, _ = nearest_error_quadratic(x.double() @ axes, spectrum, OUTER)
     found = attack(net, x, torch.zeros(n, dtype=torch.int64)).double()
     each = found / exact

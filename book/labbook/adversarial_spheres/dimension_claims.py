@@ -38,7 +38,7 @@ def _spectrum(d: int, rate: float, seed: int, samples: int) -> Tensor:
         seed=seed,
         progress=False,
     )
-    return alphas(net)  # pyright: ignore[reportArgumentType]
+    return alphas(net)  # pyrefly: ignore[bad-argument-type]
 
 
 @functools.cache

@@ -28,7 +28,8 @@ def long_axes_distance(k: int, rate: float, d: int = D) -> float:
     edge, usual = math.asin(law.isf(rate) ** 0.5), math.asin((k / d) ** 0.5)
 
     def part(t: float) -> float:
-        return 2 * math.sin((edge - t) / 2) * float(law.pdf(math.sin(t) ** 2)) * math.sin(2 * t)  # pyright: ignore[reportAttributeAccessIssue]
+        # pyrefly: ignore[missing-attribute]
+        return 2 * math.sin((edge - t) / 2) * float(law.pdf(math.sin(t) ** 2)) * math.sin(2 * t)
 
     return integrate.quad(part, 0, edge, limit=500, points=[min(usual, edge)])[0]
 

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,8 @@ def generator_of(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(770_000 + seed)
 
 
-def log10_error(*arguments: object, **options: object) -> float:
-    return quadratic_log_error(*arguments, **options) / math.log(10)  # pyright: ignore[reportArgumentType]
+def log10_error(*arguments: Any, **options: Any) -> float:
+    return quadratic_log_error(*arguments, **options) / math.log(10)
 
 
 Rows = dict[str, list[float]]

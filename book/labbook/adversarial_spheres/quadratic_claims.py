@@ -43,7 +43,7 @@ def bad_alphas(spectrum: Tensor) -> int:
 
 
 def _shipped(name: str) -> Tensor:
-    return alphas(zoo.load(name))  # pyright: ignore[reportArgumentType]
+    return alphas(zoo.load(name))  # pyrefly: ignore[bad-argument-type]
 
 
 def _bad_claim(short: str, name: str, title: str, paper: float | None, where: str | None, note: str) -> None:
@@ -188,7 +188,7 @@ def _online(n: int) -> Rows:
             if part:
                 train(net, part * n * 250, 1e-4, seed=1 + seed * 1000 + seen)  # 0 would draw the rows of the first weight
                 seen += part * n * 250
-            spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
+            spectrum = alphas(net)  # pyrefly: ignore[bad-argument-type]
             rows += list(_row(spectrum, samples=seen, seed=seed, bad=bad_alphas(spectrum)))
     return series_of(rows)
 

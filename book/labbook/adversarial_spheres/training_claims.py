@@ -30,7 +30,7 @@ def _fixed_set(n: int) -> Rows:
             options = {"loss": binary_cross_entropy, "optimizer": adam, "seed": passes, "progress": False}
             fit(net, x, y, epochs=more, batch_size=250, **options)
         passes += more
-        spectrum = alphas(net)  # pyright: ignore[reportArgumentType]
+        spectrum = alphas(net)  # pyrefly: ignore[bad-argument-type]
         inner, outer = (log10_error(spectrum, sphere=sphere) for sphere in SPHERES)
         rows.append({"passes": passes, "inner": inner, "outer": outer, "bad": bad_alphas(spectrum)})
     return series_of(rows)
@@ -62,7 +62,7 @@ def narrow(n: int = 100) -> Measurement:
     for width in (100, 200, 300, 400, 450):
         net = fresh(functools.partial(models.sphere_quadratic, D, width), seed=0)
         train(net, 1000 * n, 3e-4, seed=1)  # 0 would draw the rows of the weight
-        inner, outer = (log10_error(alphas(net), sphere=sphere) for sphere in SPHERES)  # pyright: ignore[reportArgumentType]
+        inner, outer = (log10_error(alphas(net), sphere=sphere) for sphere in SPHERES)  # pyrefly: ignore[bad-argument-type]
         best = ignored_log_error(width, D, OUTER) / math.log(10)
         rows.append({"width": width, "inner": inner, "outer": outer, "best": best})
     return Measurement(max(rows[2]["inner"], rows[2]["outer"]), series=series_of(rows))

@@ -21,7 +21,7 @@ PRINTED = {
 
 def _printed(table: int, dataset: str) -> dict[str, tuple[float, ...]]:
     rows, imagenet = PRINTED[table]
-    return imagenet if dataset in IMAGENET else rows[dataset]
+    return imagenet if dataset in IMAGENET else rows[dataset]  # pyrefly: ignore[bad-return]
 
 
 def _name(dataset: str) -> str:

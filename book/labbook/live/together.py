@@ -203,7 +203,7 @@ class AllAgainstAll(Figure):
         left, places = np.zeros(len(rows)), np.arange(len(rows))
         for part in PARTS:
             label, look = looks[part]
-            ax.barh(places, share[part], left=left, height=0.6, label=label, **look)
+            ax.barh(places, share[part], left=left, height=0.6, label=label, **look)  # pyrefly: ignore[bad-argument-type]
             left = left + share[part]
         ax.plot(share["clean"], places, "|", color="black", markersize=15, markeredgewidth=2.2, label="clean accuracy")
         ends = np.array([[100 * row["low"], 100 * row["high"]] for row in rows]).reshape(-1, 2)

@@ -103,7 +103,7 @@ def trained_table(keys: Iterable[str] | None = None) -> Grid:
         cells = [_cell(f"{key}_training") if in_one_go else ("in two parts", "", "")]
         cells += [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable")]
         cells += [(ends, "", ""), *(_cell(f"{key}_{name}") for name in ("undecided", "intervals", "verifying", "open"))]
-        rows.append((row.label, (_count(len(each)), *cells)))
+        rows.append((row.label, (_count(len(each)), *cells)))  # pyrefly: ignore[bad-argument-type]
     return Grid("every tenth test image", _TRAINED, tuple(rows))
 
 
