@@ -6,10 +6,11 @@ Submodules load on first use, so that ``import advlab`` costs milliseconds and t
 import importlib
 from typing import TYPE_CHECKING
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from . import attacks, data, evaluate, masking, models, spheres, squeezing, stability, training, verification, zoo
 
-__version__ = "0.2.0"
 __all__ = [
     "attacks",
     "data",

@@ -26,6 +26,7 @@ from .evaluate import clopper_pearson, predict
 from .recipes import RECIPES, Recipe, Stream
 from .store import write
 from .training import fit, fit_online
+from .version import __version__
 
 
 class CheckpointError(RuntimeError):
@@ -301,8 +302,6 @@ def source_commit() -> str:
     >>> source_commit().startswith(("advlab ", *"0123456789abcdef"))
     True
     """
-    from . import __version__
-
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

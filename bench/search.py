@@ -20,10 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPS = 0.1
 
-
-def serve(network: str, among: int) -> None:
+def serve(network: str, eps: float, among: int) -> None:
     """Answer lines of [image, options] with lines of [status, stage, CPU seconds], by the version that is on the path."""
     import torch
 
@@ -37,14 +35,15 @@ def serve(network: str, among: int) -> None:
     net, (x, y) = zoo.load(network), data.mnist(n=among)
     for line in sys.stdin:
         image, options = json.loads(line)
-        verify(net, x[0], int(y[0]), EPS, last_stage="prediction")  # reads the network
+        verify(net, x[0], int(y[0]), eps, last_stage="prediction")  # reads the network
         start = time.process_time()
-        found = verify(net, x[image], int(y[image]), EPS, **options)
+        found = verify(net, x[image], int(y[image]), eps, **options)
         print(json.dumps([found.status, found.stage, time.process_time() - start]), flush=True)
 
 
-def started(tree: Path, network: str, among: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--network", network, "--among", str(among)]
+def started(tree: Path, network: str, eps: float, among: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(Path(__file__).resolve()), "--serve", "--network", network, "--eps", str(eps)]
+    command += ["--among", str(among)]
     threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree.resolve()), "PYTHONSAFEPATH": "1"}
     return subprocess.Popen(
         command, cwd=tree, env=os.environ | threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -63,14 +62,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare two versions of the verifier's search in one run.")
     parser.add_argument("trees", type=Path, nargs="*", help="folders of the versions, the first is what counts as before")
     parser.add_argument("--network", default="mnist_01_rs")
+    parser.add_argument("--eps", type=float, default=0.1)
     parser.add_argument("--images", type=int, default=28, help="at most so many, spread evenly over those that need a search")
     parser.add_argument("--among", type=int, default=2500, help="the first so many test images are looked at")
     parser.add_argument("--limit", type=float, default=20.0, help="CPU seconds an image")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        return serve(args.network, args.among)
-    servers = [started(tree, args.network, args.among) for tree in args.trees]
+        return serve(args.network, args.eps, args.among)
+    servers = [started(tree, args.network, args.eps, args.among) for tree in args.trees]
     open_ = [i for i in range(args.among) if ask(servers[-1], i, last_stage="alpha-crown")[0] == "unknown"]
     step = max(1.0, len(open_) / args.images)
     images = [open_[int(k * step)] for k in range(min(args.images, len(open_)))]

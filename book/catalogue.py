@@ -157,24 +157,6 @@ def memory(known: Mapping[str, list[Row]], name: str = "") -> Memory:
     return Memory(row for file in sorted(known, key=lambda file: file != name) for row in known[file])
 
 
-def update() -> dict[str, list[Row]]:
-    """Bring every PO file to the English as it is now; file -> its rows. A translation of other words is dropped."""
-    import strings
-
-    wanted = {name: asked(path) for name, path in documents().items()} | strings.tables()
-    known, made = everything(), {}
-    for name, keys in wanted.items():
-        held = memory(known, name)
-        made[name] = [held.row(*key) for key in keys]
-        if name.startswith("live/"):
-            made[name] += strings.by_hand(name, known.get(name, []), made[name])  # pyrefly: ignore[bad-argument-type]
-        write(FOLDER / f"{name}.po", made[name])
-    for path in files():
-        if path.relative_to(FOLDER).with_suffix("").as_posix() not in made:
-            path.unlink()
-    return made
-
-
 def readme() -> str:
     """The README in Chinese; what has no translation is in English."""
     held, text = memory(everything(), "readme"), (ROOT / "README.md").read_text()

@@ -281,12 +281,21 @@ def translated_badly() -> list[str]:
 def po(_: list[Path]) -> int:
     """The messages of all pages and tables into their PO files; translations of other words are dropped."""
     import catalogue
+    import strings
 
-    made = catalogue.update()
-    (ROOT / "README.zh.md").write_text(catalogue.readme())
-    for name, rows in made.items():
+    wanted = {name: catalogue.asked(path) for name, path in catalogue.documents().items()} | strings.tables()
+    known = catalogue.everything()
+    for name, keys in wanted.items():
+        held = catalogue.memory(known, name)
+        rows = [held.row(*key) for key in keys]
+        rows += strings.by_hand(name, known.get(name, []), rows) if name.startswith("live/") else []
+        catalogue.write(catalogue.FOLDER / f"{name}.po", rows)
         left = sum(not row.text for row in rows)
         print(f"{name:32}{len(rows) - left:5} of {len(rows):5} messages translated")
+    for path in catalogue.files():
+        if path.relative_to(catalogue.FOLDER).with_suffix("").as_posix() not in wanted:
+            path.unlink()
+    (ROOT / "README.zh.md").write_text(catalogue.readme())
     return 0
 
 

@@ -5,7 +5,7 @@ module whose examples it runs, imports nothing of the book, and the test does no
 than `make quick` has. ``book``: all others. ``slow`` comes on top: such tests run with ``--slow`` alone. ``-m library`` does
 not even collect files of the others.
 
-Tests that take over a second and a half, the list heavy.txt, take turns where the whole suite runs or, by its mark, the
+Tests that take over three quarters of a second, the list heavy.txt, take turns where the whole suite runs or, by its mark, the
 library's part of it: each has its day of the week. With ``--slow`` all run, and so do those of a file or folder that is named.
 `python book/chores.py adopt` writes the list.
 
@@ -30,7 +30,7 @@ from browser import needs_chromium
 from advlab import data, models, training
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY, TURNS, LONG = ROOT / "tests" / "heavy.txt", 7, 1.5  # lines "seconds id"; days for all of them; seconds
+HEAVY, TURNS, LONG = ROOT / "tests" / "heavy.txt", 7, 0.75  # lines "seconds id"; days for all of them; seconds
 BEFORE, LEFT = pytest.StashKey(), pytest.StashKey()  # files of the checkout
 torch.set_num_threads(1)
 collect_ignore = ["example_chapter"]  # test_example_chapter.py runs it in a copy of the house
@@ -175,7 +175,7 @@ def pytest_terminal_summary(terminalreporter, config):
         today = days.count(int(os.environ["ADVLAB_DAY"]) % TURNS)
         terminalreporter.line(f"Of {len(days)} long tests it was the turn of {today} today; --slow runs all.")
     elif config.getoption("--slow") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-        long = "".join(f"{s:.0f} {name}\n" for name, s in tests.most_common() if s > LONG)
+        long = "".join(f"{s:.1f} {name}\n" for name, s in tests.most_common() if s > LONG)
         (config.rootpath / "build" / "heavy.txt").write_text(long)
     if seconds:
         import chores

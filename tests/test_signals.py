@@ -44,9 +44,9 @@ def test_marks_follow_what_a_file_imports():
 
 
 def test_the_marks_select_their_tests():
-    where = ("tests/test_models.py", "tests/test_static_book.py", "advlab/measures.py")
+    where = ("tests/test_models.py", "tests/test_static_book.py", "advlab/evaluate/measures.py")
     library = collected("-m", "library", *where)
-    assert {line.partition("::")[0] for line in library} == {"tests/test_models.py", "advlab/measures.py"}
+    assert {line.partition("::")[0] for line in library} == {"tests/test_models.py", "advlab/evaluate/measures.py"}
     browser = collected("-m", "browser", *where)
     assert {line.partition("::")[0] for line in browser} == {"tests/test_static_book.py"}
     assert any("test_live_figures_move" in line for line in browser)

@@ -298,6 +298,7 @@ def right(recipe, net, n=None):
     return int((answers == y).sum()), len(y), whole
 
 
+@pytest.mark.book  # takes longer than make quick has
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_is_what_its_card_says(name):
     """A hundred images, of which as many are right as the card's accuracy makes likely, but for one time in a million."""

@@ -15,7 +15,7 @@ from advlab.stability.losses import ibp_loss, rs_loss, sparsity_loss, stability_
 from labbook.adversarial_spheres import million_claims
 from labbook.relu_stability import trainings
 
-MADE = [row for row in trainings.ROWS.values() if row.records()]
+MADE = [row for row in (trainings.ROWS | trainings.ABLATION).values() if row.records()]
 EACH = pytest.mark.parametrize("row", MADE, ids=lambda row: row.stem)
 
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .. import __version__
 from ..evaluate import clopper_pearson
 from ..store import UNREADABLE, Record, Records, StoreError, packed_array, unpacked_array, write
+from ..version import __version__
 from ..work import spread
 from .affine import normal_form
 from .prepared import held, network_hash

@@ -25,6 +25,7 @@ Check = Callable[[Tensor], Tensor | None]
 
 MEMORY = 64 * 2**20  #: bytes of the nodes that branch and bound keeps, about
 CANDIDATES = 24  #: units that a search tries to split, for each node
+STARTS, STEPS = 8, 16  #: of the search for counterexamples: the nodes with the least bounds, and points from each one's corner
 
 
 class Clock:
@@ -87,8 +88,9 @@ def branch_and_bound(
 
     ``deadline`` is in :func:`time.thread_time`. Each node assumes signs of some units; its bound is optimised over slopes
     and multipliers (Wang et al. 2021). Of the units whose relaxations cost most (Bunel et al. 2020) the one is split whose
-    two cases gain most. A node with all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the
-    optimisation starts. Beyond :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept.
+    two cases gain most. Signed steps from corners of the nodes with the least bounds look for a counterexample. A node with
+    all signs assumed is a linear program, solved exactly. ``slopes`` (units,) is where the optimisation starts. Beyond
+    :data:`MEMORY` the search goes deep instead of broad. With ``proof`` its leaves are kept.
     Guarantee: "robust" means that every leaf's bound exceeds ``enough``, whatever float64 rounds where multipliers weigh
     assumptions; margins themselves are :meth:`Problem.lowered`.
     """
@@ -107,7 +109,7 @@ def branch_and_bound(
         made, found, kept = _node_bounds(problem, index, splits, starts, weights, enough, deadline, **more)
         count += len(fresh)
         corners = torch.where(made.inputs > 0, problem.low, problem.high)  # where the linear bounds are least, (n, inputs)
-        if (witness := check(corners)) is not None:
+        if (witness := check(_descended(problem, index, corners[made.bound.argsort()[:STARTS]]))) is not None:
             return Found("counterexample", float(made.bound.min()), witness, count)
         units, open_ = torch.full((len(splits),), -1), ~(made.bound > enough)  # what is no number is open
         units[open_] = _strongest(problem, index, _some(made, open_), splits[open_], found[open_], kept[open_], enough)
@@ -141,6 +143,25 @@ def branch_and_bound(
                 child[node.unit] = side
                 fresh.append(((*node.path, (node.unit, side)), child, node.slopes, node.multipliers))
     return Found("robust", closed, None, count, leaves=leaves)
+
+
+def _descended(problem: Problem, index: int, starts: Tensor) -> Tensor:
+    """Where signed steps from each start lowered margin ``index`` most, the start itself included; (n, inputs)."""
+    radius, x = (problem.high - problem.low) / 2, starts
+    best, least = starts, torch.full((len(starts),), torch.inf).double()
+    for step in range(STEPS):
+        x = x.detach().requires_grad_()
+        variables = x
+        for stage in problem.stages:
+            variables = torch.cat([variables, (variables @ stage.rows.T + stage.const).relu()], 1)
+        margin = variables @ problem.rows[index] + problem.const[index]
+        best = torch.where((margin < least)[:, None], x.detach(), best)
+        least = torch.minimum(margin.detach(), least)
+        if bool((least < 0).any()):
+            break
+        (slope,) = torch.autograd.grad(margin.sum(), x)
+        x = torch.minimum(torch.maximum(x.detach() - radius * 0.5 * 0.8**step * slope.sign(), problem.low), problem.high)
+    return best[least.argsort()]
 
 
 def _node_bounds(

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from torch import Generator, Tensor, nn
 
 from .. import checks
-from ..measures import clopper_pearson, predict
+from ..evaluate import clopper_pearson, predict
 
 ABSTAIN = -1  #: the answer where the samples do not decide
 

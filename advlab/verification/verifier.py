@@ -25,8 +25,13 @@ from .search import Check, Clock, branch_and_bound, mixed_integer
 
 STAGES = ("prediction", "crown", "pgd", "alpha-crown", "branch and bound", "mixed-integer")
 MOST_UNITS = 1500  #: with more, a solver does not even begin in time, and does not hear that it is to stop
-#: Below so many units branch and bound has so many seconds for each margin; from there on, half of the time for the hardest.
-MANY_UNITS, EARLY = 150, 0.5
+#: The parts of the search in turn, with seconds for each margin, by the number of unstable units: from so many on. Where there
+#: are more, the solver is slower, and branch and bound has half of the time for the hardest margin.
+ROUNDS = {
+    0: (("branch and bound", 0.5), ("mixed-integer", math.inf)),
+    150: (("branch and bound", 2.0), ("mixed-integer", 2.0), ("branch and bound", math.inf), ("mixed-integer", math.inf)),
+    400: (("branch and bound", math.inf), ("mixed-integer", math.inf)),
+}
 NARROWINGS = 2  #: rounds of them before the solver is asked
 
 
@@ -206,22 +211,21 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
     complete &= problem.units <= MOST_UNITS
     enough = margin if budget.question is None else budget.enough(problem)
     todo = sorted((k for k in slopes if bounds[k] <= enough), key=lambda k: float(bounds[k]))
-    rounds = ["branch and bound"] + ["mixed-integer"] * complete
-    for turn, stage in enumerate(rounds):
+    rounds = ROUNDS[max(units for units in ROUNDS if units <= problem.units)] if complete else ROUNDS[400][:1]
+    for turn, (stage, limit) in enumerate(rounds):
         final, left = complete and turn == len(rounds) - 1, []
         for done, k in enumerate(todo):
             if (rest := clock.left) <= 0 and final:
                 return "unknown", stage, float(bounds.min()), None
             if stage == "mixed-integer":  # in the end all that is left for each: without the hardest there is no proof
-                seconds = rest * (clock.slowness if budget.solver == "gurobi" else 1)
+                seconds = rest if final else min(rest / (2 * len(todo)), limit)
+                seconds *= clock.slowness if budget.solver == "gurobi" else 1
                 limits: dict[str, Any] = {"enough": margin, "seconds": seconds, "rounds": NARROWINGS}
                 found = mixed_integer(problem, k, check, **limits, solver=budget.solver)
                 clock.elsewhere += found.seconds
             else:
-                if complete and problem.units < MANY_UNITS:  # the solver, which comes next, ends in time where few are
-                    share = min(rest / (len(todo) - done), EARLY)
-                else:
-                    share = rest if done == len(todo) - 1 and not complete else rest / 2
+                most = rest if done == len(todo) - 1 and not complete else rest / 2
+                share = most if math.isinf(limit) else min(rest / (len(todo) - done), limit)
                 deadline, proof = time.thread_time() + share, budget.question is not None
                 options = {"proof": True} if proof else {}
                 found = branch_and_bound(problem, k, check, enough=enough, deadline=deadline, slopes=slopes[k], **options)

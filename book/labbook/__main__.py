@@ -183,7 +183,8 @@ def _trainings(args: argparse.Namespace) -> int:
     from .adversarial_spheres import million_claims
     from .relu_stability import trainings
 
-    rows = {name: row.wanted for name, row in trainings.ROWS.items()} | dict.fromkeys(million_claims.STEMS, 3)
+    made = trainings.ROWS | trainings.ABLATION
+    rows = {name: row.wanted for name, row in made.items()} | dict.fromkeys(million_claims.STEMS, 3)
     if args.row not in rows:
         raise ValueError(f"there is no row {args.row!r}; there are: {', '.join(rows)}")
     wanted = rows[args.row] if args.seeds is None else args.seeds
@@ -193,8 +194,8 @@ def _trainings(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as the lines that are kept were made; without it a training takes far longer
     try:
-        if args.row in trainings.ROWS:
-            path = trainings.make(trainings.ROWS[args.row], range(wanted), args.to)
+        if args.row in made:
+            path = trainings.make(made[args.row], range(wanted), args.to)
         else:
             path = million_claims.make(args.row, args.to, range(wanted))
     finally:

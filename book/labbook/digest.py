@@ -21,7 +21,12 @@ PACKAGES = ("advlab", "labbook")
 #: Where digests stop, so that a new chapter or network leaves the entries of the others current: recipes and their record,
 #: in whose place :func:`labbook.results.claim_version` takes what builds a claim's networks; what registers claims; and the
 #: words of the honesty flags.
-BOUNDARIES = {"advlab.recipes:RECIPES", "advlab.recipes.common:Recipe", "labbook.results:claim", "advlab.evaluate:FLAGS"}
+BOUNDARIES = {
+    "advlab.recipes:RECIPES",
+    "advlab.recipes.common:Recipe",
+    "labbook.results:claim",
+    "advlab.evaluate.robustness:FLAGS",
+}
 
 #: Decorators that keep what a function returned, or register it: they change no value.
 IDLE_DECORATORS = {"cache", "lru_cache", "claim", "exercise"}

@@ -8,7 +8,7 @@ from scipy.special import betaincinv
 from scipy.stats import binom, bootstrap
 from torch import Tensor, nn
 
-from . import checks
+from .. import checks
 
 
 @torch.no_grad()

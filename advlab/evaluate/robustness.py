@@ -1,4 +1,4 @@
-"""How often a network is right, under attack or not, how sure that number is, and whether it can be believed.
+"""Robust accuracy and transfer: how often a network is right under attack, how sure that is, and whether it can be believed.
 
 The honesty flags follow the checks that AutoAttack's authors print beside a robust accuracy (Croce and Hein 2020); each
 has an id and a page of the book, ``flags/ID``, that explains it.
@@ -14,15 +14,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from . import checks
-from .attacks import ce_loss, square
-from .curves import security_curve as security_curve
-from .measures import clopper_pearson as clopper_pearson
-from .measures import distances as distances
-from .measures import first_correct as first_correct
-from .measures import mean_interval as mean_interval
-from .measures import median_interval as median_interval
-from .measures import predict as predict
+from .. import checks
+from ..attacks import ce_loss, square
+from .measures import clopper_pearson, distances, predict
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

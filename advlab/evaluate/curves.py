@@ -6,15 +6,13 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .measures import clopper_pearson
-
-if TYPE_CHECKING:
-    from .evaluate import RobustAccuracy
+from .robustness import RobustAccuracy, robust_accuracy
 
 
 def security_curve(
@@ -53,8 +51,6 @@ def security_curve(
     >>> low.accuracy == low.clean, high.accuracy <= low.accuracy
     (True, True)
     """
-    from .evaluate import robust_accuracy  # which has this function among its own
-
     try:
         budgets = [float(eps) for eps in budgets]
     except (TypeError, ValueError) as e:
