@@ -647,9 +647,9 @@ LINES = [
     ),
     Line(
         "notebooks/01a_spheres_laboratory",
-        "From their random starts all these networks err less than once in ten billion points after four hundred steps, and "
-        "passes over a small set make errors *more* frequent, of a thousand points or more by at least eight orders of "
-        "magnitude",
+        "After four hundred steps from their random starts all these networks err on less than one in ten billion points of "
+        "the inner sphere, and passes over a small set make these errors *more* frequent, of a thousand points or more by at "
+        "least eight orders of magnitude",
         lambda: all(
             run[0] < -10 and run[-1] > run[0] and (size < 1000 or run[-1] > run[0] + 8)
             for size in sized()
