@@ -190,3 +190,10 @@ def test_a_network_that_is_told_positions_is_not_symmetric_and_a_plain_one_is(im
         return ((after - shifted).abs().max() / before.abs().max()).item()
 
     assert moved(plain) < 1e-5 < 1e-2 < moved(told)
+
+
+def test_a_network_that_is_told_positions_is_the_plain_one_but_for_two_channels():
+    with torch.device("meta"):
+        told, plain = ([p.shape for p in net.parameters()] for net in (masking.coordinate_resnet(), models.resnet()))
+    assert told[0] == (64, 5, 3, 3), "the paper's width"
+    assert (told[0][0], *told[1:]) == (plain[0][0], *plain[1:])

@@ -48,6 +48,7 @@ SHORTER = (
     "feature_squeezing.random_cutoff_*",
     "relu_stability.*_behaviour",
     "relu_stability.cifar_?_fast_*",  # of one training: a thousand verdicts, no interval
+    "relu_stability.mnist_01_fast_adversarial_*",  # two seconds an image, not twenty
     "random_mask.class_distance",
     "all_against_all.smoothed",
 )

@@ -65,3 +65,11 @@ def test_bad_input():
         spheres.degree_shares(lambda x: x[:, 0], 2)
     with pytest.raises(ValueError, match="20 points"):
         spheres.degree_shares(lambda x: x[:, 0], 5, n=100)
+
+
+def test_the_least_that_is_allowed_is_and_one_less_is_not():
+    least = {"d": 3, "folds": 3, "n": 60}
+    spheres.degree_shares(lambda x: x[:, 0], generator=torch.Generator().manual_seed(0), **least)
+    for name in least:
+        with pytest.raises(ValueError, match="need d from 3, 3 folds"):
+            spheres.degree_shares(lambda x: x[:, 0], **least | {name: least[name] - 1})

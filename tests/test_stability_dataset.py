@@ -134,6 +134,9 @@ def test_unknown_is_asked_again_with_more_time_or_stages(tmp_path, monkeypatch):
     for limit, stage in ((1, "crown"), (1, "crown"), (0.5, "crown"), (2, "crown"), (1, "alpha-crown"), (1, "crown")):
         verification.verify_dataset(net, x, y, EPS, store=store, time_limit=limit, last_stage=stage, progress=False)
     assert asked == [(1, "crown"), (2, "crown"), (1, "alpha-crown")]
+    for _ in range(2):  # it ends before the solver, whose program is too large, and would again
+        verification.verify_dataset(net, x, y, EPS, store=store, time_limit=3, last_stage="mixed-integer", progress=False)
+    assert asked[3:] == [(3, "mixed-integer")]
 
 
 def test_a_packed_store_is_read(serial, tmp_path, monkeypatch):

@@ -165,3 +165,22 @@ def test_units_do_not_matter_to_the_solver(scale):
                 ]
             )
         assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_error_of_a_hidden_unit_is_carried_to_the_logits(seed):
+    """Large terms cancel to hidden values between 0 and 1, whose error is then most of that of the logits; by fractions."""
+    rng = np.random.default_rng(seed)
+    net = nn.Sequential(nn.Linear(40, 3), nn.ReLU(), nn.Linear(3, 2)).double().eval()
+    x, weights = rng.uniform(0, 1, 40), torch.from_numpy(rng.normal(0, 1e9, (3, 40)))
+    with torch.no_grad():
+        net[0].weight.copy_(weights)
+        net[0].bias.copy_(0.5 - weights @ torch.from_numpy(x))
+    values = [Fraction(v) for v in x]
+    for depth, (rows, bias) in enumerate(exact.rational(net)):
+        values = [sum(w * v for w, v in zip(row, values, strict=True)) + b for row, b in zip(rows, bias, strict=True)]
+        assert depth or all(0 < v < 1 for v in values), "all units are on"
+    logits, fault = verification.normal_form(net, (40,)).rounding(x)
+    errors = [abs(Fraction(a) - b) for a, b in zip(logits, values, strict=True)]
+    assert all(error <= bound for error, bound in zip(errors, fault, strict=True))
+    assert max(errors) > 1e-12, "it is the error of hidden units: the last layer's own is far below"

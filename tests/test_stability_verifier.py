@@ -755,6 +755,29 @@ def test_a_program_that_is_too_large_for_a_solver_is_not_begun(monkeypatch):
         assert (found[0], asked) == ("unknown", turns)
 
 
+@pytest.mark.parametrize("easy", [2, 40])
+def test_without_a_solver_the_hardest_margin_has_all_the_time_that_is_left(monkeypatch, easy):
+    """Of three margins the least takes 70 of 100 seconds from its beginning, the others ``easy``: the sum decides."""
+    clock, asked, needs = [0.0], [], {0: easy, 1: 70, 2: easy}
+
+    def splits(problem, k, *_, deadline, **__):
+        asked.append(k)
+        enough = deadline - clock[0] >= needs[k]
+        clock[0] = clock[0] + needs[k] if enough else deadline
+        return search.Found("robust", 1.0) if enough else search.Found("unknown", -0.5)
+
+    monkeypatch.setattr(verifier, "branch_and_bound", splits)
+    monkeypatch.setattr(time, "thread_time", lambda: clock[0])
+    problem = type("Problem", (), {"units": verifier.MOST_UNITS + 1})()
+    budget = verifier.Budget(verifier.Clock(100.0), 1e-6, 5, "highs")
+    bounds = torch.tensor([-1.0, -3.0, -2.0])
+    found = verifier.search_margins(problem, bounds, {k: torch.zeros(1) for k in range(3)}, None, budget)
+    assert asked[:3] == [1, 2, 0], "the least first"
+    assert asked[3:] == ([1] if easy == 2 else [0, 2, 1]), "what is left, the hardest last"
+    assert (found[0], found[1]) == ("robust" if easy == 2 else "unknown", "branch and bound")
+    assert clock[0] >= 70
+
+
 def test_optimisation_ends_at_its_deadline():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2)).eval()

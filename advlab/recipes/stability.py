@@ -128,11 +128,13 @@ def _fast_ablation(seed: int) -> dict[str, Recipe]:
     l1, said = f"mnist_01_fast_l1_{seed}", "linf 0.1, + L1"
     pruned = _pruned_recipe("MNIST", l1, 0.1, 0.03, f"{said} + small weights and ReLUs pruned; seed {seed}")
     narrow = _pruned_recipe("MNIST", f"mnist_01_fast_slim_{seed}", 0.1, 0.03, f"{said}, our narrow control pruned; seed {seed}")
+    rs = _pruned_recipe("MNIST", f"mnist_01_fast_{seed}", 0.1, 0.03, f"{said} + RS loss, both prunings; seed {seed}")
     return {
         f"mnist_01_fast_adversarial_{seed}": _fast_without_rs(seed, 0.0),
         l1: _fast_without_rs(seed, 1e-5),
         f"mnist_01_fast_small_{seed}": _small_weights_recipe(l1, 0.1, 0.03, f"{said} + small weights pruned; seed {seed}"),
         f"mnist_01_fast_control_{seed}": pruned,
+        f"mnist_01_fast_rs_{seed}": rs,
         f"mnist_01_fast_slim_{seed}": _fast_narrow(seed),
         f"mnist_01_fast_narrow_{seed}": replace(narrow, build=models.pruned_narrow_stability_cnn),
     }

@@ -228,8 +228,9 @@ def _kept(book: Store | None, folder: Path | None, keys: list[str], come: list[t
         found[i], made = result
         if folder is not None and found[i].proof is not None:
             write(folder / f"{keys[i]}.proof", found[i].proof)
-        # where a solver's licence was too small, the last stage is still to come
-        last_stage = found[i].stage if found[i].status == "unknown" else options["last_stage"]
+        # where a licence of Gurobi's was too small, the last stage is still to come; HiGHS would not do better another time
+        to_come = found[i].status == "unknown" and options["solver"] == "gurobi"
+        last_stage = found[i].stage if to_come else options["last_stage"]
         records[keys[i]] = _record(found[i], options["time_limit"], last_stage) | made
     if book is not None:
         book.records.extend(records)

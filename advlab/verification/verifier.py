@@ -32,6 +32,8 @@ ROUNDS = {
     150: (("branch and bound", 2.0), ("mixed-integer", 2.0), ("branch and bound", math.inf), ("mixed-integer", math.inf)),
     400: (("branch and bound", math.inf), ("mixed-integer", math.inf)),
 }
+#: Without a solver: first what is easy of several margins, then the hardest last, which has all that is left.
+UNSOLVED = (("branch and bound", 2.0), ("branch and bound", math.inf))
 NARROWINGS = 2  #: rounds of them before the solver is asked
 
 
@@ -211,9 +213,11 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
     complete &= problem.units <= MOST_UNITS
     enough = margin if budget.question is None else budget.enough(problem)
     todo = sorted((k for k in slopes if bounds[k] <= enough), key=lambda k: float(bounds[k]))
-    rounds = ROUNDS[max(units for units in ROUNDS if units <= problem.units)] if complete else ROUNDS[400][:1]
+    fitting = ROUNDS[max(units for units in ROUNDS if units <= problem.units)]
+    rounds = fitting if complete else UNSOLVED[len(todo) == 1 :]
     for turn, (stage, limit) in enumerate(rounds):
         final, left = complete and turn == len(rounds) - 1, []
+        todo = todo if complete or turn == 0 else todo[::-1]
         for done, k in enumerate(todo):
             if (rest := clock.left) <= 0 and final:
                 return "unknown", stage, float(bounds.min()), None
@@ -225,7 +229,8 @@ def search_margins(problem: Problem, bounds: Tensor, slopes: dict[int, Tensor], 
                 clock.elsewhere += found.seconds
             else:
                 most = rest if done == len(todo) - 1 and not complete else rest / 2
-                share = most if math.isinf(limit) else min(rest / (len(todo) - done), limit)
+                part = rest / (len(todo) - done) / (1 if complete else 2)
+                share = most if math.isinf(limit) else min(part, limit)
                 deadline, proof = time.thread_time() + share, budget.question is not None
                 options = {"proof": True} if proof else {}
                 found = branch_and_bound(problem, k, check, enough=enough, deadline=deadline, slopes=slopes[k], **options)

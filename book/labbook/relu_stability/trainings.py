@@ -33,6 +33,7 @@ from . import paper
 from .claims import Row, evidence_of, packed, provable
 
 LIMIT = 20.0  #: CPU seconds an image
+TRIAL_LIMIT = 2.0  #: of a trial on a few images
 LETTERS = {"robust": "R", "counterexample": "C", "unknown": "U"}  #: and "w" for an image that is classified wrongly
 
 
@@ -88,7 +89,8 @@ ABLATION = {
         ("l1", paper.ABLATION["l1"], 20),
         ("small", paper.ABLATION["small"], 20),
         ("control", paper.ABLATION["control"], 20),
-        ("narrow", paper.NARROW, 20),
+        ("rs", paper.ABLATION["rs"], 20),
+        ("narrow", paper.NARROW_L1, 20),
     )
 }
 
@@ -115,7 +117,9 @@ def _letters(found: Verdicts) -> str:
     return "".join("w" if v.stage == "prediction" else LETTERS[v.status] for v in found.verdicts)
 
 
-def measure(row: Trainings, net: nn.Module, x: Tensor, y: Tensor, *, store: Path | None = None) -> dict[str, Any]:
+def measure(
+    row: Trainings, net: nn.Module, x: Tensor, y: Tensor, *, limit: float = LIMIT, store: Path | None = None
+) -> dict[str, Any]:
     """What is kept of a network: counts on ``x`` (n, c, h, w), and verdicts of a spread sample, or of all if n < 1,000."""
     net = net.requires_grad_(False).eval()
     step = row.every if len(x) >= 1000 else 1
@@ -123,7 +127,7 @@ def measure(row: Trainings, net: nn.Module, x: Tensor, y: Tensor, *, store: Path
     generator = torch.Generator().manual_seed(0)
     attack = functools.partial(pgd, net, eps=row.eps, steps=40, step_size=row.eps / 10, generator=generator)
     attacked = torch.cat([attack(a, b) for a, b in zip(some.split(500), labels.split(500), strict=True)])
-    found = verify_dataset(net, some, labels, row.eps, time_limit=LIMIT, store=store, progress=False)
+    found = verify_dataset(net, some, labels, row.eps, time_limit=limit, store=store, progress=False)
     return {
         "n": len(x),
         "right": int((evaluate.predict(net, x) == y).sum()),
@@ -131,7 +135,7 @@ def measure(row: Trainings, net: nn.Module, x: Tensor, y: Tensor, *, store: Path
         "every": step,
         "withstands": int((evaluate.predict(net, attacked) == labels).sum()),
         "verdicts": _letters(found),
-        "limit": LIMIT,
+        "limit": limit,
         "seconds": round(float(found.seconds(correct=False).sum()), 2),
         "unstable": sum(count_units(net, some[::5], row.eps, "crown").unstable),
     }
@@ -196,12 +200,17 @@ def _lines(row: Trainings, n: int | None) -> list[dict[str, Any]]:
     if n is None:
         return row.records()
     x, y = (t[:: max(1, len(t) // n)][:n] for t in row.data(trial=True))
-    return [measure(row, network(row.shipped), x, y)]
+    return [measure(row, network(row.shipped), x, y, limit=TRIAL_LIMIT)]
 
 
-def _mean(values: list[float], high: float = math.inf) -> Measurement:
+def _seconds(line: dict[str, Any]) -> float:
+    """CPU seconds to verify an image that is classified right."""
+    return line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w"))
+
+
+def _mean(values: list[float], high: float = math.inf, low: float = 0.0) -> Measurement:
     """The mean over trainings, from 0 up; without an interval where there is one."""
-    found = mean_over_seeds(np.array(values), 0.0, high)
+    found = mean_over_seeds(np.array(values), low, high)
     return dataclasses.replace(found, interval=found.interval if len(values) > 1 else None, series={"each": values})
 
 
@@ -242,8 +251,7 @@ def _claims(key: str, row: Trainings) -> None:
         **common,
     )
     def verifying(n: int | None = None) -> Measurement:
-        lines = _lines(row, n)
-        return _mean([line["seconds"] / max(1, len(line["verdicts"]) - line["verdicts"].count("w")) for line in lines])
+        return _mean([_seconds(line) for line in _lines(row, n)])
 
     if any(not line["resumed"] for line in row.records()):
         _training(key, row, common)
@@ -301,6 +309,38 @@ def _all(key: str, row: Trainings) -> None:
         return provable(whole(row), n)
 
 
+def _gain(key: str, slow: Trainings, fast: Trainings, note: str) -> None:
+    printed = None if slow.paper.seconds is None or fast.paper.seconds is None else slow.paper.seconds / fast.paper.seconds
+    both = sorted({line["seed"] for line in slow.records()} & {line["seed"] for line in fast.records()})
+    if not both:
+        return
+
+    @claim(
+        f"relu_stability.gain_{key}",
+        f"{slow.place}, short recipe: mean time of the row {slow.paper.label} over that of the row {fast.paper.label}",
+        paper=printed,
+        where=paper.TABLES if printed else "",
+        unit="×",
+        digits=1,
+        note=f"The geometric mean over pairs of trainings with one seed, of images spread over the test set. {note}",
+        networks=[slow.shipped, fast.shipped],
+        evidence=[f"trainings/{slow.stem}", f"trainings/{fast.stem}"],
+        over=f"{len(both)} pairs of trainings",
+        tier="laptop",
+    )
+    def times(n: int | None = None) -> Measurement:
+        seconds = [[_seconds(line) for line in _lines(row, n) if line.get("seed", both[0]) in both] for row in (slow, fast)]
+        each = [a / b for a, b in zip(*seconds, strict=True)]
+        found = _mean(np.log(each).tolist(), low=-math.inf)  # a ratio and its inverse are to count alike
+        ends = found.interval and (math.exp(found.interval[0]), math.exp(found.interval[1]))
+        return dataclasses.replace(found, value=math.exp(found.value), interval=ends, series={"each": each})
+
+
 for _key, _row in (ROWS | ABLATION).items():
     _claims(_key, _row)
     _all(_key, _row)
+for _key, _slow, _fast, _note in (
+    ("rs", "control", "rs", "Both from the same start, with L1 and both prunings."),
+    ("narrow", "narrow", "control", "Both with L1 and both prunings."),
+):
+    _gain(_key, ABLATION[f"mnist_01_fast_{_slow}"], ABLATION[f"mnist_01_fast_{_fast}"], _note)
