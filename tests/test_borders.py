@@ -122,11 +122,12 @@ def test_tiles_and_blocks_that_do_not_fit_are_cut_off(kind, size):
         (150, "mixed-integer", 40.0, [2.0, 2.0, 2.0, 17.0, 8.5, 4.25]),
         (399, "mixed-integer", 1.2, [0.4, 0.4, 0.4, 0.0, 0.0, 0.0]),
         (400, "mixed-integer", 40.0, [20.0, 10.0, 5.0]),
-        (5, "branch and bound", 40.0, [20.0, 10.0, 10.0]),
+        (5, "branch and bound", 40.0, [2.0, 2.0, 2.0, 17.0, 8.5, 8.5]),
+        (5, "branch and bound", 1.2, [0.2, 0.25, 0.375, 0.1875, 0.09375, 0.09375]),
     ],
 )
 def test_branch_and_bound_has_its_share_of_the_time_for_each_margin(monkeypatch, units, last, seconds, shares):
-    """Few units: a moment, or what there is. Many: half of the rest, all of it where nothing comes after. Between, both."""
+    """Few units: a moment, or what there is. Many: half of the rest. Between, both. Without a solver: then all of the rest."""
     clock, asked = [100.0], []
 
     def branched(problem, k, check, *, deadline, **_):

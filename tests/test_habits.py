@@ -64,11 +64,11 @@ def unknown(text):
     """Networks and rows that commands in the text name and that there are not; NAME, ROW and the like are for the reader."""
     from advlab import zoo
     from labbook.adversarial_spheres.million_claims import STEMS
-    from labbook.relu_stability.trainings import ROWS
+    from labbook.relu_stability.trainings import ABLATION, ROWS
 
     ways = {
         r"advlab (?:train|verify) ([a-z]+_\w+)(?![\w.:/])": {*zoo.names()},
-        r"labbook trainings (\w+_\w+)": {*ROWS, *STEMS},
+        r"labbook trainings (\w+_\w+)": {*ROWS, *ABLATION, *STEMS},
         r"bench\.\w+ --network ([a-z]+_\w+)": {*zoo.names()},
     }
     return {name for pattern, there_are in ways.items() for name in re.findall(pattern, text) if name not in there_are}

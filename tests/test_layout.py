@@ -23,6 +23,7 @@ CUT = """() => {
     while (place && !scrolls(place)) place = place.parentElement;
     if (place?.closest('.bd-article') && !place.closest('.advlab-scrolls'))
       found.push('scrolls and does not say so: ' + table.innerText.slice(0, 60));
+    if (table.closest('.advlab-scrolls .advlab-scrolls')) found.push('says twice that it scrolls');
     for (const cell of table.querySelectorAll('td')) {
       const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
       while (texts.nextNode()) for (const number of texts.currentNode.data.matchAll(/\\d[\\d.,]*/g)) {

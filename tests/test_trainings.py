@@ -124,7 +124,7 @@ def test_the_lines_are_of_their_recipes(row):
     lines = row.records()
     assert [line["seed"] for line in lines] == list(range(len(lines)))
     assert len({line["sha256"] for line in lines}) == len(lines) <= row.wanted
-    assert lines[0]["sha256"] == zoo.card(row.shipped)["sha256"], "the first ships"
+    assert lines[0]["sha256"] == zoo.card(row.shipped, row.folder)["sha256"], "the first ships"
     for line in lines:
         assert line["name"] == f"{row.stem}_{line['seed']}"
         assert line["epochs"] == zoo.recipe(line["name"]).epochs
@@ -137,7 +137,7 @@ def test_the_lines_are_of_their_recipes(row):
 
 @EACH
 def test_the_line_of_the_network_that_ships_is_found_again(row):
-    line, net = row.records()[0], zoo.load(row.shipped)
+    line, net = row.records()[0], zoo.load(row.shipped, row.folder)
     if row.stem.startswith("mnist"):
         x, y = row.data()
         assert int((evaluate.predict(net, x) == y).sum()) == line["right"]

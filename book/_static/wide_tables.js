@@ -4,7 +4,8 @@
   function look() {
     for (const place of document.querySelectorAll(places)) {
       if (!place.querySelector("table")) continue;
-      const wide = place.clientWidth > 0 && place.scrollWidth > place.clientWidth + 1;
+      const said = place.parentElement.closest(".advlab-scrolls"); // by a place around this one
+      const wide = !said && place.clientWidth > 0 && place.scrollWidth > place.clientWidth + 1;
       place.classList.toggle("advlab-scrolls", wide);
       if (wide) place.tabIndex = 0;
     }

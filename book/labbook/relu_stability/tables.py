@@ -91,12 +91,14 @@ _TRAINED += ("not decided", "proved by intervals", "mean time", "unstable, CROWN
 
 def trained_table(keys: Iterable[str] | None = None) -> Grid:
     """Means over trainings that differ in their seed, with intervals over trainings; by default those of other budgets."""
-    rows = []
-    for key in TRAININGS if keys is None else keys:
+    rows, keys = [], list(TRAININGS if keys is None else keys)
+    places = {(TRAININGS | LEVERS)[key].place for key in keys}
+    for key in keys:
         row = (TRAININGS | LEVERS)[key]
+        label = row.label if len(places) > 1 else row.paper.label
         if f"relu_stability.{key}_provable" not in results.load("relu_stability"):
             printed = map(_not_run, (row.paper.test, row.paper.pgd, row.paper.provable))
-            rows.append((row.label, (_count(0), *[("", "", "")] * 2, *printed, *[("", "", "")] * 5)))
+            rows.append((label, (_count(0), *[("", "", "")] * 2, *printed, *[("", "", "")] * 5)))
             continue
         each = results.get(f"relu_stability.{key}_provable").series["each"]
         ends = f"{100 * min(each):.1f} to {100 * max(each):.1f}\u00a0%"
@@ -105,8 +107,8 @@ def trained_table(keys: Iterable[str] | None = None) -> Grid:
         cells += [_cell(f"{key}_{name}") for name in ("test", "pgd", "provable")]
         cells += [(ends, "", ""), *(_cell(f"{key}_{name}") for name in ("undecided", "intervals", "verifying", "open"))]
         counts = (_count(len(each)), _count(10_000 / row.every))
-        rows.append((row.label, (*counts, *cells)))  # pyrefly: ignore[bad-argument-type]
-    return Grid("recipe", _TRAINED, tuple(rows), undrawn=_TRAINED[:2])
+        rows.append((label, (*counts, *cells)))  # pyrefly: ignore[bad-argument-type]
+    return Grid("recipe" if len(places) > 1 else places.pop(), _TRAINED, tuple(rows), undrawn=_TRAINED[:2])
 
 
 def units_table() -> Grid:
