@@ -126,9 +126,11 @@ def proved_by_one_alone(one, other):
     return alone.count(1), len(alone)
 
 
+SHAPES = ("plain", "half", "double", "deep", "small_kernels", "linear")
+
+
 def sweep_pairs(name):
-    keys = ("plain", "half", "double", "deep", "small_kernels", "linear")
-    return [tuple(float(series(f"relu_stability.sweep_{k}{end}", name).mean()) for end in ("", "_rs")) for k in keys]
+    return [tuple(float(series(f"relu_stability.sweep_{k}{end}", name).mean()) for end in ("", "_rs")) for k in SHAPES]
 
 
 S, F, R, M, A = "adversarial_spheres.", "feature_squeezing.", "relu_stability.", "random_mask.", "all_against_all."
@@ -343,6 +345,14 @@ LINES = [
             == [2, 2, 1]
             and results.get(R + "gain_rs").interval[0] < 1
             and results.get(R + "gain_rs").interval[1] < results.get(R + "gain_rs").paper
+        ),
+    ),
+    Line(
+        "notebooks/03a_stability_laboratory",
+        "Where images take longer, as those of the [small trainings](#fig-shapes) below do, the RS loss saves more",
+        lambda: (
+            min(value(R + f"sweep_{key}") for key in SHAPES) > max(levers("control", "verifying"))
+            and np.median([value(R + f"sweep_{key}") / value(R + f"sweep_{key}_rs") for key in SHAPES]) > value(R + "gain_rs")
         ),
     ),
     Line(
